@@ -1,0 +1,1 @@
+"""Where and when: the plan (pure), back-ends, signals, rendezvous."""

@@ -1,0 +1,171 @@
+"""The plan: which stages make a run, what each waits for, and the fingerprint of its output.
+
+Pure: the configuration and the identities of its sources go in, a list of stages comes out.
+A stage's fingerprint covers the settings that decide its result and the fingerprints of
+its inputs; where and how it runs is never part of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lt_hpc.config import Config, TrainConfig, identity
+from lt_hpc.errors import ConfigError
+from lt_hpc.store.manifest import fingerprint
+from lt_hpc.store.paths import RunPaths
+
+CORPORA = ("corpus", "warm", "heldout")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a run. `outputs` maps a folder relative to the run to its fingerprint."""
+
+    key: str
+    name: str
+    iteration: int
+    needs: tuple[str, ...]
+    outputs: dict[str, str]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the stage's main (last) output."""
+        return list(self.outputs.values())[-1]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A configuration with its stages, in an order in which they can run."""
+
+    config: Config
+    stages: tuple[Stage, ...]
+
+    def stage(self, key: str) -> Stage:
+        return next(stage for stage in self.stages if stage.key == key)
+
+    def output(self, folder: str) -> str:
+        """The fingerprint of a folder of the run."""
+        return next(stage.outputs[folder] for stage in self.stages if folder in stage.outputs)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the whole plan, execution settings included: the name of the pinned plan file."""
+        return fingerprint("plan", to_json(self), {})
+
+
+def to_json(plan: Plan) -> dict[str, Any]:
+    """What is pinned in the run folder; jobs read it and never work it out again."""
+    return {
+        "config": dataclasses.asdict(plan.config),
+        "stages": [dataclasses.asdict(stage) for stage in plan.stages],
+    }
+
+
+def from_json(value: dict[str, Any], config: Config) -> Plan:
+    """The pinned plan; `config` is its configuration, already typed."""
+    stages = [Stage(**{**raw, "needs": tuple(raw["needs"])}) for raw in value["stages"]]
+    return Plan(config, tuple(stages))
+
+
+def make(config: Config, num_iterations: int, sources: dict[str, Any]) -> Plan:
+    """The stages of `num_iterations` EM iterations after the warm start (iteration 0).
+
+    `sources` holds the content identities of "model" and of the three corpora.
+
+    Raises:
+        ConfigError: when the number of iterations does not fit the objective.
+    """
+    if num_iterations < 0:
+        raise ConfigError(f"--iters {num_iterations}: must be at least 0")
+    if config.objective != "em" and num_iterations > 1:
+        raise ConfigError(
+            f"--iters {num_iterations}: objective={config.objective} trains once after the warm start; "
+            "use --iters 1 (or 0)"
+        )
+    prepare = _prepare(config, sources)
+    stages = [prepare]
+    for iteration in range(num_iterations + 1):
+        previous = next((s for s in reversed(stages) if s.name == "train"), None)
+        stages += _iteration(config, iteration, prepare.outputs, previous)
+    return Plan(config, tuple(stages))
+
+
+def _prepare(config: Config, sources: dict[str, Any]) -> Stage:
+    base = fingerprint("base", {"model": sources["model"], "resize": config.model.resize_embeddings}, {})
+    chunking = identity(config.chunking)
+    outputs = {"base": base}
+    for corpus in CORPORA:
+        outputs[corpus] = fingerprint(
+            "documents", {"source": sources[corpus], "chunking": chunking}, {"base": base}
+        )
+    return Stage("prepare", "prepare", 0, (), outputs)
+
+
+def _iteration(
+    config: Config, iteration: int, prepared: dict[str, str], previous: Stage | None
+) -> list[Stage]:
+    paths = RunPaths(Path())
+
+    def stage(
+        name: str, folder: Path, needs: list[str], settings: dict[str, Any], inputs: dict[str, str]
+    ) -> Stage:
+        settings = {"seed": config.seed, "iteration": iteration, **settings}
+        key = f"{name}-{iteration:02d}"
+        return Stage(key, name, iteration, tuple(needs), {str(folder): fingerprint(name, settings, inputs)})
+
+    view = {
+        "context_length": config.model.context_length,
+        "max_thought_tokens": config.sample.max_thought_tokens,
+    }
+    stages: list[Stage] = []
+    data = "warm" if iteration == 0 or config.objective == "warm" else "corpus"
+    inputs = {"base": prepared["base"], "data": prepared[data]}
+    needs = ["prepare"]
+    if previous is not None and config.objective == "em":
+        sample = stage(
+            "sample",
+            paths.samples(iteration),
+            [previous.key],
+            {**view, "sample": identity(config.sample)},
+            {"model": previous.fingerprint, "corpus": prepared["corpus"]},
+        )
+        merge = stage(
+            "merge",
+            paths.selected(iteration),
+            [sample.key],
+            {"merge": identity(config.merge)},
+            {"samples": sample.fingerprint},
+        )
+        stages += [sample, merge]
+        inputs["selected"] = merge.fingerprint
+        needs.append(merge.key)
+    train = stage(
+        "train",
+        paths.model(iteration),
+        needs,
+        {**view, "train": identity(train_config(config, iteration)), "data": training_data(config, iteration)},
+        inputs,
+    )
+    evaluate = stage(
+        "evaluate",
+        paths.evaluation(iteration),
+        [train.key],
+        {**view, "evaluate": identity(config.evaluate), "sample": identity(config.sample)},
+        {"model": train.fingerprint, "heldout": prepared["heldout"]},
+    )
+    return [*stages, train, evaluate]
+
+
+def train_config(config: Config, iteration: int) -> TrainConfig:
+    """The training settings of an iteration: the warm start's for iteration 0."""
+    return config.train if iteration else config.warm_start
+
+
+def training_data(config: Config, iteration: int) -> str:
+    """What an iteration trains on: `teacher` thoughts, `selected` thoughts or `raw` text."""
+    if iteration == 0 or config.objective == "warm":
+        return "teacher"
+    return "raw" if config.objective == "raw" else "selected"

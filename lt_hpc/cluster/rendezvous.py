@@ -1,0 +1,57 @@
+"""How the ranks of one training attempt find each other.
+
+Rank 0 binds a port that the kernel chooses and writes its address into the run folder
+under the attempt's name; the others read it. A port is never a constant or a hash, and
+an address of an earlier attempt is never read.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lt_hpc.errors import StageError
+from lt_hpc.store.atomic import write_json
+
+if TYPE_CHECKING:
+    from torch.distributed import TCPStore
+
+TIMEOUT_SECONDS = 300
+
+
+def store(folder: Path, attempt: str, rank: int, world_size: int, local: bool) -> TCPStore:
+    """The TCP store shared by `world_size` ranks; `local` keeps it on the loopback address.
+
+    Raises:
+        StageError: when rank 0's address does not appear in time.
+    """
+    from torch.distributed import TCPStore
+
+    timeout = datetime.timedelta(seconds=TIMEOUT_SECONDS)
+    path = folder / f"rendezvous-{attempt}.json"
+    if rank == 0:
+        host = "127.0.0.1" if local else socket.gethostname()
+        shared = TCPStore(host, 0, world_size, True, timeout=timeout, wait_for_workers=False)
+        write_json(path, {"host": host, "port": shared.port})
+    else:
+        address = _wait_for(path)
+        shared = TCPStore(address["host"], address["port"], world_size, False, timeout=timeout)
+        host = address["host"]
+    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = host, str(shared.port)
+    return shared
+
+
+def _wait_for(path: Path) -> dict[str, str | int]:
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            return json.loads(path.read_text())
+        except FileNotFoundError:
+            os.listdir(path.parent)  # makes a network file system look again
+            time.sleep(0.1)
+    raise StageError(f"rendezvous: rank 0 did not write {path} within {TIMEOUT_SECONDS} s")

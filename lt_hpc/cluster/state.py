@@ -1,0 +1,64 @@
+"""What of a plan is done, judged from manifests alone, and what stands in its way."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from lt_hpc.cluster.plan import Plan, Stage
+from lt_hpc.store import manifest, shards
+from lt_hpc.store.paths import RunPaths
+
+
+def problem(paths: RunPaths, stage: Stage) -> str | None:
+    """Why a stage is not done, or None. Sizes are compared, checksums are left to the stage
+    that reads the files."""
+    if stage.name == "sample":
+        return shards.stage_problem(paths, stage.iteration, stage.fingerprint)
+    for folder, fingerprint in stage.outputs.items():
+        found = manifest.problem(paths.root / folder, fingerprint)
+        if found is not None:
+            return found
+    return None
+
+
+def pending(paths: RunPaths, plan: Plan) -> list[Stage]:
+    """The stages that still have to run, in order: models and evaluations that are not done,
+    and what they need. Samples that were deleted after their model was trained are not missed."""
+    todo: set[str] = set()
+    for stage in reversed(plan.stages):
+        wanted = stage.key in todo or stage.name in ("train", "evaluate")
+        if wanted and problem(paths, stage) is not None:
+            todo |= {stage.key, *stage.needs}
+    todo = {key for key in todo if problem(paths, plan.stage(key)) is not None}
+    return [stage for stage in plan.stages if stage.key in todo]
+
+
+def _fingerprint_of(folder: Path, stage: Stage, paths: RunPaths) -> str | None:
+    if stage.name == "sample":
+        found = shards.read(paths, stage.iteration)
+        return found.samples if found else None
+    record = manifest.read(folder)
+    return record.fingerprint if record else None
+
+
+def move_superseded(paths: RunPaths, stages: list[Stage]) -> list[str]:
+    """Move outputs of other settings out of the way of the given stages; returns what was
+    moved. Nothing is deleted: expensive samples may still be wanted."""
+    moved = []
+    for stage in stages:
+        for name, expected in stage.outputs.items():
+            folder = paths.root / name
+            if not folder.is_dir():
+                continue
+            found = _fingerprint_of(folder, stage, paths)
+            if found is None or found == expected:
+                continue
+            target = paths.superseded / f"{name.replace('/', '-')}-{found}"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.exists():
+                shutil.rmtree(target)
+            os.rename(folder, target)
+            moved.append(f"{name} -> {target.relative_to(paths.root)}")
+    return moved

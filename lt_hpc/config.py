@@ -1,0 +1,365 @@
+"""The one typed configuration tree: dataclasses, OmegaConf files, dotted overrides.
+
+`load(file, overrides)` merges defaults < file < overrides and checks every field, so that
+a wrong value is refused with the dotted field and the valid choices before any work.
+
+Fields marked `_execution` say how or where a stage runs (batch sizes, processes,
+checkpoint intervals). They never change what a result is and stay out of fingerprints:
+`identity(section)` returns the rest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lt_hpc.errors import ConfigError
+from lt_hpc.latent.layout import NUM_MARKERS
+
+
+def _execution(default: Any) -> Any:
+    return field(default=default, metadata={"execution": True})
+
+
+@dataclass
+class ModelConfig:
+    """The base language model; every M-step starts from it."""
+
+    path: str = "builtin:demo_base"  # Hugging Face folder, hub id, or builtin:demo_base
+    revision: str | None = None
+    context_length: int = 128  # tokens; the budget of every layout
+    resize_embeddings: bool = True  # False: the four markers must fit in free embedding rows
+    trust_remote_code: bool = False
+
+
+@dataclass
+class CorpusConfig:
+    """Where documents come from. Plain text: text_column. Question -> answer: the other two."""
+
+    source: str = "builtin:chain"  # builtin:chain|gsm, *.jsonl, *.parquet, a folder, a hub name
+    config_name: str | None = None
+    split: str = "train"
+    text_column: str = "text"
+    question_column: str | None = None
+    answer_column: str | None = None
+    thought_column: str | None = None  # teacher thoughts; needed for the warm start
+    seed: int = 0  # of a built-in corpus
+    offset: int = 0  # documents skipped at the start
+    num_documents: int | None = None  # None: all (a built-in corpus is endless and needs it)
+
+
+@dataclass
+class ChunkingConfig:
+    """How a document becomes (prefix, suffix) chunks."""
+
+    mode: str = "sentences"  # sentences | given (one chunk a document: question -> answer)
+    mean_sentences: float = 8.0
+    min_sentences: int = 1
+    max_sentences: int = 20
+    max_chunk_tokens: int = 512  # longer chunks are split at this many tokens
+    prefix_chunks: int = 3
+
+
+@dataclass
+class SampleConfig:
+    """E-step: K thoughts a chunk from the posterior prompt, and their log-weights."""
+
+    engine: str = "torch"
+    dtype: str = "float32"
+    num_samples: int = 4  # K
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0  # 0: off
+    max_thought_tokens: int = 24
+    block_chunks: int = 64  # chunks sampled and committed together; fixes every batch
+    num_shards: int = _execution(8)  # pieces of the E-step; pinned when the first one starts
+    batch_tokens: int = 65536  # tokens in one forward; fixes the batches inside a block
+
+
+@dataclass
+class MergeConfig:
+    """Selection of one thought a chunk from its K log-weights."""
+
+    method: str = "resample"  # resample | argmax
+    unfinished: str = "raw"  # a chunk with no finished thought: train it raw | drop it
+
+
+@dataclass
+class TrainConfig:
+    """M-step, always from the base model."""
+
+    epochs: float = 2.0
+    steps: int | None = None  # optimizer steps; overrides epochs
+    batch_tokens: int = 2048  # tokens in one optimizer step over all ranks
+    learning_rate: float = 1e-4
+    schedule: str = "cosine"  # cosine | wsd
+    warmup_steps: int = 0
+    final_learning_rate: float = 0.1  # of the peak, at the last step
+    weight_decay: float = 0.01
+    beta2: float = 0.95
+    clip_norm: float = 1.0
+    dtype: str = "float32"
+    zero_stage: int = _execution(2)
+    micro_batch_rows: int = _execution(8)  # packed sequences in one forward of one rank
+    checkpoint_seconds: float = _execution(600.0)
+    checkpoint_steps: int | None = _execution(None)
+    keep_checkpoints: int = _execution(2)
+
+
+@dataclass
+class EvaluateConfig:
+    """Held-out measures of a model."""
+
+    num_samples: int = 8  # K of the held-out bound
+    max_answer_tokens: int = 16
+    dtype: str = "float32"
+
+
+@dataclass
+class LocalConfig:
+    """The back-end for one machine."""
+
+    processes: int = _execution(2)  # tasks that run at the same time
+    train_ranks: int = _execution(2)
+    threads: int = _execution(1)  # torch threads of a process
+
+
+@dataclass
+class Config:
+    """The whole tree. `seed` is the run seed that every draw comes from."""
+
+    name: str = _execution("run")
+    seed: int = 0
+    objective: str = "em"  # em | raw (control: c x) | warm (control: teacher thoughts only)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    warm: CorpusConfig = field(default_factory=CorpusConfig)
+    heldout: CorpusConfig = field(default_factory=CorpusConfig)
+    chunking: ChunkingConfig = field(default_factory=ChunkingConfig)
+    warm_start: TrainConfig = field(default_factory=TrainConfig)
+    sample: SampleConfig = field(default_factory=SampleConfig)
+    merge: MergeConfig = field(default_factory=MergeConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    local: LocalConfig = field(default_factory=LocalConfig)
+
+
+_DTYPES = ("float32", "bfloat16", "float16")
+CHOICES: dict[str, tuple[str, ...]] = {
+    "objective": ("em", "raw", "warm"),
+    "chunking.mode": ("sentences", "given"),
+    "sample.engine": ("torch",),
+    "sample.dtype": _DTYPES,
+    "merge.method": ("resample", "argmax"),
+    "merge.unfinished": ("raw", "drop"),
+    "warm_start.schedule": ("cosine", "wsd"),
+    "train.schedule": ("cosine", "wsd"),
+    "warm_start.dtype": ("float32", "bfloat16"),
+    "train.dtype": ("float32", "bfloat16"),
+    "evaluate.dtype": _DTYPES,
+}
+"""Fields with a closed set of values."""
+
+_TRAIN_RANGES = {
+    "epochs": (0, None, False),
+    "steps": (1, None, True),
+    "batch_tokens": (1, None, True),
+    "learning_rate": (0, None, False),
+    "warmup_steps": (0, None, True),
+    "final_learning_rate": (0, 1, True),
+    "weight_decay": (0, None, True),
+    "clip_norm": (0, None, False),
+    "beta2": (0, 1, False),
+    "zero_stage": (0, 3, True),
+    "micro_batch_rows": (1, None, True),
+    "checkpoint_seconds": (0, None, False),
+    "checkpoint_steps": (1, None, True),
+    "keep_checkpoints": (1, None, True),
+}
+RANGES: dict[str, tuple[float, float | None, bool]] = {
+    "model.context_length": (16, None, True),
+    "chunking.mean_sentences": (0, None, False),
+    "chunking.min_sentences": (1, None, True),
+    "chunking.max_sentences": (1, None, True),
+    "chunking.max_chunk_tokens": (1, None, True),
+    "chunking.prefix_chunks": (0, None, True),
+    "sample.num_samples": (1, None, True),
+    "sample.temperature": (0, None, False),
+    "sample.top_p": (0, 1, False),
+    "sample.top_k": (0, None, True),
+    "sample.max_thought_tokens": (1, None, True),
+    "sample.block_chunks": (1, None, True),
+    "sample.num_shards": (1, None, True),
+    "sample.batch_tokens": (1, None, True),
+    "evaluate.num_samples": (1, None, True),
+    "evaluate.max_answer_tokens": (1, None, True),
+    "local.processes": (1, None, True),
+    "local.train_ranks": (1, None, True),
+    "local.threads": (1, None, True),
+    **{
+        f"{section}.{key}": bounds
+        for section in ("warm_start", "train")
+        for key, bounds in _TRAIN_RANGES.items()
+    },
+    **{
+        f"{section}.{key}": (0, None, True)
+        for section in ("corpus", "warm", "heldout")
+        for key in ("offset", "num_documents")
+    },
+}
+"""Field -> (low, high or None, whether low itself is allowed)."""
+
+
+def demo_file() -> Path:
+    """configs/demo.yaml, in a checkout or inside the installed package."""
+    package = Path(__file__).parent
+    inside = package / "configs" / "demo.yaml"
+    return inside if inside.is_file() else package.parent / "configs" / "demo.yaml"
+
+
+def load(file: Path | str | None, overrides: list[str] | None = None) -> Config:
+    """The checked configuration: defaults < YAML `file` < `key=value` overrides.
+
+    Raises:
+        ConfigError: naming the file or dotted field and what would be valid.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    tree = OmegaConf.structured(Config)
+    try:
+        if file is not None:
+            tree = _merge(tree, _read_yaml(Path(file)), str(file))
+        for override in overrides or []:
+            key, separator, _ = override.partition("=")
+            if not separator or not key:
+                raise ConfigError(f"override {override!r}: write it as key=value, for example seed=1")
+            tree = _merge(tree, OmegaConf.from_dotlist([override]), f"override {override!r}")
+        config = OmegaConf.to_object(tree)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"config: {_one_line(error)}") from error
+    assert isinstance(config, Config)
+    check(config)
+    return config
+
+
+def from_dict(values: dict[str, Any]) -> Config:
+    """The tree back from `dataclasses.asdict`, checked again."""
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), values))
+    assert isinstance(config, Config)
+    check(config)
+    return config
+
+
+def _read_yaml(file: Path) -> Any:
+    import yaml
+    from omegaconf import DictConfig, OmegaConf
+
+    if not file.is_file():
+        raise ConfigError(f"--config {file}: no such file")
+    try:
+        tree = OmegaConf.load(file)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--config {file}: not YAML: {_one_line(error)}") from error
+    if not isinstance(tree, DictConfig):
+        raise ConfigError(f"--config {file}: expected a mapping of sections at the top")
+    return tree
+
+
+def _merge(tree: Any, more: Any, origin: str) -> Any:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+    try:
+        return OmegaConf.merge(tree, more)
+    except (ConfigKeyError, ConfigAttributeError) as error:
+        full_key = str(error.full_key or error.key)
+        parent = full_key.rpartition(".")[0]
+        node = OmegaConf.select(tree, parent) if parent else tree
+        valid = ", ".join(str(key) for key in node) if OmegaConf.is_dict(node) else "nothing"
+        where = f"'{parent}'" if parent else "the top level"
+        raise ConfigError(f"{origin}: no field {full_key!r}; {where} has: {valid}") from error
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{origin}: {error.full_key}: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _lookup(config: Config, dotted: str) -> Any:
+    value: Any = config
+    for part in dotted.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def check(config: Config) -> None:
+    """Raise ConfigError for the first field whose value can't work."""
+    for dotted, choices in CHOICES.items():
+        value = _lookup(config, dotted)
+        if value not in choices:
+            raise ConfigError(f"{dotted}={value!r}: choose one of {', '.join(choices)}")
+    for dotted, (low, high, inclusive) in RANGES.items():
+        value = _lookup(config, dotted)
+        if value is None:
+            continue
+        if value < low or (value == low and not inclusive) or (high is not None and value > high):
+            bound = f"{'at least' if inclusive else 'greater than'} {low}"
+            bound += "" if high is None else f" and at most {high}"
+            raise ConfigError(f"{dotted}={value}: must be {bound}")
+    _check_together(config)
+
+
+def _check_together(config: Config) -> None:
+    chunking = config.chunking
+    if chunking.min_sentences > chunking.max_sentences:
+        raise ConfigError(
+            f"chunking.min_sentences={chunking.min_sentences}: must be at most "
+            f"chunking.max_sentences={chunking.max_sentences}"
+        )
+    room = config.model.context_length - config.sample.max_thought_tokens - NUM_MARKERS
+    if chunking.max_chunk_tokens > room:
+        raise ConfigError(
+            f"chunking.max_chunk_tokens={chunking.max_chunk_tokens}: with "
+            f"sample.max_thought_tokens={config.sample.max_thought_tokens} a chunk may have at most "
+            f"{room} tokens in model.context_length={config.model.context_length}"
+        )
+    if chunking.mode == "given":
+        for section in ("corpus", "warm", "heldout"):
+            corpus: CorpusConfig = getattr(config, section)
+            if corpus.source.startswith("builtin:"):
+                continue
+            for key in ("question_column", "answer_column"):
+                if getattr(corpus, key) is None:
+                    raise ConfigError(f"{section}.{key}: chunking.mode=given needs it")
+    for section in ("warm_start", "train"):
+        train: TrainConfig = getattr(config, section)
+        if train.batch_tokens % config.model.context_length:
+            raise ConfigError(
+                f"{section}.batch_tokens={train.batch_tokens}: must be a multiple of "
+                f"model.context_length={config.model.context_length}"
+            )
+
+
+def identity(section: Any) -> dict[str, Any]:
+    """The fields of a section (a dataclass) that decide what a result is."""
+    values: dict[str, Any] = {}
+    for item in dataclasses.fields(section):
+        if item.metadata.get("execution"):
+            continue
+        value = getattr(section, item.name)
+        values[item.name] = identity(value) if dataclasses.is_dataclass(value) else value
+    return values
+
+
+def to_yaml(config: Config) -> str:
+    """The resolved tree, as `load` reads it back."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.structured(config))

@@ -1,0 +1,1 @@
+"""What goes in: document sources, the built-in corpus, token corpora, packing."""

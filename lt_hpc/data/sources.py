@@ -1,0 +1,400 @@
+"""Documents of a corpus, streamed from a built-in task, local files or a Hugging Face dataset.
+
+`check` finds a user's mistakes at once, without slow imports; `identity` says what the documents
+are, for fingerprints; `documents` streams them. In messages lines count from 1, rows from 0.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import importlib.metadata
+import importlib.util
+import itertools
+import json
+import re
+import zlib
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lt_hpc import config
+from lt_hpc.config import CorpusConfig
+from lt_hpc.data import chain
+from lt_hpc.errors import ConfigError
+from lt_hpc.latent import seeds
+
+BUILTINS = ("builtin:chain", "builtin:gsm")
+SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
+_PATTERNS = ", ".join("*" + suffix for suffix in SUFFIXES)
+_CHOICES = f"{', '.join(BUILTINS)}, {_PATTERNS}, a folder of these or of save_to_disk, a hub owner/name"
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+# A hub name may hold dots, but these ends are those of a mistyped or unsupported file.
+_FILE_SUFFIXES = (*SUFFIXES, *".json .csv .tsv .txt .arrow .gz .zst .zip .bz2 .xz".split())
+_STRINGS = re.compile(r"str|NoneType|null|(large_)?string(_view)?|dictionary<values=(large_)?string,.*")
+_PROBE_ROWS = 100  # rows of a JSON Lines file in which a column must show up
+_PARQUET_ROWS = 256  # rows decoded at a time
+_EDGE_BYTES = 1 << 20  # hashed at each end of a file
+Rows = Generator[tuple[str, Mapping[str, Any]], None, int]
+"""Yields (place for messages, row), returns how many of the rows to skip are still to skip."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """One document: `text` when it is cut into chunks, question and answer when they are given.
+
+    `thought` is the teacher's. A row that lacks its text is `Document()`.
+    """
+
+    text: str = ""
+    question: str | None = None
+    answer: str | None = None
+    thought: str | None = None
+
+
+@dataclass(frozen=True)
+class _Location:
+    kind: str  # builtin | files | saved | hub
+    path: Path = Path()
+    files: tuple[Path, ...] = ()
+
+
+def documents(corpus: CorpusConfig, mode: str) -> Iterator[Document]:
+    """Stream documents offset .. offset + num_documents of `corpus`; `mode` is chunking.mode.
+
+    Raises:
+        ConfigError: when the source can't be read, or naming file, row and field of a bad value.
+    """
+    location = _locate(corpus)
+    if location.kind == "builtin":
+        yield from _builtin_documents(corpus, mode)
+        return
+    fields = _fields(corpus, mode)
+    rows = _rows(corpus, location, list(dict.fromkeys(fields.values())))
+    for place, row in itertools.islice(rows, corpus.num_documents):
+        yield _document(place, row, fields)
+
+
+def check(corpus: CorpusConfig, section: str, mode: str, needs_thought: bool) -> None:
+    """Refuse, before any work, a source that can't give documents for `mode`.
+
+    `section` is where `corpus` is in the configuration. A hub name passes, unchecked.
+
+    Raises:
+        ConfigError: one line with the dotted field and the valid choices.
+    """
+    try:
+        location = _locate(corpus, f"{section}.")
+        found = _found_columns(location, _fields(corpus, mode).values(), section)
+    except OSError as error:
+        raise ConfigError(f"{section}.source={corpus.source!r}: {_first_line(error)}") from error
+    if location.kind == "builtin":
+        _check_builtin(corpus, f"{section}.")
+        return
+    if found == {}:
+        raise ConfigError(f"{section}.source={corpus.source!r}: holds no rows")
+    has = f"; {corpus.source} has: {', '.join(found)}" if found else ""
+    for field in (*_REQUIRED[mode], *(["thought"] if needs_thought else [])):
+        if getattr(corpus, f"{field}_column") is None:
+            reason = "the warm start" if field == "thought" else f"chunking.mode={mode}"
+            raise ConfigError(f"{section}.{field}_column: {reason} needs it{has}")
+    if found is None:
+        return
+    for field, column in _fields(corpus, mode).items():
+        where = f"{section}.{field}_column={column!r}"
+        if column not in found:
+            raise ConfigError(f"{where}: no such column{has}")
+        if not _STRINGS.fullmatch(found[column]):
+            raise ConfigError(f"{where}: holds {found[column]} in {corpus.source}, expected strings")
+
+
+def identity(corpus: CorpusConfig) -> dict[str, object]:
+    """What decides the documents, JSON-able: the settings, with content in place of local paths.
+
+    A local file is known by its name, its size and a hash of its first and last MiB, so moving
+    it changes nothing and editing it does (save for an edit that keeps the size of a larger
+    file and touches neither end).
+
+    Raises:
+        ConfigError: when the source doesn't exist.
+    """
+    values: dict[str, object] = config.identity(corpus)
+    files = _locate(corpus).files
+    if files:
+        values["source"] = [_file_identity(path) for path in files]
+    elif corpus.source == "builtin:gsm" and importlib.util.find_spec("reasoning_gym"):
+        # another version of the generator may write other problems
+        values["generator"] = f"reasoning_gym {importlib.metadata.version('reasoning_gym')}"
+    return values
+
+
+def _file_identity(path: Path) -> dict[str, object]:
+    size = path.stat().st_size
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        digest.update(stream.read(_EDGE_BYTES))
+        stream.seek(max(_EDGE_BYTES, size - _EDGE_BYTES))
+        digest.update(stream.read(_EDGE_BYTES))
+    return {"name": path.name, "bytes": size, "sha256": digest.hexdigest()}
+
+
+def _locate(corpus: CorpusConfig, prefix: str = "") -> _Location:
+    """What kind of source it is and its files; `prefix` (such as "corpus.") is for messages."""
+    source = corpus.source
+    where = f"{prefix}source={source!r}"
+    path = Path(source).expanduser()
+    if source.startswith("builtin:"):
+        if source not in BUILTINS:
+            raise ConfigError(f"{where}: no such built-in corpus; choose one of {_CHOICES}")
+        location = _Location("builtin")
+    elif source and path.is_dir():
+        location = _locate_folder(corpus, path, prefix)
+    elif path.is_file() and source.endswith(SUFFIXES):
+        location = _Location("files", path, (path,))
+    elif _HUB_NAME.fullmatch(source) and not source.endswith(_FILE_SUFFIXES) and not path.exists():
+        return _Location("hub")
+    else:
+        problem = "can't read this kind of file" if path.is_file() else "no such file or folder"
+        raise ConfigError(f"{where}: {problem}; choose one of {_CHOICES}")
+    if corpus.config_name is not None:
+        raise ConfigError(f"{prefix}config_name={corpus.config_name!r}: only a hub dataset has these")
+    # A split that is silently ignored would let held-out documents be the training documents.
+    if location.kind != "saved" and corpus.split != "train":
+        advice = f"set {prefix}seed" if location.kind == "builtin" else "name the file of that split"
+        raise ConfigError(f"{prefix}split={corpus.split!r}: {source} has no splits; {advice}")
+    return location
+
+
+def _locate_folder(corpus: CorpusConfig, path: Path, prefix: str) -> _Location:
+    where, split = f"{prefix}source={corpus.source!r}", f"{prefix}split={corpus.split!r}"
+    if (path / "dataset_dict.json").is_file():
+        splits = _read_json(path / "dataset_dict.json", where).get("splits", [])
+        if corpus.split not in splits:
+            raise ConfigError(f"{split}: {corpus.source} has the splits: {', '.join(splits)}")
+        return _locate_saved(path / corpus.split, where)
+    if (path / "state.json").is_file():
+        own = _read_json(path / "state.json", where).get("_split") or "train"
+        if corpus.split not in ("train", own):
+            raise ConfigError(f"{split}: {corpus.source} holds one split: {own}")
+        return _locate_saved(path, where)
+    shown = sorted(file for file in path.iterdir() if not file.name.startswith("."))
+    files = tuple(file for file in shown if file.name.endswith(SUFFIXES) and file.is_file())
+    if not files:
+        raise ConfigError(f"{where}: no {_PATTERNS} in this folder, nor is it of save_to_disk")
+    return _Location("files", path, files)
+
+
+def _locate_saved(path: Path, where: str) -> _Location:
+    state = _read_json(path / "state.json", where)
+    files = tuple(path / entry["filename"] for entry in state.get("_data_files", []))
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise ConfigError(f"{where}: {', '.join(missing)} missing, the folder is not complete")
+    return _Location("saved", path, files)
+
+
+def _read_json(path: Path, where: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"{where}: not a complete save_to_disk: {_first_line(error)}") from error
+
+
+_REQUIRED = {"sentences": ("text",), "given": ("question", "answer")}
+"""Fields of a Document that a row must give, by chunking.mode."""
+
+
+def _fields(corpus: CorpusConfig, mode: str) -> dict[str, str]:
+    """Field of a Document -> column, for the columns that are set."""
+    columns = {field: getattr(corpus, f"{field}_column") for field in (*_REQUIRED[mode], "thought")}
+    return {field: column for field, column in columns.items() if column is not None}
+
+
+def _found_columns(location: _Location, wanted: Iterable[str], section: str) -> dict[str, str] | None:
+    """Column -> type of the first file that has rows; {} when none has, None when unknown."""
+    if location.kind in ("builtin", "hub"):
+        return None
+    try:
+        if location.kind == "saved":
+            return _saved_columns(location.path) if location.files else {}
+        for path in location.files:
+            is_parquet = path.suffix == ".parquet"
+            found = _parquet_columns(path) if is_parquet else _jsonl_columns(path, wanted)
+            if found:
+                return found
+    except ConfigError as error:
+        raise ConfigError(f"{section}.source: {error}") from error
+    return {}
+
+
+def _jsonl_columns(path: Path, wanted: Iterable[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for _, row in itertools.islice(_jsonl_rows(path, 0), _PROBE_ROWS):
+        for column, value in row.items():
+            if found.get(column, "NoneType") == "NoneType":
+                found[column] = type(value).__name__
+        if all(found.get(column, "NoneType") != "NoneType" for column in wanted):
+            break
+    return found
+
+
+def _parquet_columns(path: Path) -> dict[str, str]:
+    with _parquet(path) as file:
+        return {field.name: str(field.type) for field in file.schema_arrow if file.metadata.num_rows}
+
+
+def _saved_columns(path: Path) -> dict[str, str]:
+    features = _read_json(path / "dataset_info.json", str(path)).get("features") or {}
+    values = {name: feature if isinstance(feature, dict) else {} for name, feature in features.items()}
+    return {name: str(value.get("dtype", value.get("_type"))) for name, value in values.items()}
+
+
+def _check_builtin(corpus: CorpusConfig, prefix: str = "") -> None:
+    if corpus.num_documents is None:
+        raise ConfigError(f"{prefix}num_documents: {corpus.source} is endless; give a number")
+    if corpus.source == "builtin:gsm" and importlib.util.find_spec("reasoning_gym") is None:
+        raise ConfigError(f"{prefix}source: needs reasoning-gym; run pip install 'lt_hpc[gsm]'")
+
+
+def _document(place: str, row: Mapping[str, Any], fields: Mapping[str, str]) -> Document:
+    values = {field: _text(row.get(column), place, column) for field, column in fields.items()}
+    if any(value is None for field, value in values.items() if field != "thought"):
+        return Document()
+    return Document(**values)  # type: ignore[arg-type]  # text is not None here
+
+
+def _text(value: object, place: str, column: str) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ConfigError(f"{place}: field {column!r} is {type(value).__name__}, expected a string")
+    try:
+        value.encode()
+        return value
+    except UnicodeEncodeError:  # JSON allows lone surrogates, tokenizers don't
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _builtin_documents(corpus: CorpusConfig, mode: str) -> Iterator[Document]:
+    _check_builtin(corpus)
+    stop = corpus.offset + (corpus.num_documents or 0)
+    triples: Iterable[tuple[str, str, str]]
+    if corpus.source == "builtin:chain":
+        problems = itertools.islice(chain.problems(corpus.seed, stop), corpus.offset, None)
+        triples = ((problem.question, problem.answer, problem.thought) for problem in problems)
+    else:
+        triples = (_gsm_problem(corpus.seed, index) for index in range(corpus.offset, stop))
+    for question, answer, thought in triples:
+        if mode == "given":
+            yield Document(question=question, answer=answer, thought=thought)
+        else:
+            yield Document(text=f"{question} {answer}", thought=thought)
+
+
+def _gsm_problem(seed: int, index: int) -> tuple[str, str, str]:
+    """Question, answer and worked solution number `index`."""
+    from reasoning_gym import create_dataset
+
+    # One data set a problem: within a data set, problem i is drawn from its seed + i, so that
+    # two streams with neighbouring seeds would share problems.
+    entry = create_dataset("gsm_symbolic", seed=seeds.derive(seed, "gsm", index), size=1)[0]
+    return entry["question"], entry["answer"], entry["metadata"]["answer_cot"]
+
+
+def _rows(corpus: CorpusConfig, location: _Location, columns: list[str]) -> Rows:
+    """The rows from corpus.offset on."""
+    if location.kind == "files":
+        start = corpus.offset
+        for path in location.files:
+            if path.suffix == ".parquet":
+                start = yield from _parquet_rows(path, columns, start)
+            else:
+                start = yield from _jsonl_rows(path, start)
+        return start
+    import datasets
+
+    try:
+        if location.kind == "saved":
+            saved: Any = datasets.load_from_disk(str(location.path)).with_format(None)
+            dataset = saved.select(range(corpus.offset, len(saved)) or range(0))
+        else:
+            name, split = corpus.source, corpus.split
+            hub: Any = datasets.load_dataset(name, corpus.config_name, split=split, streaming=True)
+            dataset = hub.skip(corpus.offset)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{corpus.source}: {_first_line(error)}") from error
+    for index, row in enumerate(dataset, corpus.offset):
+        if index == corpus.offset:
+            _require(columns, list(row), corpus.source)
+        yield f"{corpus.source} row {index}", row
+    return 0
+
+
+def _jsonl_rows(path: Path, start: int) -> Rows:
+    """Rows of a JSON Lines file after the first `start`; blank lines are no rows."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            for number, line in enumerate(stream, 1):
+                if line.isspace():
+                    continue
+                if start:
+                    start -= 1
+                    continue
+                place = f"{path} line {number}"
+                yield place, _parse(line, place)
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise ConfigError(f"{path}: not a complete gzip file: {_first_line(error)}") from error
+    return start
+
+
+def _parse(line: bytes, place: str) -> Mapping[str, Any]:
+    try:
+        row = json.loads(line.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{place}: not valid JSON: {_first_line(error)}") from error
+    if isinstance(row, dict):
+        return row
+    raise ConfigError(f"{place}: holds {type(row).__name__}, expected a JSON object of columns")
+
+
+@contextlib.contextmanager
+def _parquet(path: Path) -> Iterator[Any]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            yield file
+    except pyarrow.ArrowException as error:
+        raise ConfigError(f"{path}: can't be read as Parquet: {_first_line(error)}") from error
+
+
+def _parquet_rows(path: Path, columns: list[str], start: int) -> Rows:
+    """Rows of a Parquet file after the first `start`; whole row groups are skipped unread."""
+    with _parquet(path) as file:
+        _require(columns, file.schema_arrow.names, str(path))
+        row = 0
+        for group in range(file.num_row_groups):
+            num_rows = file.metadata.row_group(group).num_rows
+            if start >= num_rows:
+                start, row = start - num_rows, row + num_rows
+                continue
+            for batch in file.iter_batches(_PARQUET_ROWS, row_groups=[group], columns=columns):
+                skipped = min(start, batch.num_rows)
+                start, row = start - skipped, row + skipped
+                for values in batch.slice(skipped).to_pylist():
+                    yield f"{path} row {row}", values
+                    row += 1
+    return start
+
+
+def _require(columns: Iterable[str], existing: list[str], place: str) -> None:
+    for column in columns:
+        if column not in existing:
+            raise ConfigError(f"{place}: no column {column!r}; it has: {', '.join(existing)}")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

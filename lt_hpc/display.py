@@ -1,0 +1,89 @@
+"""Progress for people: bars on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from types import TracebackType
+
+from lt_hpc.cluster.plan import Plan, Stage
+from lt_hpc.store.paths import RunPaths
+
+PLAIN_SECONDS = 15
+
+
+def stage_progress(paths: RunPaths, stage: Stage, tasks: int) -> tuple[int, int, str]:
+    """(done, total, unit) summed over the tasks of a stage that report; ranks count once."""
+    done, total, unit, note = 0, 0, "", ""
+    for task in range(1 if stage.name == "train" else tasks):
+        try:
+            value = json.loads(paths.progress(f"{stage.key}.{task}").read_text())
+        except (FileNotFoundError, ValueError):
+            continue
+        done, total = done + value["done"], total + value["total"]
+        unit, note = value["unit"], value["note"]
+    return done, total, f"{unit} {note}".strip()
+
+
+class Display:
+    """Shows the stages of a local run as they go. A context manager."""
+
+    def __init__(self, plan: Plan, paths: RunPaths) -> None:
+        self.plan, self.paths = plan, paths
+        self.running: dict[str, tuple[Stage, int]] = {}
+        self.bars: dict[str, int] = {}
+        self.progress = None
+        self.last_line = time.monotonic()
+
+    def __enter__(self) -> Display:
+        if sys.stdout.isatty():
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+            columns = (
+                TextColumn("{task.description:12}"), BarColumn(), MofNCompleteColumn(),
+                TextColumn("{task.fields[note]}"), TimeElapsedColumn(),
+            )  # fmt: skip
+            self.progress = Progress(*columns)
+            self.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.progress is not None:
+            self.progress.stop()
+
+    def started(self, stage: Stage, tasks: int) -> None:
+        """A stage begins with so many tasks."""
+        self.running[stage.key] = (stage, tasks)
+        if self.progress is not None:
+            self.bars[stage.key] = self.progress.add_task(stage.key, total=None, note="starting")
+        else:
+            print(f"{stage.key}: started, {tasks} {'ranks' if stage.name == 'train' else 'tasks'}", flush=True)
+
+    def ended(self, stage: Stage, seconds: float) -> None:
+        """A stage has its output."""
+        self._show(stage.key)
+        self.running.pop(stage.key)
+        if self.progress is None:
+            print(f"{stage.key}: done in {seconds:.1f} s", flush=True)
+
+    def poll(self) -> None:
+        """Called often; redraws now and then."""
+        if self.progress is not None:
+            for key in self.running:
+                self._show(key)
+        elif time.monotonic() - self.last_line > PLAIN_SECONDS:
+            self.last_line = time.monotonic()
+            for key, (stage, tasks) in self.running.items():
+                done, total, note = stage_progress(self.paths, stage, tasks)
+                if total:
+                    print(f"{key}: {done}/{total} {note}", flush=True)
+
+    def _show(self, key: str) -> None:
+        if self.progress is None:
+            return
+        stage, tasks = self.running[key]
+        done, total, note = stage_progress(self.paths, stage, tasks)
+        self.progress.update(self.bars[key], completed=done, total=total or None, note=note)

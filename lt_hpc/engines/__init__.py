@@ -1,0 +1,1 @@
+"""Who samples and scores: one protocol, one file an engine."""

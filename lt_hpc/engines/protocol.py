@@ -1,0 +1,53 @@
+"""What the stages ask of an engine. Token ids in, token ids and log-probabilities (nats) out.
+
+An engine is deterministic: the same list of prompts, seeds and parameters gives the same
+bytes. Floating-point sums depend on what is batched together, so callers pass one whole
+block at a time and never mix blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+Ids = Sequence[int]
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """The sampling distribution. All of it is part of q: log-probabilities are of the
+    tempered, truncated and renormalised distribution that the token was drawn from."""
+
+    max_tokens: int
+    stop_id: int
+    temperature: float = 1.0  # 0: greedy
+    top_p: float = 1.0
+    top_k: int = 0  # 0: off
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One sample. `ids` [T] int32 ends with the stop id when `finished`; `logprobs` [T] float32
+    in nats, one for each id, the stop id included."""
+
+    ids: np.ndarray
+    logprobs: np.ndarray
+    finished: bool
+
+
+class Engine(Protocol):
+    """Samples and scores with one loaded model."""
+
+    def sample(
+        self, prompts: Sequence[Ids], seeds: Sequence[Sequence[int]], params: SamplingParams
+    ) -> list[list[Completion]]:
+        """len(seeds[i]) samples for prompt i, each from a seed of its own."""
+        ...
+
+    def score(self, prefixes: Sequence[Ids], continuations: Sequence[Sequence[Ids]]) -> list[list[np.ndarray]]:
+        """log p(continuation token | prefix, earlier tokens), float32 nats [T], for every
+        continuation of every prefix, untempered. A prefix has at least one token."""
+        ...

@@ -1,0 +1,204 @@
+"""The engine on plain torch and transformers: any causal LM, CPU or GPU.
+
+The prefix is computed once for all samples that share it (its KV cache is repeated), prompts
+are batched by length, and rows leave the batch as they finish. Padding is on the left, so
+that the newest position of every row is the last column.
+Shapes: N prompts, K samples a prompt, R = N * K rows, P prompt width, T continuation width.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, DynamicCache
+
+from lt_hpc.engines.proposal import draw
+from lt_hpc.engines.protocol import Completion, Ids, SamplingParams
+from lt_hpc.latent.seeds import uniforms
+
+MAX_LOGITS = 2**27
+"""Logits held at once while scoring: 512 MiB in float32."""
+
+
+class TorchEngine:
+    """Samples and scores with a transformers model."""
+
+    def __init__(
+        self, model_path: Path, dtype: str, batch_tokens: int, trust_remote_code: bool = False
+    ) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = AutoModelForCausalLM.from_pretrained(
+            model_path, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code
+        )
+        self.model.to(self.device).eval()
+        self.batch_tokens = batch_tokens
+
+    @torch.inference_mode()
+    def sample(
+        self, prompts: Sequence[Ids], seeds: Sequence[Sequence[int]], params: SamplingParams
+    ) -> list[list[Completion]]:
+        """See `protocol.Engine.sample`."""
+        rows = [len(of_prompt) for of_prompt in seeds]
+        widths = [len(prompt) + params.max_tokens for prompt in prompts]
+        results: list[list[Completion]] = [[] for _ in prompts]
+        for group in _groups(rows, widths, self.batch_tokens):
+            sampled = self._sample_group([prompts[i] for i in group], [seeds[i] for i in group], params)
+            for index, completions in zip(group, sampled, strict=True):
+                results[index] = completions
+        return results
+
+    def _sample_group(
+        self, prompts: list[Ids], seeds: list[Sequence[int]], params: SamplingParams
+    ) -> list[list[Completion]]:
+        cache, mask_NP, logits_NV = self._prefill(prompts)
+        counts = torch.tensor([len(of_prompt) for of_prompt in seeds], device=self.device)
+        owner_R = torch.arange(len(prompts), device=self.device).repeat_interleave(counts)
+        cache.batch_select_indices(owner_R)
+        mask, logits = mask_NP[owner_R], logits_NV[owner_R]
+        uniforms_RT = torch.tensor(
+            np.stack([uniforms(seed, params.max_tokens) for of_prompt in seeds for seed in of_prompt]),
+            device=self.device,
+        )
+        num_rows = len(owner_R)
+        ids_RT = torch.zeros(num_rows, params.max_tokens, dtype=torch.int32, device=self.device)
+        logprobs_RT = torch.zeros(num_rows, params.max_tokens, device=self.device)
+        lengths_R = torch.full((num_rows,), params.max_tokens, device=self.device)
+        finished_R = torch.zeros(num_rows, dtype=torch.bool, device=self.device)
+        active = torch.arange(num_rows, device=self.device)
+        for step in range(params.max_tokens):
+            tokens, log_q = draw(logits, uniforms_RT[active, step], params)
+            ids_RT[active, step] = tokens.int()
+            logprobs_RT[active, step] = log_q
+            stopped = tokens == params.stop_id
+            finished_R[active[stopped]] = True
+            lengths_R[active[stopped]] = step + 1
+            going = (~stopped).nonzero()[:, 0]
+            if len(going) == 0 or step + 1 == params.max_tokens:
+                break
+            if len(going) < len(active):
+                active, tokens, mask = active[going], tokens[going], mask[going]
+                cache.batch_select_indices(going)
+            mask = torch.cat([mask, mask.new_ones(len(active), 1)], dim=1)
+            logits = self._forward(tokens[:, None], mask, cache)[:, -1]
+        return _completions(
+            ids_RT.cpu().numpy(), logprobs_RT.cpu().numpy(), lengths_R.tolist(), finished_R.tolist(),
+            counts.tolist(),
+        )  # fmt: skip
+
+    @torch.inference_mode()
+    def score(self, prefixes: Sequence[Ids], continuations: Sequence[Sequence[Ids]]) -> list[list[np.ndarray]]:
+        """See `protocol.Engine.score`."""
+        rows = [len(of_prefix) for of_prefix in continuations]
+        longest = [max((len(ids) for ids in of_prefix), default=0) for of_prefix in continuations]
+        widths = [len(prefix) + width for prefix, width in zip(prefixes, longest, strict=True)]
+        results: list[list[np.ndarray]] = [[] for _ in prefixes]
+        for group in _groups(rows, widths, self.batch_tokens):
+            scored = self._score_group([prefixes[i] for i in group], [continuations[i] for i in group])
+            for index, logprobs in zip(group, scored, strict=True):
+                results[index] = logprobs
+        return results
+
+    def _score_group(self, prefixes: list[Ids], continuations: list[Sequence[Ids]]) -> list[list[np.ndarray]]:
+        # The last prefix token is fed with the continuation: its logits predict the first one.
+        cache, mask_NP = self._prefill_all_but_last(prefixes)
+        owner_R = [i for i, of_prefix in enumerate(continuations) for _ in of_prefix]
+        targets = [list(ids) for of_prefix in continuations for ids in of_prefix]
+        width = max((len(ids) for ids in targets), default=0)
+        step = max(1, MAX_LOGITS // max(1, width * self.model.config.get_text_config().vocab_size))
+        flat: list[np.ndarray] = []
+        for start in range(0, len(targets), step):
+            rows = slice(start, start + step)
+            last_piece = start + step >= len(targets)
+            piece = cache if last_piece or cache is None else copy.deepcopy(cache)
+            flat += self._score_rows(prefixes, owner_R[rows], targets[rows], piece, mask_NP)
+        scored = iter(flat)
+        return [[next(scored) for _ in of_prefix] for of_prefix in continuations]
+
+    def _score_rows(
+        self,
+        prefixes: list[Ids],
+        owner_R: list[int],
+        targets: list[list[int]],
+        cache: DynamicCache | None,
+        mask_NP: torch.Tensor,
+    ) -> list[np.ndarray]:
+        width = max(len(ids) for ids in targets)
+        inputs = np.zeros((len(targets), width), dtype=np.int64)
+        wanted = np.zeros((len(targets), width), dtype=np.int64)
+        valid = np.zeros((len(targets), width), dtype=np.int64)
+        for row, (owner, ids) in enumerate(zip(owner_R, targets, strict=True)):
+            inputs[row, : len(ids)] = [prefixes[owner][-1], *ids[:-1]][: len(ids)]
+            wanted[row, : len(ids)] = ids
+            valid[row, : len(ids)] = 1
+        owner = torch.tensor(owner_R, device=self.device)
+        if cache is not None:
+            cache.batch_select_indices(owner)
+        mask = torch.cat([mask_NP[owner], torch.tensor(valid, device=self.device)], dim=1)
+        logits_RTV = self._forward(torch.tensor(inputs, device=self.device), mask, cache).float()
+        chosen = logits_RTV.gather(-1, torch.tensor(wanted, device=self.device)[..., None])[..., 0]
+        logprobs = (chosen - logits_RTV.logsumexp(dim=-1)).cpu().numpy()
+        return [logprobs[row, : len(ids)].copy() for row, ids in enumerate(targets)]
+
+    def _prefill_all_but_last(self, prefixes: list[Ids]) -> tuple[DynamicCache | None, torch.Tensor]:
+        if max(len(prefix) for prefix in prefixes) == 1:
+            return None, torch.zeros(len(prefixes), 0, dtype=torch.long, device=self.device)
+        cache, mask_NP, _ = self._prefill([prefix[:-1] for prefix in prefixes])
+        return cache, mask_NP
+
+    def _prefill(self, prompts: list[Ids]) -> tuple[DynamicCache, torch.Tensor, torch.Tensor]:
+        width = max(len(prompt) for prompt in prompts)
+        ids = np.zeros((len(prompts), width), dtype=np.int64)
+        mask = np.zeros((len(prompts), width), dtype=np.int64)
+        for row, prompt in enumerate(prompts):
+            ids[row, width - len(prompt) :] = prompt
+            mask[row, width - len(prompt) :] = 1
+        mask_NP = torch.tensor(mask, device=self.device)
+        cache = DynamicCache(config=self.model.config)
+        logits = self._forward(torch.tensor(ids, device=self.device), mask_NP, cache, logits_to_keep=1)
+        return cache, mask_NP, logits[:, -1]
+
+    def _forward(
+        self, ids: torch.Tensor, mask: torch.Tensor, cache: DynamicCache | None, logits_to_keep: int = 0
+    ) -> torch.Tensor:
+        positions = (mask.cumsum(dim=-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        return self.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=cache is not None,
+            logits_to_keep=logits_to_keep,
+        ).logits
+
+
+def _groups(rows: Sequence[int], widths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Indices batched by width, longest first, each batch within `batch_tokens` padded tokens."""
+    group: list[int] = []
+    num_rows = 0
+    for index in sorted((i for i in range(len(rows)) if rows[i]), key=lambda i: (-widths[i], i)):
+        if group and (num_rows + rows[index]) * widths[group[0]] > batch_tokens:
+            yield group
+            group, num_rows = [], 0
+        group.append(index)
+        num_rows += rows[index]
+    if group:
+        yield group
+
+
+def _completions(
+    ids: np.ndarray, logprobs: np.ndarray, lengths: list[int], finished: list[bool], counts: list[int]
+) -> list[list[Completion]]:
+    results, row = [], 0
+    for count in counts:
+        results.append(
+            [
+                Completion(ids[r, : lengths[r]].copy(), logprobs[r, : lengths[r]].copy(), finished[r])
+                for r in range(row, row + count)
+            ]
+        )
+        row += count
+    return results

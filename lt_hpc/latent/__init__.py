@@ -1,0 +1,1 @@
+"""The mathematics of the method: pure, numpy only, no input or output."""

@@ -1,0 +1,1 @@
+"""What one job does: prepare, sample, merge, train, evaluate."""

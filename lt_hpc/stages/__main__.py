@@ -1,0 +1,60 @@
+"""python -m lt_hpc.stages RUN_DIR PLAN STAGE --task I --tasks N
+
+Runs one task of one stage of a pinned plan. Exit codes: see lt_hpc.errors; 75 means that it
+was stopped with all finished work kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from lt_hpc import config as configuration
+from lt_hpc.cluster import plan as planning
+from lt_hpc.cluster.signals import Supervisor, die_with_parent
+from lt_hpc.errors import LtError
+from lt_hpc.stages.context import Progress, Task
+from lt_hpc.store.paths import RunPaths
+
+
+def load_plan(paths: RunPaths, fingerprint: str) -> planning.Plan:
+    """The pinned plan of a run."""
+    raw = json.loads(paths.plan(fingerprint).read_text())
+    return planning.from_json(raw, configuration.from_dict(raw["config"]))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one task; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m lt_hpc.stages", description=__doc__)
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("plan")
+    parser.add_argument("stage")
+    parser.add_argument("--task", type=int, default=0)
+    parser.add_argument("--tasks", type=int, default=1)
+    options = parser.parse_args(arguments)
+    supervisor = Supervisor()
+    if "LT_PARENT" in os.environ:
+        die_with_parent(int(os.environ["LT_PARENT"]))
+    paths = RunPaths(options.run_dir)
+    try:
+        plan = load_plan(paths, options.plan)
+        stage = plan.stage(options.stage)
+        progress = Progress(paths.progress(f"{stage.key}.{options.task}"))
+        task = Task(plan, stage, paths, options.task, options.tasks, progress, supervisor.stop_requested)
+        importlib.import_module(f"lt_hpc.stages.{stage.name}").run(task)
+    except LtError as error:
+        print(f"{options.stage}: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,224 @@
+"""prepare: documents -> chunks -> token ids, once. Every later stage works on these ids.
+
+Writes base/ (the base model with the markers) and the folders corpus/, warm/ and heldout/.
+A part file holds a fixed number of documents, so a run that was stopped goes on after the
+last part that is complete.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lt_hpc.config import ChunkingConfig, CorpusConfig
+from lt_hpc.data import base_model, sources
+from lt_hpc.data.sources import Document
+from lt_hpc.errors import ConfigError
+from lt_hpc.latent import chunking
+from lt_hpc.store import manifest, tables
+from lt_hpc.store.atomic import atomic_folder, clean_temporaries
+from lt_hpc.store.manifest import FileEntry, Manifest
+from lt_hpc.store.paths import documents_part
+from lt_hpc.stages.context import Task
+
+PART_DOCUMENTS = 4096
+
+
+def run(task: Task) -> None:
+    """Write whatever of base/ and the three corpora is missing."""
+    outputs = task.stage.outputs
+    _prepare_base(task, task.paths.base, outputs["base"])
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(task.paths.base)
+    names = [name for name in outputs if name != "base"]
+    task.progress.start(len(names), "corpora")
+    for name in names:
+        corpus = getattr(task.plan.config, name)
+        folder = task.paths.documents(name)
+        if manifest.problem(folder, outputs[name], checksums=True) is not None:
+            _Preparation(task, name, corpus, tokenizer, folder, outputs[name]).run()
+        task.progress.advance()
+
+
+def _prepare_base(task: Task, folder: Path, fingerprint: str) -> None:
+    if manifest.problem(folder, fingerprint, checksums=True) is None:
+        return
+    started = time.monotonic()
+    with atomic_folder(folder) as temporary:
+        base_model.build(task.plan.config.model, temporary)
+        files = tuple(manifest.describe(path) for path in sorted(temporary.iterdir()))
+        manifest.write(
+            temporary,
+            Manifest(
+                "base", fingerprint, True, files, seconds=time.monotonic() - started,
+                provenance=manifest.provenance(),
+            ),
+        )  # fmt: skip
+
+
+@dataclass
+class _Preparation:
+    """One corpus on its way into a folder."""
+
+    task: Task
+    name: str
+    corpus: CorpusConfig
+    tokenizer: Any
+    folder: Path
+    fingerprint: str
+
+    def run(self) -> None:
+        started = time.monotonic()
+        mode = self.task.plan.config.chunking.mode
+        clean_temporaries(self.folder)
+        done = _finished_parts(self.folder, self.fingerprint)
+        files: list[FileEntry] = []
+        counts: Counter[str] = Counter()
+        stream = sources.documents(self.corpus, mode)
+        for part in itertools.count():
+            batch = list(itertools.islice(stream, PART_DOCUMENTS))
+            if not batch:
+                break
+            self.task.stop_if_asked()
+            entry = done.get(documents_part(part)) or self._write_part(part, batch, counts["chunks"])
+            files.append(entry)
+            counts.update(entry.counts)
+            self._write_manifest(files, counts, started, complete=False)
+        if not counts["chunks"]:
+            reasons = ", ".join(f"{k} {v}" for k, v in sorted(counts.items()) if k.startswith("dropped"))
+            raise ConfigError(f"{self.name}.source={self.corpus.source!r}: no usable document ({reasons or 'empty'})")
+        self._write_manifest(files, counts, started, complete=True)
+
+    def _write_manifest(
+        self, files: list[FileEntry], counts: Counter[str], started: float, complete: bool
+    ) -> None:
+        record = Manifest(
+            "documents", self.fingerprint, complete, tuple(files), dict(counts),
+            time.monotonic() - started, provenance=manifest.provenance(),
+        )  # fmt: skip
+        manifest.write(self.folder, record)
+
+    def _write_part(self, part: int, batch: list[Document], first_chunk: int) -> FileEntry:
+        config = self.task.plan.config
+        eos = self.task.vocabulary().eos
+        counts: Counter[str] = Counter()
+        columns: dict[str, list[Any]] = {name: [] for name in tables.DOCUMENTS.names}
+        limit = config.chunking.max_chunk_tokens
+        for index, row in enumerate(_tokenise(batch, self.tokenizer, config.chunking, limit, eos)):
+            counts["documents"] += 1
+            dropped = row.reason(self.name == "warm", config.sample.max_thought_tokens)
+            if dropped:
+                counts[f"dropped: {dropped}"] += 1
+                continue
+            columns["document"].append(part * PART_DOCUMENTS + index)
+            columns["first_chunk"].append(first_chunk + counts["chunks"])
+            columns["context"].append(row.context)
+            columns["tokens"].append([token for chunk in row.chunks for token in chunk])
+            columns["chunk_lengths"].append([len(chunk) for chunk in row.chunks])
+            columns["chunk_bytes"].append(row.num_bytes)
+            columns["thoughts"].append([row.thought] if self.name == "warm" else [])
+            counts["chunks"] += len(row.chunks)
+            counts["tokens"] += len(row.context) + sum(map(len, row.chunks))
+        path = self.folder / documents_part(part)
+        tables.write(path, tables.DOCUMENTS, columns)
+        counts["kept"] = len(columns["document"])
+        counts.setdefault("chunks", 0)
+        return manifest.describe(path, counts)
+
+
+@dataclass(frozen=True)
+class _Row:
+    context: list[int]
+    chunks: list[list[int]]
+    num_bytes: list[int]
+    thought: list[int] | None
+
+    def reason(self, needs_thought: bool, max_thought_tokens: int) -> str | None:
+        """Why the document is dropped, or None."""
+        if not self.chunks:
+            return "empty or only whitespace"
+        if needs_thought and not self.thought:
+            return "no teacher thought"
+        if needs_thought and self.thought and len(self.thought) >= max_thought_tokens:
+            return "teacher thought too long"
+        if needs_thought and len(self.chunks) > 1:
+            return "one teacher thought for several chunks"
+        return None
+
+
+def _tokenise(
+    batch: list[Document], tokenizer: Any, settings: ChunkingConfig, limit: int, eos: int | None
+) -> Iterator[_Row]:
+    """Token ids of every document, all texts of the batch through the tokenizer at once."""
+    texts: list[str] = []
+    shapes: list[tuple[bool, int, bool]] = []
+    for document in batch:
+        pieces = _pieces(document, settings)
+        texts += pieces
+        given = settings.mode == "given" and bool(pieces)
+        thought = document.thought if pieces else None
+        texts += [thought] if thought else []
+        shapes.append((given, len(pieces), bool(thought)))
+    encoded = iter(tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else [])
+    sizes = iter(len(text.encode()) for text in texts)
+    for given, num_pieces, has_thought in shapes:
+        ids = [next(encoded) for _ in range(num_pieces)]
+        num_bytes = [next(sizes) for _ in range(num_pieces)]
+        thought_ids = next(encoded) if has_thought else None
+        _ = next(sizes) if has_thought else None
+        context = ids.pop(0) if given else []
+        num_bytes = num_bytes[1:] if given else num_bytes
+        yield _row(context, ids, num_bytes, thought_ids, limit, eos)
+
+
+def _pieces(document: Document, settings: ChunkingConfig) -> list[str]:
+    """The texts of one document: its chunks, with the question first when the split is given."""
+    if settings.mode == "given":
+        question, answer = document.question or "", document.answer or ""
+        return [question, answer] if question.strip() and answer.strip() else []
+    return chunking.chunk_text(
+        document.text, mean=settings.mean_sentences, low=settings.min_sentences, high=settings.max_sentences
+    )
+
+
+def _row(
+    context: list[int],
+    ids: list[list[int]],
+    num_bytes: list[int],
+    thought: list[int] | None,
+    limit: int,
+    eos: int | None,
+) -> _Row:
+    chunks: list[list[int]] = []
+    sizes: list[int] = []
+    # A normalising tokenizer may leave nothing of a text of invisible characters.
+    kept = [(chunk, size) for chunk, size in zip(ids, num_bytes, strict=True) if chunk]
+    ids, num_bytes = [chunk for chunk, _ in kept], [size for _, size in kept]
+    if ids and eos is not None:
+        ids[-1] = [*ids[-1], eos]  # the end of a document is part of its last chunk
+    for chunk, size in zip(ids, num_bytes, strict=True):
+        pieces = chunking.split_long(chunk, limit)
+        shares = [size * len(piece) // len(chunk) for piece in pieces]
+        shares[-1] += size - sum(shares)
+        chunks += pieces
+        sizes += shares
+    return _Row(context, chunks, sizes, thought)
+
+
+def _finished_parts(folder: Path, fingerprint: str) -> dict[str, FileEntry]:
+    """Parts that an earlier attempt with the same fingerprint committed and that verify."""
+    found = manifest.read(folder)
+    if found is None or found.fingerprint != fingerprint:
+        return {}
+    return {e.name: e for e in found.files if manifest.file_problem(folder, e, checksums=True) is None}
+
+
+def dropped(counts: dict[str, int]) -> dict[str, int]:
+    """Reason -> number of dropped documents, for reports."""
+    return {key.removeprefix("dropped: "): n for key, n in counts.items() if key.startswith("dropped: ")}

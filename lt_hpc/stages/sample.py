@@ -1,0 +1,178 @@
+"""sample: the E-step. K thoughts for every chunk of this task's shards, block by block.
+
+A block is committed as one Parquet part and recorded in its shard's manifest; a task that
+is stopped or killed loses at most the block it was working on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from lt_hpc.data import corpus as corpora
+from lt_hpc.data.corpus import Chunk
+from lt_hpc.engines.load import load
+from lt_hpc.engines.protocol import Engine, SamplingParams
+from lt_hpc.latent import seeds
+from lt_hpc.stages.context import Task
+from lt_hpc.stages.estep import Proposals, propose
+from lt_hpc.store import manifest, shards, tables
+from lt_hpc.store.atomic import clean_temporaries
+from lt_hpc.store.manifest import FileEntry, Manifest
+from lt_hpc.store.paths import sample_part
+from lt_hpc.store.shards import ShardMap
+
+
+def run(task: Task) -> None:
+    """Complete every shard that falls to this task: shard index, index + count, ..."""
+    config = task.plan.config
+    corpus = task.paths.documents("corpus")
+    found = manifest.verified(corpus, task.plan.output("corpus"), checksums=False)
+    wanted = ShardMap(
+        task.stage.fingerprint, found.counts["chunks"], config.sample.block_chunks, config.sample.num_shards
+    )
+    shard_map = shards.pin(task.paths, task.stage.iteration, wanted)
+    mine = range(task.index, shard_map.num_shards, task.count)
+    sampler = _Sampler(task, shard_map)
+    total = sum(len(shard_map.blocks(shard)) for shard in mine)
+    task.progress.start(total, "blocks")
+    for shard in mine:
+        _Shard(task, shard_map, shard, sampler).run()
+
+
+@dataclass
+class _Sampler:
+    """The engine, loaded when the first block needs it and warm for all later ones."""
+
+    task: Task
+    shard_map: ShardMap
+    engine: Engine | None = None
+    seconds: Counter[str] = field(default_factory=Counter)
+
+    def block(self, chunks: list[Chunk]) -> tuple[list[Proposals], Counter[str]]:
+        config, iteration = self.task.plan.config, self.task.stage.iteration
+        settings = config.sample
+        if self.engine is None:
+            started = time.monotonic()
+            model = self.task.paths.model(iteration - 1)
+            manifest.verified(model, self.task.plan.output(f"iter-{iteration - 1:02d}/model"))
+            self.engine = load(config, model, settings.dtype)
+            self.seconds["load"] += time.monotonic() - started
+        layout = self.task.vocabulary().layout
+        params = SamplingParams(
+            settings.max_thought_tokens, layout.eol, settings.temperature, settings.top_p, settings.top_k
+        )
+        draws = [
+            [seeds.derive(config.seed, "sample", iteration, c.chunk_id, k) for k in range(settings.num_samples)]
+            for c in chunks
+        ]
+        started = time.monotonic()
+        proposals = propose(self.engine, layout, chunks, draws, params)
+        self.seconds["sample"] += time.monotonic() - started
+        return proposals, _count(chunks, proposals)
+
+
+def _count(chunks: list[Chunk], proposals: list[Proposals]) -> Counter[str]:
+    counts = Counter(chunks=len(chunks))
+    for chunk, of_chunk in zip(chunks, proposals, strict=True):
+        lengths = [len(thought) for thought in of_chunk.thoughts]
+        counts["samples"] += len(lengths)
+        counts["sampled_tokens"] += sum(lengths)
+        counts["unfinished"] += int((~of_chunk.finished).sum())
+        counts["scored_tokens"] += sum(
+            length + len(chunk.suffix)
+            for length, ok in zip(lengths, of_chunk.finished, strict=True)
+            if ok
+        )
+    return counts
+
+
+@dataclass
+class _Shard:
+    """One shard on its way to a complete manifest."""
+
+    task: Task
+    shard_map: ShardMap
+    shard: int
+    sampler: _Sampler
+
+    @property
+    def folder(self) -> Path:
+        return self.task.paths.shard(self.task.stage.iteration, self.shard)
+
+    @cached_property
+    def _chunks(self) -> dict[int, Chunk]:
+        """The shard's chunks by id, read when its first block is sampled."""
+        blocks = self.shard_map.blocks(self.shard)
+        start, stop = self.shard_map.chunks(blocks[0]).start, self.shard_map.chunks(blocks[-1]).stop
+        folder, fingerprint = self.task.paths.documents("corpus"), self.task.plan.output("corpus")
+        chunks = corpora.read_chunks(folder, fingerprint, self.task.view, start, stop)
+        return {chunk.chunk_id: chunk for chunk in chunks}
+
+    def run(self) -> None:
+        fingerprint = self.shard_map.fingerprint(self.shard)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        clean_temporaries(self.folder)
+        earlier = manifest.read(self.folder)
+        done: dict[str, FileEntry] = {}
+        seconds = 0.0
+        if earlier is not None and earlier.fingerprint == fingerprint:
+            seconds = earlier.seconds
+            done = {
+                e.name: e for e in earlier.files if manifest.file_problem(self.folder, e, checksums=True) is None
+            }
+            if earlier.complete and len(done) == len(earlier.files):
+                self.task.progress.advance(len(self.shard_map.blocks(self.shard)))
+                return
+        files: list[FileEntry] = []
+        for block in self.shard_map.blocks(self.shard):
+            entry = done.get(sample_part(block))
+            if entry is None:
+                self.task.stop_if_asked()
+                started = time.monotonic()
+                entry = self._write_block(block)
+                seconds += time.monotonic() - started
+                files.append(entry)
+                self._write_manifest(fingerprint, [*files, *_later(done, files)], seconds, complete=False)
+            else:
+                files.append(entry)
+            self.task.progress.advance()
+        self._write_manifest(fingerprint, files, seconds, complete=True)
+
+    def _write_block(self, block: int) -> FileEntry:
+        ids = self.shard_map.chunks(block)
+        chunks = [self._chunks[chunk_id] for chunk_id in ids]
+        proposals, counts = self.sampler.block(chunks)
+        path = self.folder / sample_part(block)
+        columns = {
+            "chunk": [chunk.chunk_id for chunk in chunks],
+            "thoughts": [[thought.tolist() for thought in p.thoughts] for p in proposals],
+            "finished": [p.finished.tolist() for p in proposals],
+            "log_q": [p.log_q.tolist() for p in proposals],
+            "log_prior": [p.log_prior.tolist() for p in proposals],
+            "log_likelihood": [p.log_likelihood.tolist() for p in proposals],
+        }
+        tables.write(path, tables.SAMPLES, columns)
+        return manifest.describe(path, counts)
+
+    def _write_manifest(
+        self, fingerprint: str, files: list[FileEntry], seconds: float, complete: bool
+    ) -> None:
+        counts: Counter[str] = Counter()
+        for entry in files:
+            counts.update(entry.counts)
+        statistics = {f"seconds_{name}": value for name, value in self.sampler.seconds.items()}
+        record = Manifest(
+            "shard", fingerprint, complete, tuple(files), dict(counts), seconds, statistics, manifest.provenance()
+        )
+        manifest.write(self.folder, record)
+
+
+def _later(done: dict[str, FileEntry], files: list[FileEntry]) -> list[FileEntry]:
+    """Verified parts of an earlier attempt that lie behind the current block: still recorded,
+    so that a second kill does not lose them."""
+    written = {entry.name for entry in files}
+    return [entry for name, entry in done.items() if name not in written]

@@ -1,0 +1,1 @@
+"""The run folder: every path, atomic writes, manifests, tables."""

@@ -1,0 +1,135 @@
+"""Manifests: what a folder holds, from what it was made, and whether that is all there.
+
+A stage's output is done when its manifest is complete, carries the expected fingerprint
+and every file in it verifies. Nothing else marks work as done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import socket
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lt_hpc import __version__
+from lt_hpc.errors import IncompleteError
+from lt_hpc.store.atomic import write_json
+
+FORMAT = 1
+NAME = "manifest.json"
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of a folder: its size in bytes, SHA-256 and counts (rows, chunks, tokens)."""
+
+    name: str
+    bytes: int
+    sha256: str
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The record of a folder. `statistics` are for people and reports, never for identity."""
+
+    stage: str
+    fingerprint: str
+    complete: bool
+    files: tuple[FileEntry, ...]
+    counts: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    statistics: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+
+def fingerprint(stage: str, identity: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+    """SHA-256 (16 hex digits) of what decides a result; refuses values JSON can't hold exactly."""
+    text = json.dumps(
+        {"format": FORMAT, "stage": stage, "identity": identity, "inputs": inputs},
+        sort_keys=True,
+        allow_nan=False,
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def sha256(path: Path) -> str:
+    """Checksum of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def describe(path: Path, counts: Mapping[str, int] | None = None, root: Path | None = None) -> FileEntry:
+    """The entry of a file that lies under `root` (default: its own folder)."""
+    name = path.relative_to(root or path.parent).as_posix()
+    return FileEntry(name, path.stat().st_size, sha256(path), dict(counts or {}))
+
+
+def provenance() -> dict[str, Any]:
+    """Where and by what something was made."""
+    return {"host": socket.gethostname(), "python": platform.python_version(), "lt_hpc": __version__}
+
+
+def write(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest of `folder`; its files must already be in place."""
+    write_json(folder / NAME, asdict(manifest))
+
+
+def read(folder: Path) -> Manifest | None:
+    """The manifest of `folder`, or None where there is none that can be read."""
+    try:
+        raw = json.loads((folder / NAME).read_text(encoding="utf-8"))
+        if raw.get("format") != FORMAT:
+            return None
+        raw["files"] = tuple(FileEntry(**entry) for entry in raw["files"])
+        return Manifest(**raw)
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def file_problem(folder: Path, entry: FileEntry, checksums: bool) -> str | None:
+    """What is wrong with one file, or None."""
+    path = folder / entry.name
+    if not path.is_file():
+        return f"{path} is missing"
+    size = path.stat().st_size
+    if size != entry.bytes:
+        return f"{path} has {size} bytes, its manifest says {entry.bytes}"
+    if checksums and sha256(path) != entry.sha256:
+        return f"{path} does not match its checksum"
+    return None
+
+
+def problem(folder: Path, expected: str, checksums: bool = False) -> str | None:
+    """Why `folder` is not done for the fingerprint `expected`, or None when it is."""
+    manifest = read(folder)
+    if manifest is None:
+        return f"{folder} has no manifest"
+    if manifest.fingerprint != expected:
+        return f"{folder} was made from other settings or inputs"
+    if not manifest.complete:
+        return f"{folder} is not finished"
+    for entry in manifest.files:
+        found = file_problem(folder, entry, checksums)
+        if found:
+            return found
+    return None
+
+
+def verified(folder: Path, expected: str, checksums: bool = True) -> Manifest:
+    """The manifest of a finished folder.
+
+    Raises:
+        IncompleteError: with the reason, when the folder is not done.
+    """
+    found = problem(folder, expected, checksums)
+    if found:
+        raise IncompleteError(found)
+    manifest = read(folder)
+    assert manifest is not None
+    return manifest

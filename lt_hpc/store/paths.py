@@ -1,0 +1,112 @@
+"""Every path of a run folder, in one place.
+
+    runs/NAME/
+      config.yaml  plans/  jobs.jsonl  launch.lock   what was asked, every submission and its end
+      base/                                          base model with the four markers, layout.json
+      corpus/  warm/  heldout/                       documents as token ids, manifest.json
+      iter-01/samples/shard-00007/part-00012.parquet, manifest.json
+              selected/shard-00007.parquet, manifest.json
+              checkpoints/FINGERPRINT/  model/  eval/metrics.json
+      progress/  logs/                               for people
+      report.json  report.html
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """The paths of the run in folder `root`."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.yaml"
+
+    @property
+    def jobs(self) -> Path:
+        return self.root / "jobs.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "launch.lock"
+
+    @property
+    def report_json(self) -> Path:
+        return self.root / "report.json"
+
+    @property
+    def report_html(self) -> Path:
+        return self.root / "report.html"
+
+    @property
+    def base(self) -> Path:
+        return self.root / "base"
+
+    @property
+    def layout(self) -> Path:
+        return self.base / "layout.json"
+
+    @property
+    def superseded(self) -> Path:
+        """Outputs of other settings, moved out of the way and never deleted by the project."""
+        return self.root / "superseded"
+
+    def plan(self, fingerprint: str) -> Path:
+        return self.root / "plans" / f"{fingerprint}.json"
+
+    def documents(self, corpus: str) -> Path:
+        """Folder of `corpus`, `warm` or `heldout`."""
+        return self.root / corpus
+
+    def iteration(self, iteration: int) -> Path:
+        return self.root / f"iter-{iteration:02d}"
+
+    def samples(self, iteration: int) -> Path:
+        return self.iteration(iteration) / "samples"
+
+    def shard(self, iteration: int, shard: int) -> Path:
+        return self.samples(iteration) / f"shard-{shard:05d}"
+
+    def shard_map(self, iteration: int) -> Path:
+        return self.samples(iteration) / "shards.json"
+
+    def selected(self, iteration: int) -> Path:
+        return self.iteration(iteration) / "selected"
+
+    def checkpoints(self, iteration: int, fingerprint: str) -> Path:
+        """Of one model: other settings never meet its checkpoints or its log."""
+        return self.iteration(iteration) / "checkpoints" / fingerprint
+
+    def model(self, iteration: int) -> Path:
+        return self.iteration(iteration) / "model"
+
+    def evaluation(self, iteration: int) -> Path:
+        return self.iteration(iteration) / "eval"
+
+    def log(self, task: str) -> Path:
+        return self.root / "logs" / f"{task}.log"
+
+    def progress(self, task: str) -> Path:
+        return self.root / "progress" / f"{task}.json"
+
+
+def documents_part(index: int) -> str:
+    return f"documents-{index:05d}.parquet"
+
+
+def sample_part(block: int) -> str:
+    return f"part-{block:05d}.parquet"
+
+
+def selected_part(shard: int) -> str:
+    return f"shard-{shard:05d}.parquet"
+
+
+METRICS = "metrics.json"
+LAYOUT = "layout.json"
+TRAIN_LOG = "train.jsonl"

@@ -1,0 +1,76 @@
+"""The Parquet tables that stages hand to each other, and their one reader and writer.
+
+documents   a row a document: token ids of its chunks, end to end, and where they end
+samples     a row a chunk: K thoughts with their log-probabilities
+selected    a row a chunk: the selected thought, all K log-weights and the ESS
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lt_hpc.store.atomic import atomic_file
+
+_IDS = pa.list_(pa.int32())
+
+DOCUMENTS = pa.schema(
+    [
+        ("document", pa.int64()),  # ordinal in the corpus
+        ("first_chunk", pa.int64()),  # chunk id of its first chunk; ids are consecutive
+        ("context", _IDS),  # given question; empty for plain text
+        ("tokens", _IDS),  # all chunks end to end
+        ("chunk_lengths", _IDS),  # tokens of each chunk
+        ("chunk_bytes", _IDS),  # UTF-8 bytes of each chunk's text
+        ("thoughts", pa.list_(_IDS)),  # the teacher's, one a chunk, or an empty list
+    ]
+)
+SAMPLES = pa.schema(
+    [
+        ("chunk", pa.int64()),
+        ("thoughts", pa.list_(_IDS)),  # K, each with its <EOL> when finished
+        ("finished", pa.list_(pa.bool_())),
+        ("log_q", pa.list_(pa.float64())),  # nats, over the ids of the thought
+        ("log_prior", pa.list_(pa.float64())),  # log p(z | c); -inf when unfinished
+        ("log_likelihood", pa.list_(pa.float64())),  # log p(x | c, z); -inf when unfinished
+    ]
+)
+SELECTED = pa.schema(
+    [
+        ("chunk", pa.int64()),
+        ("sample", pa.int32()),  # index of the selected thought; -1: none was finished
+        ("thought", _IDS),  # without its <EOL>
+        ("log_weights", pa.list_(pa.float64())),  # K, nats
+        ("ess", pa.float64()),
+    ]
+)
+
+
+def write(path: Path, schema: pa.Schema, columns: dict[str, Any]) -> None:
+    """Write one table atomically; the same columns give the same bytes."""
+    table = pa.table({name: pa.array(columns[name], schema.field(name).type) for name in schema.names})
+    with atomic_file(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read(path: Path, schema: pa.Schema) -> pa.Table:
+    """Read one table; its schema must be the expected one."""
+    return pq.read_table(path, schema=schema)
+
+
+def flat_lists(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """A list column as (values [total], offsets [rows + 1]), both copies-free where possible."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+    offsets = array.offsets.to_numpy()
+    return array.values.to_numpy(zero_copy_only=False)[offsets[0] : offsets[-1]], offsets - offsets[0]
+
+
+def matrix(column: pa.ChunkedArray, width: int) -> np.ndarray:
+    """A list column whose rows all have `width` values, as [rows, width]."""
+    return flat_lists(column)[0].reshape(-1, width)

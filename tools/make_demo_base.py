@@ -1,0 +1,169 @@
+"""Builds the demo's base model: a tiny Llama pretrained on EASY arithmetic modulo 17.
+
+    OMP_NUM_THREADS=1 python tools/make_demo_base.py --out lt_hpc/data/demo_base
+
+The base plays the part of a pretrained language model in the demo: it knows single operations,
+can copy, and has seen short worked problems, half of them with the answer BEFORE the work (what
+the posterior needs). It has not seen the demo's task: problems of 3-6 steps. Each document ends
+with <eos>; the four special tokens of the method are added later, by the project.
+
+    run     run 5 +3 8 x7 5 -2 3                running arithmetic, 1-6 steps
+    raw     5 +3 x7 = 5                         question and answer, 1-2 steps
+    worked  5 +3 x7 work 5 +3 8 x7 5 = 5        work first, 1-3 steps
+    after   5 +3 x7 = 5 work 5 +3 8 x7 5        answer first, 1-3 steps
+    copy    copy 5 +3 x7 -2 copy 5 +3 x7 -2     1-6 operations
+
+The result is an ordinary Hugging Face folder, the same for the same seed, machine and versions.
+"""
+
+import argparse
+import math
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from lt_hpc.data.chain import WORDS, Problem, draw_problem
+
+PAD, EOS = "<pad>", "<eos>"
+ROW_LENGTH = 128  # packed rows; a document is never split
+IGNORED = -100
+
+# kind of document -> (share of documents, most steps, its text)
+MATERIAL: dict[str, tuple[float, int, Callable[[Problem], str]]] = {
+    "run": (0.25, 6, lambda p: f"run {p.thought}"),
+    "raw": (0.10, 2, lambda p: f"{p.question} {p.answer}"),
+    "worked": (0.225, 3, lambda p: f"{p.question} work {p.thought} {p.answer}"),
+    "after": (0.225, 3, lambda p: f"{p.question} {p.answer} work {p.thought}"),
+    "copy": (0.20, 6, lambda p: f"copy {p.question} copy {p.question}"),
+}
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a word; no unknown words by construction, so none is mapped to <pad>."""
+    vocabulary = {word: index for index, word in enumerate((PAD, EOS, *WORDS))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=PAD))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, eos_token=EOS)
+
+
+def build_model(vocab_size: int, eos_id: int, pad_id: int, seed: int) -> LlamaForCausalLM:
+    """A randomly initialised Llama of about a third of a million parameters."""
+    torch.manual_seed(seed)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=vocab_size,
+            hidden_size=96,
+            intermediate_size=256,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            max_position_embeddings=512,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=eos_id,
+            pad_token_id=pad_id,
+        )
+    )
+
+
+def draw_document(rng: np.random.Generator) -> str:
+    """The text of one random pretraining document, without <eos>."""
+    kinds = list(MATERIAL)
+    shares = np.array([MATERIAL[kind][0] for kind in kinds])
+    _, max_steps, text_of = MATERIAL[kinds[rng.choice(len(kinds), p=shares / shares.sum())]]
+    return text_of(draw_problem(rng, 1, max_steps))
+
+
+def draw_batch(
+    rng: np.random.Generator, token_ids: dict[str, int], num_rows: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Packed rows: input ids, labels, and positions that restart with each document."""
+    shape = (num_rows, ROW_LENGTH)
+    ids, labels = np.full(shape, token_ids[PAD]), np.full(shape, IGNORED)
+    positions = np.zeros(shape, dtype=np.int64)
+    for row in range(num_rows):
+        filled = 0
+        while True:
+            document = [token_ids[word] for word in draw_document(rng).split()] + [token_ids[EOS]]
+            end = filled + len(document)
+            if end > ROW_LENGTH:
+                break
+            ids[row, filled:end] = document
+            labels[row, filled + 1 : end] = document[1:]
+            positions[row, filled:end] = np.arange(len(document))
+            filled = end
+        positions[row, filled:] = np.arange(ROW_LENGTH - filled)
+    return torch.from_numpy(ids), torch.from_numpy(labels), torch.from_numpy(positions)
+
+
+def pretrain(
+    model: LlamaForCausalLM, token_ids: dict[str, int], seed: int, steps: int, rows: int, lr: float
+) -> float:
+    """Trains in place with a short warm-up and cosine decay; returns the last smoothed loss."""
+    rng = np.random.default_rng(seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
+    start, smoothed = time.perf_counter(), math.nan
+    model.train()
+    for step in range(steps):
+        warmup = min(1.0, (step + 1) / 100)
+        decay = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps))
+        for group in optimizer.param_groups:
+            group["lr"] = lr * warmup * decay
+        ids, labels, positions = draw_batch(rng, token_ids, rows)
+        loss = model(input_ids=ids, labels=labels, position_ids=positions, use_cache=False).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        smoothed = loss.item() if step == 0 else 0.95 * smoothed + 0.05 * loss.item()
+        if step % 100 == 0 or step == steps - 1:
+            print(f"step {step:5d}  loss {smoothed:.4f}  {time.perf_counter() - start:.0f} s", flush=True)
+    return smoothed
+
+
+def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+    """Writes the folder beside its place, then swaps it in: readers never see half a model."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    staging.chmod(0o755)
+    model.save_pretrained(staging)
+    tokenizer.save_pretrained(staging)
+    if out.exists():
+        old = staging.with_name(staging.name + "-old")
+        os.replace(out, old)
+        os.replace(staging, out)
+        shutil.rmtree(old)
+    else:
+        os.replace(staging, out)
+
+
+def main() -> None:
+    """Reads the options, pretrains, saves."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("lt_hpc/data/demo_base"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--rows", type=int, default=20, help=f"rows of {ROW_LENGTH} tokens a step")
+    parser.add_argument("--lr", type=float, default=3e-3)
+    args = parser.parse_args()
+
+    torch.set_num_threads(1)  # a model this small is slower on two
+    torch.use_deterministic_algorithms(True)
+    start = time.perf_counter()
+    tokenizer = build_tokenizer()
+    model = build_model(len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id, args.seed)
+    print(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens")
+    loss = pretrain(model, tokenizer.get_vocab(), args.seed, args.steps, args.rows, args.lr)
+    save(model, tokenizer, args.out)
+    print(f"saved {args.out}: loss {loss:.4f}, {time.perf_counter() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
