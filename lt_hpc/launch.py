@@ -112,7 +112,9 @@ def _lock(paths: RunPaths) -> Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             stream.seek(0)
-            raise ConfigError(f"--run-dir {paths.root}: another launch is running ({stream.read().strip()})") from error
+            raise ConfigError(
+                f"--run-dir {paths.root}: another launch is running ({stream.read().strip()})"
+            ) from error
         stream.truncate(0)
         stream.write(f"host {socket.gethostname()}, process {os.getpid()}\n")
         stream.flush()

@@ -31,7 +31,14 @@ def render(report: dict[str, Any], decode: Decode) -> str:
         _table(rows),
     ]
     if rows:
-        parts += [_measures(rows), _ess(rows), _costs(rows), _losses(rows), _thoughts(rows, decode), _answers(rows)]
+        parts += [
+            _measures(rows),
+            _ess(rows),
+            _costs(rows),
+            _losses(rows),
+            _thoughts(rows, decode),
+            _answers(rows),
+        ]
     return "\n".join(part for part in parts if part)
 
 
@@ -117,7 +124,9 @@ def _svg(draw: Callable[[Any], None], panels: int) -> str:
 def _measures(rows: list[dict[str, Any]]) -> str:
     def draw(axes: Any) -> None:
         for axis, (key, title) in zip(
-            axes, (("accuracy", "accuracy"), ("bound", "bound, nats a token"), ("nll", "NLL, nats a token")), strict=True
+            axes,
+            (("accuracy", "accuracy"), ("bound", "bound, nats a token"), ("nll", "NLL, nats a token")),
+            strict=True,
         ):
             points = [(row["iteration"], row[key]) for row in rows if row[key] is not None]
             axis.plot([x for x, _ in points], [y for _, y in points], marker="o")
@@ -178,7 +187,9 @@ def _thoughts(rows: list[dict[str, Any]], decode: Decode) -> str:
         for k, weight in shown:
             style = ' class="picked"' if k == example["selected"] else ""
             text = _text(decode(example["thoughts"][k]))
-            lines.append(f'<tr{style}><td>{example["chunk"]}</td><td>{weight:.3f}</td><td class="text">{text}</td></tr>')
+            lines.append(
+                f'<tr{style}><td>{example["chunk"]}</td><td>{weight:.3f}</td><td class="text">{text}</td></tr>'
+            )
     title = f"<h2>Thoughts of iteration {last[-1]['iteration']} with their weights</h2>"
     return (
         f"{title}<p>Highest and lowest weight of some chunks; the selected one is shaded.</p>"

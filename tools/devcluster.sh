@@ -105,15 +105,14 @@ is_ours() { # PID COMMAND
 pid_of() { cat "$DIR/run/$1.pid" 2>/dev/null || true; }
 alive() { is_ours "$(pid_of "$1")" "${1%%-*}"; } # NAME, e.g. slurmctld or slurmd-n1
 
-stop() { # NAME
-  local pid i
-  pid=$(pid_of "$1")
-  for ((i = 0; i < 100; i++)); do # ten seconds, then stop_all kills it
-    is_ours "$pid" "${1%%-*}" || break
-    ((i)) || kill "$pid" 2>/dev/null || true
-    sleep 0.1
+stop() { # NAME...: SIGTERM and at most five seconds; what is left then, stop_all kills
+  local i name running=("$@")
+  for name; do ! alive "$name" || kill "$(pid_of "$name")" 2>/dev/null || true; done
+  for ((i = 0; i < 50 && ${#running[@]}; i++)); do
+    running=()
+    for name; do ! alive "$name" || running+=("$name"); done
+    ((!${#running[@]})) || sleep 0.1
   done
-  rm -f "$DIR/run/$1.pid"
 }
 
 # Pids of our daemons, of job steps with all that descends from them (it may have scrubbed its
@@ -146,13 +145,10 @@ cancel_jobs() { # first of all, so that a waiting srun or sbatch learns of it an
 }
 
 stop_all() {
-  local file i pids=''
+  local i pids=''
   cancel_jobs
-  stop slurmctld
-  for file in "$DIR"/run/slurmd-*.pid; do
-    [[ ! -e $file ]] || stop "$(basename "$file" .pid)"
-  done
-  stop slurmdbd
+  # shellcheck disable=SC2046 # names without blanks
+  stop slurmctld slurmdbd $(cd "$DIR/run" 2>/dev/null && find . -name 'slurmd-*.pid' -printf '%f ' | sed 's/\.pid//g')
   stop mariadbd
   for ((i = 0; i < 20; i++)); do # again and again: a dying step may just have forked
     pids=$(leftovers)

@@ -146,7 +146,11 @@ def _iteration(
         "train",
         paths.model(iteration),
         needs,
-        {**view, "train": identity(train_config(config, iteration)), "data": training_data(config, iteration)},
+        {
+            **view,
+            "train": identity(train_config(config, iteration)),
+            "data": training_data(config, iteration),
+        },
         inputs,
     )
     evaluate = stage(

@@ -104,7 +104,9 @@ def build(model: ModelConfig, folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(source, **options)
     network = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **options)
     # Written one per line: what was there keeps its id, so a later model can be a base too.
-    tokenizer.add_special_tokens({"additional_special_tokens": list(MARKERS)}, replace_extra_special_tokens=False)
+    tokenizer.add_special_tokens(
+        {"additional_special_tokens": list(MARKERS)}, replace_extra_special_tokens=False
+    )
     old_rows = network.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > old_rows:
         network.resize_token_embeddings(len(tokenizer), mean_resizing=False)
@@ -124,7 +126,9 @@ def _initialise_rows(network: Any, rows: list[int]) -> None:
     import torch
 
     generator = torch.Generator().manual_seed(0)
-    tables = {id(m.weight): m.weight for m in (network.get_input_embeddings(), network.get_output_embeddings())}
+    tables = {
+        id(m.weight): m.weight for m in (network.get_input_embeddings(), network.get_output_embeddings())
+    }
     with torch.no_grad():
         for weight in tables.values():
             old = weight[: min(rows)]

@@ -75,7 +75,9 @@ class Batch:
     labels: np.ndarray
 
 
-def batch(rows: Sequence[tuple[Epoch, int]], examples: Sequence[Example], layout: Layout, pad: int, capacity: int) -> Batch:
+def batch(
+    rows: Sequence[tuple[Epoch, int]], examples: Sequence[Example], layout: Layout, pad: int, capacity: int
+) -> Batch:
     """The arrays of some rows, each given as (its epoch, index in it). Labels are shifted:
     labels[t] is the token at t + 1, and the padding at the end is a document of its own."""
     ids = np.full((len(rows), capacity), pad, dtype=np.int64)

@@ -32,7 +32,10 @@ _PATTERNS = ", ".join("*" + suffix for suffix in SUFFIXES)
 _CHOICES = f"{', '.join(BUILTINS)}, {_PATTERNS}, a folder of these or of save_to_disk, a hub owner/name"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # A hub name may hold dots, but these ends are those of a mistyped or unsupported file.
-_FILE_SUFFIXES = (*SUFFIXES, *".json .csv .tsv .txt .arrow .gz .zst .zip .bz2 .xz".split())
+_FILE_SUFFIXES = (
+    *SUFFIXES,
+    *[".json", ".csv", ".tsv", ".txt", ".arrow", ".gz", ".zst", ".zip", ".bz2", ".xz"],
+)
 _STRINGS = re.compile(r"str|NoneType|null|(large_)?string(_view)?|dictionary<values=(large_)?string,.*")
 _PROBE_ROWS = 100  # rows of a JSON Lines file in which a column must show up
 _PARQUET_ROWS = 256  # rows decoded at a time

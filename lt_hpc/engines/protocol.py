@@ -47,7 +47,9 @@ class Engine(Protocol):
         """len(seeds[i]) samples for prompt i, each from a seed of its own."""
         ...
 
-    def score(self, prefixes: Sequence[Ids], continuations: Sequence[Sequence[Ids]]) -> list[list[np.ndarray]]:
+    def score(
+        self, prefixes: Sequence[Ids], continuations: Sequence[Sequence[Ids]]
+    ) -> list[list[np.ndarray]]:
         """log p(continuation token | prefix, earlier tokens), float32 nats [T], for every
         continuation of every prefix, untempered. A prefix has at least one token."""
         ...

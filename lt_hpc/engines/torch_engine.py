@@ -90,7 +90,9 @@ class TorchEngine:
         )  # fmt: skip
 
     @torch.inference_mode()
-    def score(self, prefixes: Sequence[Ids], continuations: Sequence[Sequence[Ids]]) -> list[list[np.ndarray]]:
+    def score(
+        self, prefixes: Sequence[Ids], continuations: Sequence[Sequence[Ids]]
+    ) -> list[list[np.ndarray]]:
         """See `protocol.Engine.score`."""
         rows = [len(of_prefix) for of_prefix in continuations]
         longest = [max((len(ids) for ids in of_prefix), default=0) for of_prefix in continuations]

@@ -23,10 +23,38 @@ _DOTTED = re.compile(r"(?:[^\W\d_]\.)+[^\W\d_]")  # e.g, i.e, U.S, a.m, z.B
 
 _LONGEST_ABBREVIATION = 12  # characters
 _NEVER_AN_END = frozenset(
-    "dr mr mrs ms mx prof st rev hon gen col capt lt sgt sen rep gov mt vs cf viz approx ph.d".split()
+    [
+        "dr",
+        "mr",
+        "mrs",
+        "ms",
+        "mx",
+        "prof",
+        "st",
+        "rev",
+        "hon",
+        "gen",
+        "col",
+        "capt",
+        "lt",
+        "sgt",
+        "sen",
+        "rep",
+        "gov",
+        "mt",
+        "vs",
+        "cf",
+        "viz",
+        "approx",
+        "ph.d",
+    ]
 )
-_END_BEFORE_CAPITAL = frozenset("etc inc ltd co corp jr sr al dept est min max".split())
-_NOT_BEFORE_DIGIT = frozenset("no nos fig figs eq eqs p pp sec vol ch art ca c".split())
+_END_BEFORE_CAPITAL = frozenset(
+    ["etc", "inc", "ltd", "co", "corp", "jr", "sr", "al", "dept", "est", "min", "max"]
+)
+_NOT_BEFORE_DIGIT = frozenset(
+    ["no", "nos", "fig", "figs", "eq", "eqs", "p", "pp", "sec", "vol", "ch", "art", "ca", "c"]
+)
 
 
 def split_sentences(text: str) -> list[str]:

@@ -82,9 +82,7 @@ class Task:
     def vocabulary(self) -> Vocabulary:
         """The markers and special ids of the run's tokenizer."""
         raw = json.loads(self.paths.layout.read_text())
-        return Vocabulary(
-            Layout(raw["sol"], raw["eol"], raw["prior"], raw["post"]), raw["eos"], raw["pad"]
-        )
+        return Vocabulary(Layout(raw["sol"], raw["eol"], raw["prior"], raw["post"]), raw["eos"], raw["pad"])
 
     def stop_if_asked(self) -> None:
         """Raise Interrupted when a signal asked this task to stop; call it where all is saved."""

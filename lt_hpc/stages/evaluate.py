@@ -92,7 +92,9 @@ class _Evaluation:
         # Without any prefix the first token has nothing to be predicted from: not counted.
         split = [(c.prefix, c.suffix) if c.prefix else (c.suffix[:1], c.suffix[1:]) for c in chunks]
         raw = self.engine.score([prefix for prefix, _ in split], [[suffix] for _, suffix in split])
-        marked = self.engine.score([layout.marked_prompt(c.prefix) for c in chunks], [[c.suffix] for c in chunks])
+        marked = self.engine.score(
+            [layout.marked_prompt(c.prefix) for c in chunks], [[c.suffix] for c in chunks]
+        )
         self.raw_nll -= sum(float(scores[0].astype(np.float64).sum()) for scores in raw)
         self.marked_nll -= sum(float(scores[0].astype(np.float64).sum()) for scores in marked)
         self.raw_tokens += sum(len(suffix) for _, suffix in split)
@@ -100,7 +102,9 @@ class _Evaluation:
         self.bytes += sum(c.num_bytes for c in chunks)
 
     def _seed(self, purpose: str, chunk: Chunk, sample: int) -> int:
-        return seeds.derive(self.task.plan.config.seed, purpose, self.task.stage.iteration, chunk.chunk_id, sample)
+        return seeds.derive(
+            self.task.plan.config.seed, purpose, self.task.stage.iteration, chunk.chunk_id, sample
+        )
 
     def _params(self, stop: int, tokens: int, temperature: float) -> SamplingParams:
         return SamplingParams(tokens, stop, temperature)
@@ -131,14 +135,18 @@ class _Evaluation:
             thoughts = [one[0] for one in self.engine.sample(prompts, draws, params)]
             done = [i for i, thought in enumerate(thoughts) if thought.finished]
             joint = [[*prompts[i], *thoughts[i].ids.tolist()] for i in done]
-            texts = self._generate([chunks[i] for i in done], joint, name, temperature, evaluate.max_answer_tokens)
+            texts = self._generate(
+                [chunks[i] for i in done], joint, name, temperature, evaluate.max_answer_tokens
+            )
             answered = dict(zip(done, texts, strict=True))
             self._judge(name, chunks, [answered.get(i, "") for i in range(len(chunks))])
             if name == "thought" and len(self.examples) < NUM_EXAMPLES:
                 self._keep_examples(chunks, [thought.ids.tolist() for thought in thoughts], answered)
         raw = training_data(self.task.plan.config, self.task.stage.iteration) == "raw"
         direct = [list(c.prefix) if raw else layout.marked_prompt(c.prefix) for c in chunks]
-        self._judge("direct", chunks, self._generate(chunks, direct, "direct", 0.0, evaluate.max_answer_tokens))
+        self._judge(
+            "direct", chunks, self._generate(chunks, direct, "direct", 0.0, evaluate.max_answer_tokens)
+        )
         self.answered += len(chunks)
 
     def _generate(
@@ -157,7 +165,9 @@ class _Evaluation:
             answers.same(text, self._text(chunk.suffix)) for chunk, text in zip(chunks, texts, strict=True)
         )
 
-    def _keep_examples(self, chunks: list[Chunk], thoughts: list[list[int]], answered: dict[int, str]) -> None:
+    def _keep_examples(
+        self, chunks: list[Chunk], thoughts: list[list[int]], answered: dict[int, str]
+    ) -> None:
         for i, chunk in enumerate(chunks[: NUM_EXAMPLES - len(self.examples)]):
             self.examples.append(
                 {
@@ -190,4 +200,3 @@ class _Evaluation:
             "bytes": self.bytes,
             "examples": self.examples,
         }
-

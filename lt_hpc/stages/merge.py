@@ -76,7 +76,11 @@ def _merge_shard(
                 np.array(row["finished"]),
             )  # fmt: skip
             uniform = seeds.uniforms(seeds.derive(config.seed, "select", iteration, row["chunk"]), 1)[0]
-            chosen = weights.resample(log_w, uniform) if config.merge.method == "resample" else weights.argmax(log_w)
+            chosen = (
+                weights.resample(log_w, uniform)
+                if config.merge.method == "resample"
+                else weights.argmax(log_w)
+            )
             thought = row["thoughts"][chosen] if chosen >= 0 else []
             columns["chunk"].append(row["chunk"])
             columns["sample"].append(chosen)
@@ -119,7 +123,12 @@ class _Summary:
             self.log_w += log_w[finished].tolist()
             if len(self.examples) < NUM_EXAMPLES:
                 self.examples.append(
-                    {"chunk": row["chunk"], "thoughts": row["thoughts"], "weights": normal.tolist(), "selected": chosen}
+                    {
+                        "chunk": row["chunk"],
+                        "thoughts": row["thoughts"],
+                        "weights": normal.tolist(),
+                        "selected": chosen,
+                    }
                 )
 
     def statistics(self) -> dict[str, Any]:

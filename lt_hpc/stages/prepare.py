@@ -20,11 +20,11 @@ from lt_hpc.data import base_model, sources
 from lt_hpc.data.sources import Document
 from lt_hpc.errors import ConfigError
 from lt_hpc.latent import chunking
+from lt_hpc.stages.context import Task
 from lt_hpc.store import manifest, tables
 from lt_hpc.store.atomic import atomic_folder, clean_temporaries
 from lt_hpc.store.manifest import FileEntry, Manifest
 from lt_hpc.store.paths import documents_part
-from lt_hpc.stages.context import Task
 
 PART_DOCUMENTS = 4096
 
@@ -92,7 +92,9 @@ class _Preparation:
             self._write_manifest(files, counts, started, complete=False)
         if not counts["chunks"]:
             reasons = ", ".join(f"{k} {v}" for k, v in sorted(counts.items()) if k.startswith("dropped"))
-            raise ConfigError(f"{self.name}.source={self.corpus.source!r}: no usable document ({reasons or 'empty'})")
+            raise ConfigError(
+                f"{self.name}.source={self.corpus.source!r}: no usable document ({reasons or 'empty'})"
+            )
         self._write_manifest(files, counts, started, complete=True)
 
     def _write_manifest(

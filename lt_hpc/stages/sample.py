@@ -66,7 +66,10 @@ class _Sampler:
             settings.max_thought_tokens, layout.eol, settings.temperature, settings.top_p, settings.top_k
         )
         draws = [
-            [seeds.derive(config.seed, "sample", iteration, c.chunk_id, k) for k in range(settings.num_samples)]
+            [
+                seeds.derive(config.seed, "sample", iteration, c.chunk_id, k)
+                for k in range(settings.num_samples)
+            ]
             for c in chunks
         ]
         started = time.monotonic()
@@ -83,9 +86,7 @@ def _count(chunks: list[Chunk], proposals: list[Proposals]) -> Counter[str]:
         counts["sampled_tokens"] += sum(lengths)
         counts["unfinished"] += int((~of_chunk.finished).sum())
         counts["scored_tokens"] += sum(
-            length + len(chunk.suffix)
-            for length, ok in zip(lengths, of_chunk.finished, strict=True)
-            if ok
+            length + len(chunk.suffix) for length, ok in zip(lengths, of_chunk.finished, strict=True) if ok
         )
     return counts
 
@@ -122,7 +123,9 @@ class _Shard:
         if earlier is not None and earlier.fingerprint == fingerprint:
             seconds = earlier.seconds
             done = {
-                e.name: e for e in earlier.files if manifest.file_problem(self.folder, e, checksums=True) is None
+                e.name: e
+                for e in earlier.files
+                if manifest.file_problem(self.folder, e, checksums=True) is None
             }
             if earlier.complete and len(done) == len(earlier.files):
                 self.task.progress.advance(len(self.shard_map.blocks(self.shard)))
@@ -166,7 +169,14 @@ class _Shard:
             counts.update(entry.counts)
         statistics = {f"seconds_{name}": value for name, value in self.sampler.seconds.items()}
         record = Manifest(
-            "shard", fingerprint, complete, tuple(files), dict(counts), seconds, statistics, manifest.provenance()
+            "shard",
+            fingerprint,
+            complete,
+            tuple(files),
+            dict(counts),
+            seconds,
+            statistics,
+            manifest.provenance(),
         )
         manifest.write(self.folder, record)
 

@@ -67,7 +67,9 @@ def examples_of(task: Task) -> list[Example]:
     selected: dict[int, list[int] | None] = {}
     for entry in found.files:
         table = tables.read(folder / entry.name, tables.SELECTED)
-        rows = zip(table["chunk"].to_pylist(), table["sample"].to_pylist(), table["thought"].to_pylist(), strict=True)
+        rows = zip(
+            table["chunk"].to_pylist(), table["sample"].to_pylist(), table["thought"].to_pylist(), strict=True
+        )
         selected.update({chunk: thought if sample >= 0 else None for chunk, sample, thought in rows})
     kept = []
     for chunk in corpus.chunks():
@@ -180,7 +182,11 @@ class _Training:
         mine = sum(int((batch.labels != data.IGNORED).sum()) for batch in batches)
         tokens = int(self.zero.all_sum(mine))
         factor = learning_rate(
-            self.config.schedule, step, self.steps.count, self.config.warmup_steps, self.config.final_learning_rate
+            self.config.schedule,
+            step,
+            self.steps.count,
+            self.config.warmup_steps,
+            self.config.final_learning_rate,
         )
         nll, norm = self.trainer.step(batches, tokens, self.config.learning_rate * factor)
         loss = self.zero.all_sum(nll) / tokens
@@ -239,10 +245,20 @@ class _Training:
             "useful_share": sum(line["tokens"] for line in losses.values())
             / max(1, self.steps.count * self.config.batch_tokens),
         }
-        counts = {"steps": self.steps.count, "trained_tokens": sum(line["tokens"] for line in losses.values())}
+        counts = {
+            "steps": self.steps.count,
+            "trained_tokens": sum(line["tokens"] for line in losses.values()),
+        }
         seconds = sum(line["seconds_of_step"] for line in losses.values())
         record = Manifest(
-            "model", self.task.stage.fingerprint, True, files, counts, seconds, statistics, manifest.provenance()
+            "model",
+            self.task.stage.fingerprint,
+            True,
+            files,
+            counts,
+            seconds,
+            statistics,
+            manifest.provenance(),
         )
         manifest.write(folder, record)
 

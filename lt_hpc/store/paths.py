@@ -1,14 +1,14 @@
 """Every path of a run folder, in one place.
 
-    runs/NAME/
-      config.yaml  plans/  jobs.jsonl  launch.lock   what was asked, every submission and its end
-      base/                                          base model with the four markers, layout.json
-      corpus/  warm/  heldout/                       documents as token ids, manifest.json
-      iter-01/samples/shard-00007/part-00012.parquet, manifest.json
-              selected/shard-00007.parquet, manifest.json
-              checkpoints/FINGERPRINT/  model/  eval/metrics.json
-      progress/  logs/                               for people
-      report.json  report.html
+runs/NAME/
+  config.yaml  plans/  jobs.jsonl  launch.lock   what was asked, every submission and its end
+  base/                                          base model with the four markers, layout.json
+  corpus/  warm/  heldout/                       documents as token ids, manifest.json
+  iter-01/samples/shard-00007/part-00012.parquet, manifest.json
+          selected/shard-00007.parquet, manifest.json
+          checkpoints/FINGERPRINT/  model/  eval/metrics.json
+  progress/  logs/                               for people
+  report.json  report.html
 """
 
 from __future__ import annotations

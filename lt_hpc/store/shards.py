@@ -42,7 +42,9 @@ class ShardMap:
     def fingerprint(self, shard: int) -> str:
         """Of one shard's folder."""
         blocks = self.blocks(shard)
-        return manifest.fingerprint("shard", {"blocks": [blocks.start, blocks.stop]}, {"samples": self.samples})
+        return manifest.fingerprint(
+            "shard", {"blocks": [blocks.start, blocks.stop]}, {"samples": self.samples}
+        )
 
 
 def pin(paths: RunPaths, iteration: int, wanted: ShardMap) -> ShardMap:
