@@ -1,10 +1,7 @@
 #!/usr/bin/env bash
-# A real multi-node Slurm on this one machine, to develop and test the cluster path with:
-#
-#   eval "$(tools/devcluster.sh up)"     then sinfo, sbatch, srun, ... as on any cluster
-#
-# Every "node" is a slurmd of its own on the loopback address; the GPUs are plain files, so Slurm
-# allocates them but no program can use them.
+# A real multi-node Slurm on this one machine, to develop and test the cluster path with. Every
+# "node" is a slurmd of its own on the loopback address. Slurm hands out GPUs, but they are not
+# there: /dev/null under other names.
 set -euo pipefail
 
 usage() {
@@ -14,22 +11,20 @@ usage: tools/devcluster.sh up [--nodes N] [--accounting] [--dir DIR]
        tools/devcluster.sh down [--purge] [--dir DIR]
 
 up      start the cluster (default 4 nodes, n1..n4) and wait until every node can take jobs.
-        Standard output gets one line, the export to eval; all else goes to standard error.
+        Prints one line on standard output, so: eval "$(tools/devcluster.sh up)"
         On a running cluster it restarts what died, resumes downed nodes, prints the same line.
 status  show nodes and jobs; exit 0 only if the controller answers and every node is up.
 down    cancel the jobs, stop every daemon, remove the state. Logs stay unless --purge.
 
---accounting  also run MariaDB and slurmdbd, so that sacct answers (sites exist with and without).
---dir         the cluster's folder (default: LT_DEVCLUSTER_DIR, else .devcluster in the repo).
-
-LT_DEVCLUSTER_REQUEUE_DELAY: seconds a requeued job waits in BeginTime (default 10, at least 5;
-Slurm's default, and so that of real sites, is 120). One job's wait also ends with
-`scontrol update JobId=N StartTime=now`.
+--accounting  also run MariaDB and slurmdbd, so that sacct answers (sites exist with and without)
+--dir         the cluster's folder (default: LT_DEVCLUSTER_DIR, else .devcluster in the repo)
 
 Partitions: preempt (default; PriorityTier 1, requeued after 10 s of grace), high (tier 10).
-One node dies:          kill "$(cat DIR/run/slurmd-n2.pid)"     (its job steps live on!)
-An admin takes it away: scontrol update NodeName=n2 State=DOWN Reason=test
-Both come back:         tools/devcluster.sh up
+A requeued job waits LT_DEVCLUSTER_REQUEUE_DELAY seconds (default 10, at least 5; real sites: 120)
+in BeginTime, or until: scontrol update JobId=N StartTime=now
+A node dies (its job steps live on!):  kill "$(cat DIR/run/slurmd-n2.pid)"
+An admin takes a node away:            scontrol update NodeName=n2 State=DOWN Reason=test
+Both come back with:                   tools/devcluster.sh up
 TEXT
 }
 
@@ -51,7 +46,11 @@ clean_environment() {
 
 parse_arguments() {
   COMMAND=${1:-} NODES='' ACCOUNTING=0 PURGE='' DIR=${LT_DEVCLUSTER_DIR:-}
-  case $COMMAND in up | down | status) shift ;; *) usage >&2; exit 2 ;; esac
+  case $COMMAND in
+    up | down | status) shift ;;
+    help | --help | -h) usage; exit 0 ;;
+    *) usage >&2; exit 2 ;;
+  esac
   while (($#)); do
     case $1 in
       --nodes) NODES=${2:-none}; shift ;;
@@ -63,6 +62,9 @@ parse_arguments() {
     shift || die "the last option needs a value"
   done
   [[ -z $NODES || $NODES =~ ^[1-9][0-9]?$ ]] || die "--nodes takes a number from 1 to 99"
+  REQUEUE_DELAY=${LT_DEVCLUSTER_REQUEUE_DELAY:-10}
+  # Slurm takes a smaller number for a mistake and waits its default of 120 s instead.
+  ((REQUEUE_DELAY >= 5)) || die "LT_DEVCLUSTER_REQUEUE_DELAY must be at least 5"
   DIR=$(realpath -m -- "${DIR:-$(dirname "${BASH_SOURCE[0]}")/../.devcluster}")
   # Slurm's configuration splits values at blanks and commas and expands % and brackets.
   [[ $DIR =~ ^[A-Za-z0-9_./+@~-]+$ ]] || die "a folder name Slurm cannot hold: $DIR (use --dir)"
@@ -92,8 +94,6 @@ need_packages() {
     "${apt[@]}" install -y "${missing[@]}"
   ) 9<&- || die "apt-get could not install ${missing[*]}"
 }
-
-# --- processes -----------------------------------------------------------------------------
 
 # Everything started here carries our SLURM_CONF from its first instruction on, and so does every
 # job step. Unlike a number in a file, that cannot come to mean somebody else's process.
@@ -127,13 +127,12 @@ leftovers() {
       *) ! grep -qz '^SLURM_JOB_ID=' "$file" 2>/dev/null || seeds+=("$pid") ;;
     esac
   done < <(grep -lzxF "SLURM_CONF=$SLURM_CONF" /proc/[0-9]*/environ 2>/dev/null)
-  ps -eo pid=,ppid= | awk -v seeds="${seeds[*]}" -v self=$$ '
+  ps -eo pid=,ppid= | awk -v seeds="${seeds[*]}" '
     { parent[$1] = $2 }
     END {
       n = split(seeds, s); for (i = 1; i <= n; i++) ours[s[i]] = 1
-      for (p = self; p > 1; p = parent[p]) spared[p] = 1 # "down" typed inside a job
       for (pid in parent)
-        for (p = pid; p > 1 && !(pid in spared); p = parent[p]) if (p in ours) { print pid; break }
+        for (p = pid; p > 1; p = parent[p]) if (p in ours) { print pid; break }
     }'
 }
 
@@ -145,10 +144,10 @@ cancel_jobs() { # first of all, so that a waiting srun or sbatch learns of it an
 }
 
 stop_all() {
-  local i pids=''
+  local i file names=(slurmctld slurmdbd) pids=''
   cancel_jobs
-  # shellcheck disable=SC2046 # names without blanks
-  stop slurmctld slurmdbd $(cd "$DIR/run" 2>/dev/null && find . -name 'slurmd-*.pid' -printf '%f ' | sed 's/\.pid//g')
+  for file in "$DIR"/run/slurmd-*.pid; do names+=("$(basename "$file" .pid)"); done
+  stop "${names[@]}"
   stop mariadbd
   for ((i = 0; i < 20; i++)); do # again and again: a dying step may just have forked
     pids=$(leftovers)
@@ -170,13 +169,11 @@ wipe() { # name by name: DIR may be a folder that holds other things too
   rmdir -- "$DIR" 2>/dev/null || true
 }
 
-# --- configuration -------------------------------------------------------------------------
-
 # So many ports in a row that nothing uses, below those that the kernel hands out of its own
 # accord: they stay free until the daemons bind them.
 free_ports() { # COUNT
   local base port try used
-  used=" $(awk '{ split($2, a, ":"); print a[2] }' /proc/net/tcp /proc/net/tcp6 | xargs) "
+  used=" $(awk '{ split($2, a, ":"); print a[2] }' /proc/net/tcp* | xargs) "
   for ((try = 0; try < 200; try++)); do
     base=$((20000 + RANDOM % 12000))
     for ((port = base; port < base + $1; port++)); do
@@ -196,7 +193,7 @@ write_slurm_conf() { # FIRST_PORT
     ClusterName=devcluster "SlurmctldHost=$host(127.0.0.1)" SlurmctldPort="$1"
     SlurmUser="$me" SlurmdUser="$me" AuthType=auth/munge
     # cred_expire is also how long a requeued job has to wait.
-    AuthInfo="socket=$SHORT/munge.socket,cred_expire=${LT_DEVCLUSTER_REQUEUE_DELAY:-10}"
+    AuthInfo="socket=$SHORT/munge.socket,cred_expire=$REQUEUE_DELAY"
     StateSaveLocation="$DIR/state" SlurmdSpoolDir="$SHORT/spool/%n"
     SlurmctldPidFile="$DIR/run/slurmctld.pid" SlurmdPidFile="$DIR/run/slurmd-%n.pid"
     SlurmctldLogFile="$DIR/log/slurmctld.log" SlurmdLogFile="$DIR/log/slurmd-%n.log"
@@ -205,10 +202,13 @@ write_slurm_conf() { # FIRST_PORT
     # Follows children into new sessions too, as the cgroups of a real site do.
     ProctrackType=proctrack/linuxproc
     TaskPlugin=task/none MpiDefault=none MailProg=/bin/true
-    # Tests wait for these: a dead slurmd to be noticed, a job to be killed, a job to be started.
-    SlurmdTimeout=15 KillWait=5 ReturnToService=2
+    # Tests wait for these: for a dead slurmd to be noticed, a job to be killed or to be started.
+    SlurmdTimeout=15 KillWait=5
     SchedulerType=sched/backfill
     SchedulerParameters=batch_sched_delay=0,sched_interval=2,bf_interval=2
+    # A slurmd started again brings its node back. 2 would also undo an admin's State=DOWN, at once.
+    ReturnToService=1
+    CommunicationParameters=NoInAddrAny,NoCtldInAddrAny # listen on the loopback address alone
     # Slurm's own defaults, spelled out since the code under test depends on them.
     MinJobAge=300 MaxArraySize=1001 MaxJobCount=10000 JobRequeue=1
     # Without memory among the resources: jobs share this machine's, and none is enforced.
@@ -262,17 +262,14 @@ configure() {
   write_other_confs "$first"
 }
 
-# --- start ---------------------------------------------------------------------------------
-
 # Without our lock (fd 9), and away from the caller's pipe, which `eval "$(...)"` reads to its end.
 launch() { "$@" </dev/null >>"$DIR/log/launch.log" 2>&1 9<&-; }
 
 # Wait until a command succeeds, for as long as the daemon it asks is there.
 wait_for() { # SECONDS DAEMON COMMAND...
   local end=$((SECONDS + $1)) daemon=$2 seen='' answer=''
-  shift 2
   while ((SECONDS < end)); do
-    ! answer=$("$@" 2>&1) || return 0
+    ! answer=$("${@:3}" 2>&1) || return 0
     if alive "$daemon"; then seen=1; elif [[ -n $seen ]]; then answer="it has died"; break; fi
     sleep 0.2
   done
@@ -303,10 +300,10 @@ start_database() {
 
 # A state with a trailing * is that of a node that does not answer, - of one planned for a job.
 all_up() {
-  local name names up
-  names=$(eval "echo slurmctld slurmd-n{1..$NODES}")
-  ((!ACCOUNTING)) || names+=" mariadbd slurmdbd"
-  for name in $names; do alive "$name" || { say "$name does not run"; return 1; }; done
+  local i name up names=(slurmctld)
+  for ((i = 1; i <= NODES; i++)); do names+=("slurmd-n$i"); done
+  ((!ACCOUNTING)) || names+=(mariadbd slurmdbd)
+  for name in "${names[@]}"; do alive "$name" || { say "$name does not run"; return 1; }; done
   up=$(timeout 10 sinfo -h -N -p preempt -o %T |
     grep -cE '^(idle|mixed|allocated|completing|planned)-?$') || true
   ((up == NODES)) || { say "$up of $NODES nodes are up"; return 1; }
@@ -330,8 +327,6 @@ start() {
   wait_for 60 slurmctld all_up
   ((!ACCOUNTING)) || wait_for 60 slurmdbd registered
 }
-
-# --- commands ------------------------------------------------------------------------------
 
 load_shape() { read -r NODES ACCOUNTING SHORT <"$DIR/run/shape"; } 2>/dev/null
 
@@ -362,8 +357,10 @@ status() {
 }
 
 main() {
+  local job_of=${SLURM_JOB_ID:+${SLURM_CONF:-}}
   clean_environment
   parse_arguments "$@"
+  [[ $COMMAND != down || $job_of != "$SLURM_CONF" ]] || die "leave the job first: it ends with down"
   [[ $COMMAND != status ]] || { status; return; }
   exec 9<"${BASH_SOURCE[0]}" # one up or down at a time, lest two pick the same ports
   flock 9

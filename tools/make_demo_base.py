@@ -9,8 +9,8 @@ with <eos>; the four special tokens of the method are added later, by the projec
 
     run     run 5 +3 8 x7 5 -2 3                running arithmetic, 1-6 steps
     raw     5 +3 x7 = 5                         question and answer, 1-2 steps
-    worked  5 +3 x7 work 5 +3 8 x7 5 = 5        work first, 1-3 steps
-    after   5 +3 x7 = 5 work 5 +3 8 x7 5        answer first, 1-3 steps
+    worked  5 +3 x7 work 5 +3 8 x7 5 = 5        work first, few steps
+    after   5 +3 x7 = 5 work 5 +3 8 x7 5        answer first, few steps
     copy    copy 5 +3 x7 -2 copy 5 +3 x7 -2     1-6 operations
 
 The result is an ordinary Hugging Face folder, the same for the same seed, machine and versions.
@@ -36,12 +36,18 @@ PAD, EOS = "<pad>", "<eos>"
 ROW_LENGTH = 128  # packed rows; a document is never split
 IGNORED = -100
 
-# kind of document -> (share of documents, most steps, its text)
-MATERIAL: dict[str, tuple[float, int, Callable[[Problem], str]]] = {
+# The phases of pretraining: (most steps of worked documents, training steps, learning rate).
+# The first teaches arithmetic and copying; the second, short one stretches the worked problems
+# by a step, which loosens the copying from absolute positions: with it a hundred labelled
+# documents are enough for a useful warm start, without it they are not.
+PHASES: tuple[tuple[int, int, float], ...] = ((3, 800, 3e-3), (4, 200, 1.5e-3))
+
+# kind of document -> (share of documents, most steps (None: the phase says), its text)
+MATERIAL: dict[str, tuple[float, int | None, Callable[[Problem], str]]] = {
     "run": (0.25, 6, lambda p: f"run {p.thought}"),
     "raw": (0.10, 2, lambda p: f"{p.question} {p.answer}"),
-    "worked": (0.225, 3, lambda p: f"{p.question} work {p.thought} {p.answer}"),
-    "after": (0.225, 3, lambda p: f"{p.question} {p.answer} work {p.thought}"),
+    "worked": (0.225, None, lambda p: f"{p.question} work {p.thought} {p.answer}"),
+    "after": (0.225, None, lambda p: f"{p.question} {p.answer} work {p.thought}"),
     "copy": (0.20, 6, lambda p: f"copy {p.question} copy {p.question}"),
 }
 
@@ -73,16 +79,16 @@ def build_model(vocab_size: int, eos_id: int, pad_id: int, seed: int) -> LlamaFo
     )
 
 
-def draw_document(rng: np.random.Generator) -> str:
+def draw_document(rng: np.random.Generator, worked_steps: int) -> str:
     """The text of one random pretraining document, without <eos>."""
     kinds = list(MATERIAL)
     shares = np.array([MATERIAL[kind][0] for kind in kinds])
     _, max_steps, text_of = MATERIAL[kinds[rng.choice(len(kinds), p=shares / shares.sum())]]
-    return text_of(draw_problem(rng, 1, max_steps))
+    return text_of(draw_problem(rng, 1, max_steps or worked_steps))
 
 
 def draw_batch(
-    rng: np.random.Generator, token_ids: dict[str, int], num_rows: int
+    rng: np.random.Generator, token_ids: dict[str, int], num_rows: int, worked_steps: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Packed rows: input ids, labels, and positions that restart with each document."""
     shape = (num_rows, ROW_LENGTH)
@@ -91,7 +97,7 @@ def draw_batch(
     for row in range(num_rows):
         filled = 0
         while True:
-            document = [token_ids[word] for word in draw_document(rng).split()] + [token_ids[EOS]]
+            document = [token_ids[word] for word in draw_document(rng, worked_steps).split()] + [token_ids[EOS]]
             end = filled + len(document)
             if end > ROW_LENGTH:
                 break
@@ -104,10 +110,16 @@ def draw_batch(
 
 
 def pretrain(
-    model: LlamaForCausalLM, token_ids: dict[str, int], seed: int, steps: int, rows: int, lr: float
+    model: LlamaForCausalLM,
+    token_ids: dict[str, int],
+    rng: np.random.Generator,
+    *,
+    worked_steps: int,
+    steps: int,
+    lr: float,
+    rows: int,
 ) -> float:
-    """Trains in place with a short warm-up and cosine decay; returns the last smoothed loss."""
-    rng = np.random.default_rng(seed)
+    """One phase, in place, with a short warm-up and cosine decay; returns the smoothed loss."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
     start, smoothed = time.perf_counter(), math.nan
     model.train()
@@ -116,7 +128,7 @@ def pretrain(
         decay = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps))
         for group in optimizer.param_groups:
             group["lr"] = lr * warmup * decay
-        ids, labels, positions = draw_batch(rng, token_ids, rows)
+        ids, labels, positions = draw_batch(rng, token_ids, rows, worked_steps)
         loss = model(input_ids=ids, labels=labels, position_ids=positions, use_cache=False).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -149,9 +161,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("lt_hpc/data/demo_base"))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--rows", type=int, default=20, help=f"rows of {ROW_LENGTH} tokens a step")
-    parser.add_argument("--lr", type=float, default=3e-3)
     args = parser.parse_args()
 
     torch.set_num_threads(1)  # a model this small is slower on two
@@ -160,7 +170,13 @@ def main() -> None:
     tokenizer = build_tokenizer()
     model = build_model(len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id, args.seed)
     print(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens")
-    loss = pretrain(model, tokenizer.get_vocab(), args.seed, args.steps, args.rows, args.lr)
+    for phase, (worked_steps, steps, lr) in enumerate(PHASES):
+        rng = np.random.default_rng(args.seed if phase == 0 else (args.seed, phase))
+        print(f"phase {phase + 1}: worked problems of 1-{worked_steps} steps")
+        loss = pretrain(
+            model, tokenizer.get_vocab(), rng,
+            worked_steps=worked_steps, steps=steps, lr=lr, rows=args.rows,
+        )
     save(model, tokenizer, args.out)
     print(f"saved {args.out}: loss {loss:.4f}, {time.perf_counter() - start:.0f} s")
 

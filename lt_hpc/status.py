@@ -1,0 +1,52 @@
+"""python -m lt_hpc.status RUN_DIR
+
+Says what of a run is done, running and missing, from its manifests and progress files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from lt_hpc.cluster import state
+from lt_hpc.cluster.plan import Stage
+from lt_hpc.display import stage_progress
+from lt_hpc.errors import LtError
+from lt_hpc.report import pinned_plan
+from lt_hpc.store import shards
+from lt_hpc.store.paths import RunPaths
+
+
+def describe(paths: RunPaths, stage: Stage) -> str:
+    """One line on a stage."""
+    found = state.problem(paths, stage)
+    line = f"{stage.key:12} {'done' if found is None else 'to do'}"
+    if stage.name == "sample":
+        pinned = shards.read(paths, stage.iteration)
+        if pinned is not None and pinned.samples == stage.fingerprint:
+            missing = shards.problems(paths, stage.iteration, pinned, checksums=False)
+            line += f"   shards: {pinned.num_shards - len(missing)} done, {len(missing)} missing"
+    if found is not None:
+        done, total, note = stage_progress(paths, stage, max(1, len(list(paths.root.glob("progress/*")))))
+        line += f"   last seen at {done}/{total} {note}" if total else ""
+    return line
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; exit code 0 when the run is complete, 1 when something is to do."""
+    parser = argparse.ArgumentParser(prog="python -m lt_hpc.status", description=__doc__)
+    parser.add_argument("run_dir", type=Path)
+    paths = RunPaths(parser.parse_args(arguments).run_dir)
+    try:
+        plan = pinned_plan(paths)
+    except LtError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    for stage in plan.stages:
+        print(describe(paths, stage))
+    return 1 if state.pending(paths, plan) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
