@@ -147,6 +147,8 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path)
     staging.chmod(0o755)
     model.save_pretrained(staging)
     tokenizer.save_pretrained(staging)
+    for file in staging.iterdir():
+        file.chmod(0o644)
     if out.exists():
         old = staging.with_name(staging.name + "-old")
         os.replace(out, old)
@@ -174,8 +176,13 @@ def main() -> None:
         rng = np.random.default_rng(args.seed if phase == 0 else (args.seed, phase))
         print(f"phase {phase + 1}: worked problems of 1-{worked_steps} steps")
         loss = pretrain(
-            model, tokenizer.get_vocab(), rng,
-            worked_steps=worked_steps, steps=steps, lr=lr, rows=args.rows,
+            model,
+            tokenizer.get_vocab(),
+            rng,
+            worked_steps=worked_steps,
+            steps=steps,
+            lr=lr,
+            rows=args.rows,
         )
     save(model, tokenizer, args.out)
     print(f"saved {args.out}: loss {loss:.4f}, {time.perf_counter() - start:.0f} s")

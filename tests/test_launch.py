@@ -1,0 +1,82 @@
+"""The command as a user types it: mistakes are named before any work, a dry run creates nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lt_hpc.data import base_model
+
+
+def launch(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "lt_hpc.launch", "--run-dir", str(folder / "run"), *arguments],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        check=False,
+    )
+
+
+def test_a_dry_run_prints_every_stage_and_creates_nothing(tmp_path: Path) -> None:
+    result = launch(tmp_path, "--iters", "2", "--dry-run")
+    assert result.returncode == 0, result.stderr
+    for stage in ("prepare", "train-00", "sample-01", "merge-01", "sample-02", "evaluate-02"):
+        assert stage in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["sample.kk=3"], ["sample.kk", "num_samples"]),
+        (["sample.num_samples=0"], ["sample.num_samples=0", "at least 1"]),
+        (["sample.num_samples=many"], ["sample.num_samples", "many"]),
+        (["--iters", "-1"], ["--iters -1"]),
+        (["--config", "nowhere.yaml"], ["nowhere.yaml", "no such file"]),
+        (["corpus.source=nowhere.jsonl"], ["corpus.source", "nowhere.jsonl"]),
+        (["model.path=nowhere"], ["model.path", "nowhere", "builtin:demo_base"]),
+        (["chunking.mode=sentences", "corpus.source=texts.jsonl"], ["corpus.text_column", "body"]),
+        (["model.context_length=4096", "chunking.max_chunk_tokens=16"], ["model.context_length"]),
+        (["sample.max_thought_tokens=120"], ["chunking.max_chunk_tokens", "sample.max_thought_tokens"]),
+        (["model.resize_embeddings=false"], ["model.resize_embeddings", "free embedding rows"]),
+        (["seed"], ["key=value"]),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_field_and_exit_code_2(
+    tmp_path: Path, arguments: list[str], named: list[str]
+) -> None:
+    (tmp_path / "texts.jsonl").write_text(json.dumps({"body": "A text."}) + "\n")
+    result = launch(tmp_path, *arguments)
+    assert result.returncode == 2, result.stderr
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    for word in named:
+        assert word in lines[0]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_second_launch_on_the_same_run_is_refused(tmp_path: Path) -> None:
+    import fcntl
+
+    (tmp_path / "run").mkdir()
+    with (tmp_path / "run" / "launch.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write("host other, process 1\n")
+        lock.flush()
+        result = launch(tmp_path)
+    assert result.returncode == 2
+    assert "another launch is running (host other, process 1)" in result.stderr
+
+
+def test_the_shipped_base_is_an_ordinary_model_without_the_markers() -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = base_model.BUILTIN["builtin:demo_base"]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert AutoModelForCausalLM.from_pretrained(folder).num_parameters() < 1_000_000
+    assert "<SOL>" not in tokenizer.get_vocab()
