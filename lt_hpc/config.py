@@ -362,4 +362,4 @@ def to_yaml(config: Config) -> str:
     """The resolved tree, as `load` reads it back."""
     from omegaconf import OmegaConf
 
-    return OmegaConf.to_yaml(OmegaConf.structured(config))
+    return str(OmegaConf.to_yaml(OmegaConf.structured(config)))

@@ -76,16 +76,16 @@ def _introduction(report: dict[str, Any]) -> str:
         f"<p>Objective {_text(config['objective'])}, base {_text(config['model']['path'])}, "
         f"K = {config['sample']['num_samples']}, engine {_text(config['sample']['engine'])}, "
         f"seed {config['seed']}. {_text(corpora)}.</p><p>Bound: K-sample importance-weighted lower bound on "
-        "log p(x | c) with the model's own posterior, higher is better. NLL: of the raw held-out text, without "
-        "markers or thoughts. Both in nats a token.</p>"
+        "log p(x | c) with the model's own posterior, higher is better. NLL: of the raw held-out text, "
+        "without markers or thoughts. Nats a token.</p>"
     )
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
     columns = {
         "iteration": "iteration", "accuracy": "accuracy", "accuracy_sampled": "accuracy, sampled",
-        "accuracy_direct": "accuracy, no thought", "bound": "bound", "nll": "NLL", "nll_marked": "NLL, marked",
-        "ess_mean": "ESS", "selected_unfinished": "unfinished selected", "seconds": "seconds",
+        "accuracy_direct": "accuracy, no thought", "bound": "bound", "nll": "NLL",
+        "nll_marked": "NLL, marked", "ess_mean": "ESS", "selected_unfinished": "unfinished selected", "seconds": "seconds",
     }  # fmt: skip
     head = "".join(f"<th>{title}</th>" for title in columns.values())
     body = "".join(
@@ -187,9 +187,8 @@ def _thoughts(rows: list[dict[str, Any]], decode: Decode) -> str:
         for k, weight in shown:
             style = ' class="picked"' if k == example["selected"] else ""
             text = _text(decode(example["thoughts"][k]))
-            lines.append(
-                f'<tr{style}><td>{example["chunk"]}</td><td>{weight:.3f}</td><td class="text">{text}</td></tr>'
-            )
+            cells = f"<td>{example['chunk']}</td><td>{weight:.3f}</td>"
+            lines.append(f'<tr{style}>{cells}<td class="text">{text}</td></tr>')
     title = f"<h2>Thoughts of iteration {last[-1]['iteration']} with their weights</h2>"
     return (
         f"{title}<p>Highest and lowest weight of some chunks; the selected one is shaded.</p>"
@@ -201,11 +200,9 @@ def _answers(rows: list[dict[str, Any]]) -> str:
     examples = rows[-1]["examples"]
     if not examples:
         return ""
-    lines = "".join(
-        "<tr>" + "".join(f'<td class="text">{_text(e[key])}</td>' for key in ("prefix", "thought", "answer", "suffix"))
-        + "</tr>"
-        for e in examples
-    )  # fmt: skip
+    keys = ("prefix", "thought", "answer", "suffix")
+    rendered = ["".join(f'<td class="text">{_text(e[key])}</td>' for key in keys) for e in examples]
+    lines = "".join(f"<tr>{cells}</tr>" for cells in rendered)
     return (
         "<h2>Held-out answers of the last model</h2><table><tr><th>question</th><th>thought</th>"
         f"<th>answer</th><th>expected</th></tr>{lines}</table>"

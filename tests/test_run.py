@@ -47,7 +47,9 @@ def test_each_chunk_is_selected_once_and_from_its_own_samples(undisturbed: Path)
         for row in pq.read_table(path).to_pylist()
     ]
     selected = [
-        row for path in sorted((folder / "selected").glob("*.parquet")) for row in pq.read_table(path).to_pylist()
+        row
+        for path in sorted((folder / "selected").glob("*.parquet"))
+        for row in pq.read_table(path).to_pylist()
     ]
     assert [row["chunk"] for row in selected] == list(range(48)) == [row["chunk"] for row in samples]
     for drawn, chosen in zip(samples, selected, strict=True):

@@ -32,7 +32,9 @@ def main() -> None:
     out = parser.parse_args().out
     weights = packaged_weights()
     source = {"pretrained_model_name_or_path": weights.parent, "gguf_file": weights.name}
-    model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True))
+    model = AutoModelForCausalLM.from_pretrained(
+        **source, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+    )
     tokenizer = AutoTokenizer.from_pretrained(**source)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)

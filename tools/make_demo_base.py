@@ -97,7 +97,9 @@ def draw_batch(
     for row in range(num_rows):
         filled = 0
         while True:
-            document = [token_ids[word] for word in draw_document(rng, worked_steps).split()] + [token_ids[EOS]]
+            document = [token_ids[word] for word in draw_document(rng, worked_steps).split()] + [
+                token_ids[EOS]
+            ]
             end = filled + len(document)
             if end > ROW_LENGTH:
                 break
@@ -160,7 +162,9 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path)
 
 def main() -> None:
     """Reads the options, pretrains, saves."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path("lt_hpc/data/demo_base"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rows", type=int, default=20, help=f"rows of {ROW_LENGTH} tokens a step")

@@ -157,10 +157,16 @@ def _iteration(
         "evaluate",
         paths.evaluation(iteration),
         [train.key],
-        {**view, "evaluate": identity(config.evaluate), "sample": identity(config.sample)},
+        {**view, "evaluate": identity(config.evaluate), "proposal": _proposal(config)},
         {"model": train.fingerprint, "heldout": prepared["heldout"]},
     )
     return [*stages, train, evaluate]
+
+
+def _proposal(config: Config) -> dict[str, Any]:
+    """What of the E-step settings the held-out bound uses; its K is its own."""
+    kept = ("engine", "temperature", "top_p", "top_k", "block_chunks", "batch_tokens")
+    return {key: value for key, value in identity(config.sample).items() if key in kept}
 
 
 def train_config(config: Config, iteration: int) -> TrainConfig:

@@ -40,8 +40,8 @@ def store(folder: Path, attempt: str, rank: int, world_size: int, local: bool) -
         write_json(path, {"host": host, "port": shared.port})
     else:
         address = _wait_for(path)
-        shared = TCPStore(address["host"], address["port"], world_size, False, timeout=timeout)
-        host = address["host"]
+        host = str(address["host"])
+        shared = TCPStore(host, int(address["port"]), world_size, False, timeout=timeout)
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = host, str(shared.port)
     return shared
 
@@ -50,7 +50,7 @@ def _wait_for(path: Path) -> dict[str, str | int]:
     deadline = time.monotonic() + TIMEOUT_SECONDS
     while time.monotonic() < deadline:
         try:
-            return json.loads(path.read_text())
+            return dict(json.loads(path.read_text()))
         except FileNotFoundError:
             os.listdir(path.parent)  # makes a network file system look again
             time.sleep(0.1)

@@ -8,6 +8,7 @@ to the word after it.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -150,4 +151,4 @@ def split_long(ids: Sequence[int], limit: int) -> list[list[int]]:
         raise ValueError(f"limit={limit}: must be at least 1 token")
     num_pieces = -(-len(ids) // limit)
     edges = [len(ids) * piece // num_pieces for piece in range(num_pieces + 1)] if num_pieces else []
-    return [list(ids[begin:end]) for begin, end in zip(edges, edges[1:], strict=False)]
+    return [list(ids[begin:end]) for begin, end in itertools.pairwise(edges)]

@@ -29,13 +29,13 @@ def log_sum_exp(log_w: np.ndarray) -> np.ndarray:
     top = np.max(log_w, axis=-1, keepdims=True)
     safe = np.where(np.isfinite(top), top, 0.0)
     with np.errstate(divide="ignore"):
-        return np.log(np.sum(np.exp(log_w - safe), axis=-1)) + safe[..., 0]
+        return np.asarray(np.log(np.sum(np.exp(log_w - safe), axis=-1)) + safe[..., 0])
 
 
 def log_mean_exp(log_w: np.ndarray) -> np.ndarray:
     """[...] log(1/K sum_k w_k): the importance-weighted bound on log p(x | c) (Burda et al.,
     arXiv 1509.00519, eq. 8)."""
-    return log_sum_exp(log_w) - np.log(log_w.shape[-1])
+    return np.asarray(log_sum_exp(log_w) - np.log(log_w.shape[-1]))
 
 
 def normalised(log_w: np.ndarray) -> np.ndarray:

@@ -58,7 +58,7 @@ def pin(paths: RunPaths, iteration: int, wanted: ShardMap) -> ShardMap:
     assert pinned is not None
     if (pinned.samples, pinned.num_chunks) != (wanted.samples, wanted.num_chunks):
         raise IncompleteError(
-            f"{paths.samples(iteration)} holds samples of other settings; run lt_hpc.launch, which moves them away"
+            f"{paths.samples(iteration)} holds samples of other settings; lt_hpc.launch moves them away"
         )
     return pinned
 

@@ -114,9 +114,7 @@ def test_question_answer_and_thought_columns(tmp_path: Path, name: str) -> None:
 
 
 def test_a_row_without_text_is_an_empty_document(tmp_path: Path) -> None:
-    path = write_jsonl(
-        tmp_path / "a.jsonl", [{"text": "one"}, {"text": None}, {"other": 1}, {"text": "two"}]
-    )
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": "one"}, {"text": None}, {"other": 1}, {"text": "two"}])
     assert texts(corpus(path)) == ["one", "", "", "two"]
 
 
@@ -137,9 +135,7 @@ def test_the_split_of_a_saved_dataset_is_honoured(tmp_path: Path) -> None:
     import datasets
 
     parts = {"train": ROWS[:2], "test": ROWS[4:]}
-    saved = datasets.DatasetDict(
-        {name: datasets.Dataset.from_list(rows) for name, rows in parts.items()}
-    )
+    saved = datasets.DatasetDict({name: datasets.Dataset.from_list(rows) for name, rows in parts.items()})
     saved.save_to_disk(str(tmp_path / "saved"))
     config = corpus(tmp_path / "saved", split="test")
     check(config, "heldout", "sentences", needs_thought=False)

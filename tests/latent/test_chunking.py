@@ -96,9 +96,7 @@ def test_a_million_characters_take_linear_time(unit: str) -> None:
 
 
 @given(TEXTS, st.floats(0.1, 40), st.integers(1, 5), st.integers(0, 10))
-def test_chunks_join_to_the_text_and_keep_the_bounds(
-    text: str, mean: float, low: int, more: int
-) -> None:
+def test_chunks_join_to_the_text_and_keep_the_bounds(text: str, mean: float, low: int, more: int) -> None:
     chunks = chunk_text(text, mean=mean, low=low, high=low + more)
     assert "".join(chunks) == (text if text.strip() else "")
     assert chunks == chunk_text(text, mean=mean, low=low, high=low + more)
