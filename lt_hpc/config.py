@@ -127,6 +127,44 @@ class LocalConfig:
 
 
 @dataclass
+class JobConfig:
+    """What one stage asks of Slurm. Null: as in the `slurm` section."""
+
+    nodes: int = 1
+    tasks_per_node: int = 1  # ranks, for training
+    cpus_per_task: int = 1
+    gpus_per_node: int = 0
+    memory: str | None = None  # of a node, for example 200GB
+    minutes: int = 60
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    options: dict[str, str] = field(default_factory=dict)  # further sbatch options
+
+
+@dataclass
+class SlurmConfig:
+    """The back-end for a cluster; site profiles under configs/cluster/ fill it in."""
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    options: dict[str, str] = field(default_factory=dict)  # further sbatch options, every stage
+    setup: list[str] = field(default_factory=list)  # shell lines before the stage (module load ...)
+    srun_options: list[str] = field(default_factory=list)  # for example --container-image=...
+    array_parallelism: int = 64  # array tasks that run at the same time
+    max_array_size: int = 1001  # longer arrays are split; the cluster's own limit holds too
+    signal_seconds: int = 120  # warning before the time limit
+    prepare: JobConfig = field(default_factory=JobConfig)
+    sample: JobConfig = field(default_factory=JobConfig)
+    merge: JobConfig = field(default_factory=JobConfig)
+    train: JobConfig = field(default_factory=JobConfig)
+    evaluate: JobConfig = field(default_factory=JobConfig)
+
+
+@dataclass
 class Config:
     """The whole tree. `seed` is the run seed that every draw comes from."""
 
@@ -144,6 +182,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     local: LocalConfig = field(default_factory=LocalConfig)
+    slurm: SlurmConfig = field(default_factory=SlurmConfig)
 
 
 _DTYPES = ("float32", "bfloat16", "float16")
@@ -178,6 +217,13 @@ _TRAIN_RANGES = {
     "checkpoint_steps": (1, None, True),
     "keep_checkpoints": (1, None, True),
 }
+_JOB_RANGES = {
+    "nodes": (1, None, True),
+    "tasks_per_node": (1, None, True),
+    "cpus_per_task": (1, None, True),
+    "gpus_per_node": (0, None, True),
+    "minutes": (1, None, True),
+}
 RANGES: dict[str, tuple[float, float | None, bool]] = {
     "model.context_length": (16, None, True),
     "chunking.mean_sentences": (0, None, False),
@@ -198,6 +244,14 @@ RANGES: dict[str, tuple[float, float | None, bool]] = {
     "local.processes": (1, None, True),
     "local.train_ranks": (1, None, True),
     "local.threads": (1, None, True),
+    "slurm.array_parallelism": (1, None, True),
+    "slurm.max_array_size": (1, None, True),
+    "slurm.signal_seconds": (1, None, True),
+    **{
+        f"slurm.{stage}.{key}": bounds
+        for stage in ("prepare", "sample", "merge", "train", "evaluate")
+        for key, bounds in _JOB_RANGES.items()
+    },
     **{
         f"{section}.{key}": bounds
         for section in ("warm_start", "train")
@@ -219,8 +273,8 @@ def demo_file() -> Path:
     return inside if inside.is_file() else package.parent / "configs" / "demo.yaml"
 
 
-def load(file: Path | str | None, overrides: list[str] | None = None) -> Config:
-    """The checked configuration: defaults < YAML `file` < `key=value` overrides.
+def load(file: Path | str | None, overrides: list[str] | None = None, profile: Path | None = None) -> Config:
+    """The checked configuration: defaults < YAML `file` < site `profile` < `key=value` overrides.
 
     Raises:
         ConfigError: naming the file or dotted field and what would be valid.
@@ -232,6 +286,8 @@ def load(file: Path | str | None, overrides: list[str] | None = None) -> Config:
     try:
         if file is not None:
             tree = _merge(tree, _read_yaml(Path(file)), str(file))
+        if profile is not None:
+            tree = _merge(tree, _read_yaml(profile), str(profile))
         for override in overrides or []:
             key, separator, _ = override.partition("=")
             if not separator or not key:

@@ -7,19 +7,14 @@ after Ctrl-C, a kill or a crash, goes on to the same result.
 from __future__ import annotations
 
 import argparse
-import fcntl
-import os
 import signal
-import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from lt_hpc import config as configuration
 from lt_hpc import report
+from lt_hpc.cluster import lock, slurm, state
 from lt_hpc.cluster import plan as planning
-from lt_hpc.cluster import state
 from lt_hpc.cluster.plan import CORPORA, Plan
 from lt_hpc.config import Config
 from lt_hpc.data import base_model, sources
@@ -28,6 +23,8 @@ from lt_hpc.errors import ConfigError, LtError
 from lt_hpc.store.atomic import write_json, write_text
 from lt_hpc.store.paths import RunPaths
 
+SLURM_LOCK_SECONDS = 120
+
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code (see lt_hpc.errors)."""
@@ -35,20 +32,25 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--iters", type=int, default=3, help="EM iterations after the warm start")
     parser.add_argument("--config", type=Path, default=None, help="YAML file (default: the demo)")
     parser.add_argument("--run-dir", type=Path, default=None, help="default: runs/NAME of the config")
-    parser.add_argument("--cluster", choices=("auto", "local"), default="auto")
+    parser.add_argument("--profile", type=Path, default=None, help="site profile, a YAML file")
+    parser.add_argument("--cluster", choices=("auto", "slurm", "local"), default="auto")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, create nothing")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     options = parser.parse_intermixed_args(arguments)
     try:
-        config = configuration.load(options.config or configuration.demo_file(), options.overrides)
+        config = configuration.load(
+            options.config or configuration.demo_file(), options.overrides, options.profile
+        )
         plan = make_plan(config, options.iters)
         paths = RunPaths(options.run_dir or Path("runs") / config.name)
+        cluster = _choose(options.cluster)
         if options.dry_run:
             _print_plan(plan, paths)
             return 0
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        with _lock(paths):
-            _launch(plan, paths)
+        run = _run_on_slurm if cluster == "slurm" else _run_locally
+        with lock.hold(paths, SLURM_LOCK_SECONDS if cluster == "slurm" else 0):
+            run(plan, paths)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
@@ -83,42 +85,50 @@ def _print_plan(plan: Plan, paths: RunPaths) -> None:
     print(f"{len(pending)} of {len(plan.stages)} stages to do; nothing was created or submitted")
 
 
-def _launch(plan: Plan, paths: RunPaths) -> None:
-    from lt_hpc.cluster.local import LocalCluster
+def _choose(wanted: str) -> str:
+    """`slurm` or `local`; the first line printed says which and why.
 
-    name = plan.fingerprint
-    write_json(paths.plan(name), planning.to_json(plan))
+    Raises:
+        ConfigError: when Slurm is asked for and no controller answers.
+    """
+    found, why = slurm.available() if wanted != "local" else (False, "")
+    if wanted == "slurm" and not found:
+        raise ConfigError(f"--cluster slurm: {why}; use --cluster local to run on this machine")
+    chosen = "slurm" if found else "local"
+    print(f"cluster: {chosen} ({why if wanted == 'auto' else f'--cluster {wanted}'})", flush=True)
+    return chosen
+
+
+def _pin(plan: Plan, paths: RunPaths) -> None:
+    """Write down what is asked and move results of other settings out of the way."""
+    write_json(paths.plan(plan.fingerprint), planning.to_json(plan))
     write_text(paths.config, configuration.to_yaml(plan.config))
     pending = state.pending(paths, plan)
     for moved in state.move_superseded(paths, pending):
         print(f"made with other settings, moved: {moved}")
     print(f"{paths.root}: {len(plan.stages) - len(pending)} stages done, {len(pending)} to do", flush=True)
+
+
+def _run_locally(plan: Plan, paths: RunPaths) -> None:
+    from lt_hpc.cluster.local import LocalCluster
+
+    _pin(plan, paths)
     with Display(plan, paths) as display:
-        LocalCluster(plan, name, paths, display).run()
+        LocalCluster(plan, paths, display).run()
     report.write(plan, paths)
     report.print_table(plan, paths)
 
 
-@contextmanager
-def _lock(paths: RunPaths) -> Iterator[None]:
-    """Hold the run folder against a second launcher; the kernel frees it when this one dies.
+def _run_on_slurm(plan: Plan, paths: RunPaths) -> None:
+    from lt_hpc.cluster import backend
 
-    Raises:
-        ConfigError: naming who holds it.
-    """
-    paths.root.mkdir(parents=True, exist_ok=True)
-    with paths.lock.open("a+") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            stream.seek(0)
-            raise ConfigError(
-                f"--run-dir {paths.root}: another launch is running ({stream.read().strip()})"
-            ) from error
-        stream.truncate(0)
-        stream.write(f"host {socket.gethostname()}, process {os.getpid()}\n")
-        stream.flush()
-        yield
+    _pin(plan, paths)
+    for line in backend.launch(plan, paths).lines:
+        print(f"  {line}")
+    print(f"watch: squeue --me; python -m lt_hpc.status {paths.root}; logs in {paths.slurm}")
+    if not state.pending(paths, plan):
+        report.write(plan, paths)
+        report.print_table(plan, paths)
 
 
 if __name__ == "__main__":

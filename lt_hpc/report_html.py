@@ -85,7 +85,8 @@ def _table(rows: list[dict[str, Any]]) -> str:
     columns = {
         "iteration": "iteration", "accuracy": "accuracy", "accuracy_sampled": "accuracy, sampled",
         "accuracy_direct": "accuracy, no thought", "bound": "bound", "nll": "NLL",
-        "nll_marked": "NLL, marked", "ess_mean": "ESS", "selected_unfinished": "unfinished selected", "seconds": "seconds",
+        "nll_marked": "NLL, marked", "ess_mean": "ESS",
+        "selected_unfinished": "unfinished selected", "seconds": "seconds",
     }  # fmt: skip
     head = "".join(f"<th>{title}</th>" for title in columns.values())
     body = "".join(

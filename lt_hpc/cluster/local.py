@@ -42,6 +42,7 @@ class _Run:
 
     stage: Stage
     tasks: int
+    shards: list[int]
     attempt: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     waiting: list[int] = field(default_factory=list)
     running: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
@@ -52,8 +53,8 @@ class _Run:
 class LocalCluster:
     """Runs the pending stages of a plan to their end."""
 
-    def __init__(self, plan: Plan, plan_name: str, paths: RunPaths, watcher: Watcher) -> None:
-        self.plan, self.plan_name, self.paths, self.watcher = plan, plan_name, paths, watcher
+    def __init__(self, plan: Plan, paths: RunPaths, watcher: Watcher) -> None:
+        self.plan, self.paths, self.watcher = plan, paths, watcher
         self.slots = plan.config.local.processes
         self.runs: dict[str, _Run] = {}
         self.resamples: dict[str, int] = {}
@@ -85,8 +86,8 @@ class LocalCluster:
         waiting = {stage.key for stage in self.todo}
         for stage in self.todo:
             if stage.key not in self.runs and not waiting.intersection(stage.needs):
-                tasks = self._num_tasks(stage)
-                self.runs[stage.key] = _Run(stage, tasks, waiting=list(range(tasks)))
+                tasks, shards = self._num_tasks(stage)
+                self.runs[stage.key] = _Run(stage, tasks, shards, waiting=list(range(tasks)))
                 self.watcher.started(stage, tasks)
         for run in self.runs.values():
             # Ranks wait for each other, so they start together or not at all.
@@ -96,11 +97,15 @@ class LocalCluster:
             while run.waiting and (gang or self._free() > 0):
                 self._start(run, run.waiting.pop(0))
 
-    def _num_tasks(self, stage: Stage) -> int:
+    def _num_tasks(self, stage: Stage) -> tuple[int, list[int]]:
+        """Tasks of a stage, and the shards that they share."""
         local = self.plan.config.local
         if stage.name == "train":
-            return local.train_ranks
-        return min(local.processes, self.plan.config.sample.num_shards) if stage.name == "sample" else 1
+            return local.train_ranks, []
+        if stage.name == "sample":
+            missing = state.missing_shards(self.paths, self.plan, stage)
+            return min(local.processes, len(missing)), missing
+        return 1, []
 
     def _start(self, run: _Run, task: int) -> None:
         name = f"{run.stage.key}.{task}"
@@ -114,9 +119,11 @@ class LocalCluster:
             "LT_PARENT": str(os.getpid()),
         }
         command = [
-            sys.executable, "-m", "lt_hpc.stages", str(self.paths.root), self.plan_name, run.stage.key,
+            sys.executable, "-m", "lt_hpc.stages", str(self.paths.root), self.plan.fingerprint, run.stage.key,
             "--task", str(task), "--tasks", str(run.tasks),
         ]  # fmt: skip
+        if run.shards:
+            command += ["--shards", ",".join(map(str, run.shards[task :: run.tasks]))]
         with log.open("ab") as stream:
             # A session of its own: Ctrl-C reaches the launcher, which tells its tasks once.
             process = subprocess.Popen(

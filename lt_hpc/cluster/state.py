@@ -35,6 +35,14 @@ def pending(paths: RunPaths, plan: Plan) -> list[Stage]:
     return [stage for stage in plan.stages if stage.key in todo]
 
 
+def missing_shards(paths: RunPaths, plan: Plan, stage: Stage) -> list[int]:
+    """Shards of an E-step that are not done; all of them before it has started."""
+    pinned = shards.read(paths, stage.iteration)
+    if pinned is None or pinned.samples != stage.fingerprint:
+        return list(range(plan.config.sample.num_shards))
+    return sorted(shards.problems(paths, stage.iteration, pinned, checksums=False))
+
+
 def _fingerprint_of(folder: Path, stage: Stage, paths: RunPaths) -> str | None:
     if stage.name == "sample":
         found = shards.read(paths, stage.iteration)

@@ -1,4 +1,4 @@
-"""python -m lt_hpc.stages RUN_DIR PLAN STAGE --task I --tasks N
+"""python -m lt_hpc.stages RUN_DIR PLAN STAGE [--task I --tasks N] [--shards S,...]
 
 Runs one task of one stage of a pinned plan. Exit codes: see lt_hpc.errors; 75 means that it
 was stopped with all finished work kept.
@@ -16,8 +16,9 @@ from pathlib import Path
 
 from lt_hpc import config as configuration
 from lt_hpc.cluster import plan as planning
+from lt_hpc.cluster import state
 from lt_hpc.cluster.signals import Supervisor, die_with_parent
-from lt_hpc.errors import LtError
+from lt_hpc.errors import IncompleteError, LtError
 from lt_hpc.stages.context import Progress, Task
 from lt_hpc.store.paths import RunPaths
 
@@ -28,6 +29,18 @@ def load_plan(paths: RunPaths, fingerprint: str) -> planning.Plan:
     return planning.from_json(raw, configuration.from_dict(raw["config"]))
 
 
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+def _check_inputs(task: Task) -> None:
+    """A stage may start after its needs ended in failure. A merge looks at each shard itself."""
+    for need in task.stage.needs if task.stage.name != "merge" else ():
+        found = state.problem(task.paths, task.plan.stage(need))
+        if found is not None:
+            raise IncompleteError(f"{need} is not done: {found}")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one task; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m lt_hpc.stages", description=__doc__)
@@ -36,6 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("stage")
     parser.add_argument("--task", type=int, default=0)
     parser.add_argument("--tasks", type=int, default=1)
+    parser.add_argument("--shards", type=_numbers, default=())
     options = parser.parse_args(arguments)
     supervisor = Supervisor()
     if "LT_PARENT" in os.environ:
@@ -44,8 +58,17 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         plan = load_plan(paths, options.plan)
         stage = plan.stage(options.stage)
-        progress = Progress(paths.progress(f"{stage.key}.{options.task}"))
-        task = Task(plan, stage, paths, options.task, options.tasks, progress, supervisor.stop_requested)
+        task = Task(
+            plan,
+            stage,
+            paths,
+            options.task,
+            options.tasks,
+            options.shards,
+            Progress(paths.progress(f"{stage.key}.{options.task}")),
+            supervisor.stop_requested,
+        )
+        _check_inputs(task)
         importlib.import_module(f"lt_hpc.stages.{stage.name}").run(task)
     except LtError as error:
         print(f"{options.stage}: {error}", file=sys.stderr, flush=True)

@@ -69,6 +69,7 @@ class Task:
     paths: RunPaths
     index: int
     count: int
+    shards: tuple[int, ...]  # of an E-step: the shards this task handles
     progress: Progress
     should_stop: Callable[[], bool]
 

@@ -38,6 +38,8 @@ def run(task: Task) -> None:
         raise IncompleteError(f"{task.paths.samples(iteration)}: no shard has been started")
     missing = shards.problems(task.paths, iteration, shard_map, checksums=True)
     if missing:
+        for shard in missing:
+            manifest.reopen(task.paths.shard(iteration, shard))
         names = ", ".join(str(shard) for shard in missing)
         raise IncompleteError(f"shards {names} are not done; first: {next(iter(missing.values()))}")
     folder = task.paths.selected(iteration)

@@ -27,7 +27,7 @@ from lt_hpc.store.shards import ShardMap
 
 
 def run(task: Task) -> None:
-    """Complete every shard that falls to this task: shard index, index + count, ..."""
+    """Complete the shards of this task."""
     config = task.plan.config
     corpus = task.paths.documents("corpus")
     found = manifest.verified(corpus, task.plan.output("corpus"), checksums=False)
@@ -35,7 +35,7 @@ def run(task: Task) -> None:
         task.stage.fingerprint, found.counts["chunks"], config.sample.block_chunks, config.sample.num_shards
     )
     shard_map = shards.pin(task.paths, task.stage.iteration, wanted)
-    mine = range(task.index, shard_map.num_shards, task.count)
+    mine = [shard for shard in task.shards if shard < shard_map.num_shards]
     sampler = _Sampler(task, shard_map)
     total = sum(len(shard_map.blocks(shard)) for shard in mine)
     task.progress.start(total, "blocks")

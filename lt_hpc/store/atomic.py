@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -91,11 +92,12 @@ def create_json(path: Path, value: Any) -> bool:
 
 
 def append_line(path: Path, value: dict[str, Any]) -> None:
-    """Append one JSON line in a single write, so that writers on one host never interleave."""
+    """Append one JSON line. Locked, because O_APPEND alone is no promise between hosts."""
     path.parent.mkdir(parents=True, exist_ok=True)
     line = (json.dumps(value, allow_nan=False) + "\n").encode()
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         os.write(descriptor, line)
         os.fsync(descriptor)
     finally:

@@ -11,7 +11,7 @@ import json
 import platform
 import socket
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,13 @@ def problem(folder: Path, expected: str, checksums: bool = False) -> str | None:
         if found:
             return found
     return None
+
+
+def reopen(folder: Path) -> None:
+    """Declare a folder unfinished again, because a file in it went bad; the rest stays listed."""
+    manifest = read(folder)
+    if manifest is not None and manifest.complete:
+        write(folder, replace(manifest, complete=False))
 
 
 def verified(folder: Path, expected: str, checksums: bool = True) -> Manifest:

@@ -52,6 +52,11 @@ class RunPaths:
         return self.base / "layout.json"
 
     @property
+    def slurm(self) -> Path:
+        """Logs and submission files of Slurm jobs."""
+        return self.root / "slurm"
+
+    @property
     def superseded(self) -> Path:
         """Outputs of other settings, moved out of the way and never deleted by the project."""
         return self.root / "superseded"

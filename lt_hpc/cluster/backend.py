@@ -1,0 +1,55 @@
+"""The Slurm back-end: reconcile a run with the real queue, under the run's lock."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+
+from lt_hpc import config as configuration
+from lt_hpc.cluster import chain, lock, slurm
+from lt_hpc.cluster import plan as planning
+from lt_hpc.cluster.chain import Backend, Outcome
+from lt_hpc.cluster.plan import Plan
+from lt_hpc.store.paths import RunPaths
+
+LOCK_WAIT_SECONDS = 120
+
+
+def launch(plan: Plan, paths: RunPaths) -> Outcome:
+    """Submit what is neither done nor queued. The caller holds the lock and has pinned the plan."""
+    return _reconcile(plan, paths, ())
+
+
+def heal(paths: RunPaths, plan_name: str, key: str, own_job: str) -> None:
+    """From inside a merge that found shards missing or corrupt: have them sampled again, with a
+    new merge after them and the rest of the chain waiting for that.
+
+    Raises:
+        StageError: after too many attempts.
+    """
+    raw = json.loads(paths.plan(plan_name).read_text())
+    plan = planning.from_json(raw, configuration.from_dict(raw["config"]))
+    with lock.hold(paths, LOCK_WAIT_SECONDS):
+        chain.record_heal(paths, plan.stage(key), f"found by job {own_job}")
+        outcome = _reconcile(plan, paths, (own_job,))
+    print("\n".join(outcome.lines), flush=True)
+
+
+def _reconcile(plan: Plan, paths: RunPaths, exclude: tuple[str, ...]) -> Outcome:
+    from lt_hpc.cluster.submit import Submitter
+
+    started = time.monotonic()
+    limit = int(slurm.settings().get("MaxArraySize", "1001"))
+    settings = plan.config.slurm
+    size = min(settings.max_array_size, limit)
+    if size != settings.max_array_size:
+        plan = dataclasses.replace(
+            plan,
+            config=dataclasses.replace(plan.config, slurm=dataclasses.replace(settings, max_array_size=size)),
+        )
+    submitter = Submitter(plan, paths)
+    backend = Backend(submitter.submit, slurm.set_dependency, slurm.cancel)
+    outcome = chain.reconcile(plan, paths, slurm.queue(), backend, exclude)
+    outcome.lines.append(f"reconciled in {time.monotonic() - started:.1f} s")
+    return outcome

@@ -1,0 +1,201 @@
+"""Reconcile: join what is done (manifests) with what is queued, submit only the rest.
+
+Can be run again at any moment, from any node, by people and by the chain itself (a merge
+that finds shards missing heals the chain before it fails). Job names carry the run and the
+submission, and what a submission covers is recorded before it is made, so that one squeue
+call says what every live job will do.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lt_hpc.cluster import state
+from lt_hpc.cluster.plan import Plan, Stage
+from lt_hpc.cluster.slurm import Queued
+from lt_hpc.errors import StageError
+from lt_hpc.store.atomic import append_line, create_json
+from lt_hpc.store.paths import RunPaths
+
+MAX_HEALS = 3
+"""How often one merge may have missing shards sampled again before it fails for good."""
+
+
+@dataclass(frozen=True)
+class Live:
+    """A stage's jobs in the queue: their ids, and the shards they will handle."""
+
+    jobs: frozenset[str] = frozenset()
+    shards: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What reconcile does to the outside: submit returns job ids."""
+
+    submit: Callable[[Stage, str, Sequence[int], Collection[str]], list[str]]
+    set_dependency: Callable[[str, Collection[str]], None]
+    cancel: Callable[[Collection[str]], None]
+
+
+@dataclass
+class Outcome:
+    """What one reconcile did, in order, for people."""
+
+    lines: list[str] = field(default_factory=list)
+    submitted: dict[str, list[str]] = field(default_factory=dict)
+    jobs: dict[str, list[str]] = field(default_factory=dict)
+
+
+def run_id(paths: RunPaths) -> str:
+    """A short name for this run folder, made once, that survives moving it."""
+    path = paths.root / "run_id.json"
+    create_json(path, uuid.uuid4().hex[:8])
+    return str(json.loads(path.read_text()))
+
+
+def job_name(run: str, submission: str) -> str:
+    return f"lt-{run}-{submission}"
+
+
+def records(paths: RunPaths) -> list[dict[str, Any]]:
+    """The lines of jobs.jsonl."""
+    try:
+        text = paths.jobs.read_text()
+    except FileNotFoundError:
+        return []
+    return [json.loads(line) for line in text.splitlines() if line.strip()]
+
+
+def live_jobs(
+    run: str, queue: Sequence[Queued], submissions: Sequence[dict[str, Any]], plan_stages: dict[str, str]
+) -> tuple[dict[str, Live], set[str]]:
+    """Stage key -> its live jobs, and the jobs of this run that have to go: those that can never
+    run, and those of other settings. Pure.
+
+    `submissions` are the records of event "submit"; `plan_stages` maps key to fingerprint.
+    """
+    by_name = {job_name(run, record["submission"]): record for record in submissions}
+    found: dict[str, Live] = {}
+    doomed: set[str] = set()
+    for task in queue:
+        record = by_name.get(task.name)
+        if record is None:
+            continue
+        key = record["stage"]
+        if task.hopeless or plan_stages.get(key) != record["fingerprint"]:
+            doomed.add(task.job if task.index is None else f"{task.job}_{task.index}")
+            continue
+        covered = record["shards"]
+        mine = covered if task.index is None else covered[task.index : task.index + 1]
+        before = found.get(key, Live())
+        found[key] = Live(before.jobs | {task.job}, before.shards | set(mine))
+    return found, doomed
+
+
+def reconcile(
+    plan: Plan,
+    paths: RunPaths,
+    queue: Sequence[Queued],
+    backend: Backend,
+    exclude: Collection[str] = (),
+) -> Outcome:
+    """Submit what is neither done nor live, and have live jobs wait for what was submitted.
+
+    The caller holds the run's lock. `exclude`: jobs to treat as gone (the caller's own).
+    """
+    run = run_id(paths)
+    submissions = [record for record in records(paths) if record["event"] == "submit"]
+    fingerprints = {stage.key: stage.fingerprint for stage in plan.stages}
+    visible = [task for task in queue if task.job not in exclude]
+    live, doomed = live_jobs(run, visible, submissions, fingerprints)
+    outcome = Outcome()
+    if doomed:
+        backend.cancel(doomed)
+        outcome.lines.append(
+            f"cancelled {len(doomed)} jobs that could never run: {', '.join(sorted(doomed))}"
+        )
+    for stage in state.pending(paths, plan):
+        after = {job for need in stage.needs for job in outcome.jobs.get(need, [])}
+        fresh_need = any(need in outcome.submitted for need in stage.needs)
+        current = live.get(stage.key, Live())
+        new: list[str] = []
+        if stage.name == "sample":
+            wanted = [s for s in state.missing_shards(paths, plan, stage) if s not in current.shards]
+            if wanted:
+                new = _submit(plan, paths, backend, stage, wanted, after)
+        elif not current.jobs:
+            new = _submit(plan, paths, backend, stage, [], after)
+        if fresh_need:
+            for job in current.jobs:
+                backend.set_dependency(job, after)
+                outcome.lines.append(f"{stage.key}: job {job} now waits for {', '.join(sorted(after))}")
+        if new:
+            outcome.submitted[stage.key] = new
+            waits = f" after {', '.join(sorted(after))}" if after else ""
+            outcome.lines.append(f"{stage.key}: submitted as job {', '.join(new)}{waits}")
+        elif current.jobs:
+            outcome.lines.append(f"{stage.key}: already queued as job {', '.join(sorted(current.jobs))}")
+        outcome.jobs[stage.key] = sorted({*current.jobs, *new})
+    return outcome
+
+
+def _submit(
+    plan: Plan,
+    paths: RunPaths,
+    backend: Backend,
+    stage: Stage,
+    wanted: Sequence[int],
+    after: Collection[str],
+) -> list[str]:
+    """Record first, then submit: a launcher that dies in between leaves a job whose name still
+    leads to what it covers."""
+    ids: list[str] = []
+    for piece in plan_pieces(plan, wanted) or [[]]:
+        submission = uuid.uuid4().hex[:8]
+        record = {
+            "event": "submit",
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "submission": submission,
+            "stage": stage.key,
+            "fingerprint": stage.fingerprint,
+            "plan": plan.fingerprint,
+            "shards": list(piece),
+        }
+        append_line(paths.jobs, record)
+        jobs = backend.submit(stage, job_name(run_id(paths), submission), piece, after)
+        append_line(paths.jobs, {"event": "submitted", "submission": submission, "jobs": jobs})
+        ids += jobs
+    return ids
+
+
+def plan_pieces(plan: Plan, wanted: Sequence[int]) -> list[list[int]]:
+    """Arrays no longer than the cluster allows."""
+    size = plan.config.slurm.max_array_size
+    return [list(wanted[start : start + size]) for start in range(0, len(wanted), size)]
+
+
+def count_heals(paths: RunPaths, stage: Stage) -> int:
+    """How often this merge has already had shards sampled again."""
+    return sum(
+        record["event"] == "heal" and record["fingerprint"] == stage.fingerprint for record in records(paths)
+    )
+
+
+def record_heal(paths: RunPaths, stage: Stage, reason: str) -> None:
+    """Note that a merge is having shards sampled again.
+
+    Raises:
+        StageError: when it did so too often.
+    """
+    if count_heals(paths, stage) >= MAX_HEALS:
+        raise StageError(f"{stage.key}: gave up after {MAX_HEALS} attempts to complete its shards: {reason}")
+    append_line(
+        paths.jobs,
+        {"event": "heal", "stage": stage.key, "fingerprint": stage.fingerprint, "reason": reason},
+    )

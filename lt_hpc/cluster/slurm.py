@@ -1,0 +1,135 @@
+"""Slurm's client commands: the only file that spells squeue, scontrol and scancel.
+
+Parsing is pure and works on recorded text; each command is one thin function.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from lt_hpc.errors import StageError
+
+TIMEOUT_SECONDS = 60
+_QUEUE_FORMAT = "%i|%j|%T|%r"
+_HOPELESS = {"DependencyNeverSatisfied", "JobHeldAdmin", "launch failed requeued held", "BadConstraints"}
+_INHERITED = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "PMI", "SALLOC_", "SUBMITIT_")
+
+
+@dataclass(frozen=True)
+class Queued:
+    """One job or array task in the queue. `hopeless` ones will never run as they are."""
+
+    job: str  # id that dependencies name: of the whole array for array tasks
+    index: int | None  # array index
+    name: str
+    state: str
+    reason: str
+
+    @property
+    def hopeless(self) -> bool:
+        return self.state == "PENDING" and self.reason in _HOPELESS
+
+
+def parse_queue(text: str) -> list[Queued]:
+    """The lines of `squeue -h -r -o '%i|%j|%T|%r'`; jobs that are on their way out are left out."""
+    queued = []
+    for line in text.splitlines():
+        identity, name, state, reason = line.rsplit("|", 3)
+        if state in ("COMPLETING", "COMPLETED", "CANCELLED", "FAILED", "TIMEOUT"):
+            continue
+        job, _, index = identity.partition("_")
+        queued.append(Queued(job, int(index) if index else None, name, state, reason))
+    return queued
+
+
+def parse_settings(text: str) -> dict[str, str]:
+    """`scontrol show config` as a dictionary."""
+    return dict(re.findall(r"^(\w+)\s*=\s*(.*?)\s*$", text, flags=re.MULTILINE))
+
+
+def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment without what a surrounding job put there: an inherited SLURM_CPU_BIND or
+    SBATCH_ARRAY_INX would change what is submitted. SLURM_CONF names the cluster and stays."""
+    return {
+        key: value
+        for key, value in environment.items()
+        if key == "SLURM_CONF" or not key.startswith(_INHERITED)
+    }
+
+
+def _run(command: list[str]) -> str:
+    try:
+        result = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_SECONDS,
+            env=clean_environment(os.environ),
+            check=False,
+        )
+    except (FileNotFoundError, subprocess.TimeoutExpired) as error:
+        raise StageError(f"{command[0]}: {error}") from error
+    if result.returncode != 0:
+        raise StageError(f"{' '.join(command)}: {result.stderr.strip() or f'exit code {result.returncode}'}")
+    return result.stdout
+
+
+def available() -> tuple[bool, str]:
+    """Whether a Slurm controller answers, and a few words on why."""
+    if shutil.which("scontrol") is None or shutil.which("sbatch") is None:
+        return False, "no Slurm commands on this machine"
+    try:
+        answer = _run(["scontrol", "ping"])
+    except StageError as error:
+        return False, f"no controller answers ({error})"
+    return (True, "a controller answers") if "UP" in answer else (False, "the controller is down")
+
+
+def queue() -> list[Queued]:
+    """This user's jobs, each array task by itself: one call, whatever their number."""
+    return parse_queue(_run(["squeue", "--me", "-h", "-r", "-o", _QUEUE_FORMAT]))
+
+
+def settings() -> dict[str, str]:
+    """The controller's configuration."""
+    return parse_settings(_run(["scontrol", "show", "config"]))
+
+
+def dependency(jobs: Iterable[str]) -> str:
+    """After all of these jobs, however they end: the next stage looks at manifests itself."""
+    return "afterany:" + ":".join(sorted(set(jobs), key=int))
+
+
+def set_dependency(job: str, after: Iterable[str]) -> None:
+    """Have a pending job wait for other jobs."""
+    _run(["scontrol", "update", f"JobId={job}", f"Dependency={dependency(after)}"])
+
+
+def cancel(jobs: Iterable[str]) -> None:
+    """Cancel jobs; ones that are gone are no error."""
+    ids = sorted(set(jobs))
+    if ids:
+        _run(["scancel", "--quiet", *ids])
+
+
+def own_id(environment: Mapping[str, str]) -> str:
+    """The id of the job this process runs in, with its array index if it has one."""
+    array, index = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{index}" if array and index else environment["SLURM_JOB_ID"]
+
+
+def requeue(job: str) -> None:
+    """Put a running job back into the queue. Explicit, and while it still runs: an exit during
+    the grace time is not requeued everywhere, and dependents of a failed job would be lost."""
+    _run(["scontrol", "requeue", job])
+
+
+def node_address(node: str) -> str | None:
+    """The address Slurm itself uses for a node, whose name may not resolve."""
+    found = re.search(r"\bNodeAddr=(\S+)", _run(["scontrol", "show", "node", node]))
+    return found.group(1) if found else None

@@ -1,0 +1,94 @@
+"""The only file that imports submitit: stages as Slurm jobs and job arrays."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import submitit
+
+from lt_hpc.cluster import entry, slurm
+from lt_hpc.cluster.plan import Plan, Stage
+from lt_hpc.config import JobConfig
+from lt_hpc.errors import StageError
+from lt_hpc.store.paths import RunPaths
+
+
+class Submitter:
+    """Submits the stages of one pinned plan."""
+
+    def __init__(self, plan: Plan, paths: RunPaths) -> None:
+        self.plan, self.paths = plan, paths
+
+    def submit(self, stage: Stage, name: str, shards: Sequence[int], after: Collection[str]) -> list[str]:
+        """One job, or one array with a task a shard; returns the job ids dependencies can name.
+
+        Raises:
+            StageError: with what sbatch said.
+        """
+        executor = submitit.SlurmExecutor(self.paths.slurm, python=_python())
+        executor.update_parameters(**self._parameters(stage, name, after))
+        arguments = [str(self.paths.root.resolve()), self.plan.fingerprint, stage.key]
+        try:
+            with _clean_environment():
+                if stage.name == "sample":
+                    tasks = [[*arguments, "--task", str(s), "--shards", str(s)] for s in shards]
+                    jobs = executor.map_array(entry.run, tasks)
+                else:
+                    jobs = [executor.submit(entry.run, arguments)]
+        except submitit.core.utils.FailedJobError as error:
+            raise StageError(f"{stage.key}: sbatch refused it: {error}") from error
+        return sorted({job.job_id.partition("_")[0] for job in jobs})
+
+    def _parameters(self, stage: Stage, name: str, after: Collection[str]) -> dict[str, Any]:
+        settings = self.plan.config.slurm
+        job: JobConfig = getattr(settings, stage.name)
+        additional: dict[str, Any] = {"requeue": True, **settings.options, **job.options}
+        if after:
+            additional["dependency"] = slurm.dependency(after)
+        optional = {
+            "partition": job.partition or settings.partition,
+            "account": job.account or settings.account,
+            "qos": job.qos or settings.qos,
+            "constraint": job.constraint or settings.constraint,
+            "mem": job.memory,
+            "gpus_per_node": job.gpus_per_node or None,
+        }
+        # A literal --cpus-per-task: since Slurm 22.05 srun does not inherit it from the job.
+        srun = ["--kill-on-bad-exit=1", f"--cpus-per-task={job.cpus_per_task}", *settings.srun_options]
+        return {
+            "job_name": name,
+            "time": job.minutes,
+            "nodes": job.nodes,
+            "ntasks_per_node": job.tasks_per_node,
+            "cpus_per_task": job.cpus_per_task,
+            "array_parallelism": settings.array_parallelism,
+            "signal_delay_s": settings.signal_seconds,
+            "stderr_to_stdout": True,
+            "setup": [f"export OMP_NUM_THREADS={job.cpus_per_task}", *settings.setup],
+            "srun_args": srun,
+            "additional_parameters": additional,
+            **{key: value for key, value in optional.items() if value is not None},
+        }
+
+
+def _python() -> str:
+    import shlex
+
+    return shlex.quote(sys.executable)
+
+
+class _clean_environment:
+    """Submit as from a login node, also from inside a job."""
+
+    def __enter__(self) -> None:
+        self._saved = dict(os.environ)
+        cleaned = slurm.clean_environment(os.environ)
+        os.environ.clear()
+        os.environ.update(cleaned)
+
+    def __exit__(self, *_: object) -> None:
+        os.environ.clear()
+        os.environ.update(self._saved)
