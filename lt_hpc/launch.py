@@ -7,6 +7,8 @@ after Ctrl-C, a kill or a crash, goes on to the same result.
 from __future__ import annotations
 
 import argparse
+import itertools
+import os
 import signal
 import sys
 from pathlib import Path
@@ -16,24 +18,33 @@ from lt_hpc import report
 from lt_hpc.cluster import lock, slurm, state
 from lt_hpc.cluster import plan as planning
 from lt_hpc.cluster.plan import CORPORA, Plan
+from lt_hpc.cluster.runner import Runner, Tasks
 from lt_hpc.config import Config
 from lt_hpc.data import base_model, sources
 from lt_hpc.display import Display
-from lt_hpc.errors import ConfigError, LtError
+from lt_hpc.errors import ConfigError, Interrupted, LtError
 from lt_hpc.store.atomic import write_json, write_text
 from lt_hpc.store.paths import RunPaths
 
 SLURM_LOCK_SECONDS = 120
+CLUSTERS = ("auto", "slurm", "local", "allocation")
+NEXT = -2
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code (see lt_hpc.errors)."""
     parser = argparse.ArgumentParser(prog="python -m lt_hpc.launch", description=__doc__)
-    parser.add_argument("--iters", type=int, default=3, help="EM iterations after the warm start")
+    parser.add_argument(
+        "--iters",
+        type=_iterations,
+        default=3,
+        metavar="T",
+        help="EM iterations after the warm start, or 'next': the first that is not done",
+    )
     parser.add_argument("--config", type=Path, default=None, help="YAML file (default: the demo)")
     parser.add_argument("--run-dir", type=Path, default=None, help="default: runs/NAME of the config")
     parser.add_argument("--profile", type=Path, default=None, help="site profile, a YAML file")
-    parser.add_argument("--cluster", choices=("auto", "slurm", "local"), default="auto")
+    parser.add_argument("--cluster", choices=CLUSTERS, default="auto")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, create nothing")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     options = parser.parse_intermixed_args(arguments)
@@ -41,14 +52,14 @@ def main(arguments: list[str] | None = None) -> int:
         config = configuration.load(
             options.config or configuration.demo_file(), options.overrides, options.profile
         )
-        plan = make_plan(config, options.iters)
         paths = RunPaths(options.run_dir or Path("runs") / config.name)
+        plan = make_plan(config, options.iters, paths)
         cluster = _choose(options.cluster)
         if options.dry_run:
             _print_plan(plan, paths)
             return 0
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        run = _run_on_slurm if cluster == "slurm" else _run_locally
+        run = {"slurm": _run_on_slurm, "local": _run_locally, "allocation": _run_in_allocation}[cluster]
         with lock.hold(paths, SLURM_LOCK_SECONDS if cluster == "slurm" else 0):
             run(plan, paths)
     except KeyboardInterrupt:
@@ -60,7 +71,11 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def make_plan(config: Config, num_iterations: int) -> Plan:
+def _iterations(text: str) -> int:
+    return NEXT if text == "next" else int(text)
+
+
+def make_plan(config: Config, num_iterations: int, paths: RunPaths) -> Plan:
     """The plan of a checked configuration, its sources looked at.
 
     Raises:
@@ -72,7 +87,13 @@ def make_plan(config: Config, num_iterations: int) -> Plan:
         sources.check(getattr(config, name), name, mode, needs_thought=name == "warm")
     identities = {name: sources.identity(getattr(config, name)) for name in CORPORA}
     identities["model"] = base_model.identity(config.model)
-    return planning.make(config, num_iterations, identities)
+    if num_iterations != NEXT:
+        return planning.make(config, num_iterations, identities)
+    for iteration in itertools.count(1):
+        plan = planning.make(config, iteration, identities)
+        if state.pending(paths, plan):
+            return plan
+    raise AssertionError("unreachable")
 
 
 def _print_plan(plan: Plan, paths: RunPaths) -> None:
@@ -91,6 +112,9 @@ def _choose(wanted: str) -> str:
     Raises:
         ConfigError: when Slurm is asked for and no controller answers.
     """
+    if wanted == "allocation":
+        print("cluster: this allocation (--cluster allocation)", flush=True)
+        return wanted
     found, why = slurm.available() if wanted != "local" else (False, "")
     if wanted == "slurm" and not found:
         raise ConfigError(f"--cluster slurm: {why}; use --cluster local to run on this machine")
@@ -110,11 +134,29 @@ def _pin(plan: Plan, paths: RunPaths) -> None:
 
 
 def _run_locally(plan: Plan, paths: RunPaths) -> None:
-    from lt_hpc.cluster.local import LocalCluster
+    from lt_hpc.cluster.local import LocalTasks
 
+    _run_here(plan, paths, LocalTasks(plan, paths))
+
+
+def _run_in_allocation(plan: Plan, paths: RunPaths) -> None:
+    """One job does it all; stopped by a signal, it puts itself back into the queue."""
+    from lt_hpc.cluster import allocation
+
+    signal.signal(signal.SIGUSR1, signal.default_int_handler)
+    signal.signal(signal.SIGUSR2, signal.default_int_handler)
+    tasks = allocation.AllocationTasks(plan, paths, os.environ)
+    try:
+        _run_here(plan, paths, tasks)
+    except Interrupted:
+        allocation.requeue()
+        raise
+
+
+def _run_here(plan: Plan, paths: RunPaths, tasks: Tasks) -> None:
     _pin(plan, paths)
     with Display(plan, paths) as display:
-        LocalCluster(plan, paths, display).run()
+        Runner(plan, paths, tasks, display).run()
     report.write(plan, paths)
     report.print_table(plan, paths)
 

@@ -25,13 +25,12 @@ def run(arguments: list[str]) -> None:
     Stopped by a signal, the task has saved its work and the job is requeued while it still
     runs. A merge with missing shards has them sampled again before it fails.
     """
-    rank, count = os.environ["SLURM_PROCID"], os.environ["SLURM_NTASKS"]
+    rank = os.environ["SLURM_PROCID"]
     restart = os.environ.get("SLURM_RESTART_COUNT", "0")
     os.environ["LT_ATTEMPT"] = f"{os.environ['SLURM_JOB_ID']}-{restart}-{os.environ['SLURM_STEP_ID']}"
     os.environ["LT_RENDEZVOUS"] = "slurm"
     stages = importlib.import_module("lt_hpc.stages.__main__")
-    place = [] if "--shards" in arguments else ["--task", rank, "--tasks", count]
-    code = int(stages.main([*arguments, *place]))
+    code = int(stages.main(arguments))
     if rank == "0":
         try:
             code = _after(arguments, code)

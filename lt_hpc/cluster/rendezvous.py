@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lt_hpc.cluster import slurm
 from lt_hpc.errors import StageError
 from lt_hpc.store.atomic import write_json
 
@@ -35,7 +36,7 @@ def store(folder: Path, attempt: str, rank: int, world_size: int, local: bool) -
     timeout = datetime.timedelta(seconds=TIMEOUT_SECONDS)
     path = folder / f"rendezvous-{attempt}.json"
     if rank == 0:
-        host = "127.0.0.1" if local else socket.gethostname()
+        host = "127.0.0.1" if local else _own_address()
         shared = TCPStore(host, 0, world_size, True, timeout=timeout, wait_for_workers=False)
         write_json(path, {"host": host, "port": shared.port})
     else:
@@ -44,6 +45,12 @@ def store(folder: Path, attempt: str, rank: int, world_size: int, local: bool) -
         shared = TCPStore(host, int(address["port"]), world_size, False, timeout=timeout)
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = host, str(shared.port)
     return shared
+
+
+def _own_address() -> str:
+    """This node's address as Slurm itself uses it; a node's name need not resolve."""
+    node = os.environ.get("SLURMD_NODENAME")
+    return (slurm.node_address(node) if node else None) or socket.gethostname()
 
 
 def _wait_for(path: Path) -> dict[str, str | int]:

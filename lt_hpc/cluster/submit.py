@@ -34,7 +34,7 @@ class Submitter:
         try:
             with _clean_environment():
                 if stage.name == "sample":
-                    tasks = [[*arguments, "--task", str(s), "--shards", str(s)] for s in shards]
+                    tasks = [[*arguments, "--name", str(s), "--shards", str(s)] for s in shards]
                     jobs = executor.map_array(entry.run, tasks)
                 else:
                     jobs = [executor.submit(entry.run, arguments)]

@@ -1,6 +1,6 @@
-"""python -m lt_hpc.stages RUN_DIR PLAN STAGE [--task I --tasks N] [--shards S,...]
+"""python -m lt_hpc.stages RUN_DIR PLAN STAGE [--task I --tasks N] [--shards S,...] [--name NAME]
 
-Runs one task of one stage of a pinned plan. Exit codes: see lt_hpc.errors; 75 means that it
+Runs one task of one stage of a pinned plan; under srun its place comes from Slurm. Exit codes: see lt_hpc.errors; 75 means that it
 was stopped with all finished work kept.
 """
 
@@ -47,9 +47,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("plan")
     parser.add_argument("stage")
-    parser.add_argument("--task", type=int, default=0)
-    parser.add_argument("--tasks", type=int, default=1)
-    parser.add_argument("--shards", type=_numbers, default=())
+    parser.add_argument("--task", type=int, default=int(os.environ.get("SLURM_PROCID", 0)))
+    parser.add_argument("--tasks", type=int, default=int(os.environ.get("SLURM_NTASKS", 1)))
+    parser.add_argument("--shards", type=_numbers, default=(), help="shared by the tasks")
+    parser.add_argument("--name", default=None, help="of the progress file; default: the task")
     options = parser.parse_args(arguments)
     supervisor = Supervisor()
     if "LT_PARENT" in os.environ:
@@ -64,8 +65,8 @@ def main(arguments: list[str] | None = None) -> int:
             paths,
             options.task,
             options.tasks,
-            options.shards,
-            Progress(paths.progress(f"{stage.key}.{options.task}")),
+            options.shards[options.task :: options.tasks],
+            Progress(paths.progress(f"{stage.key}.{options.name or options.task}")),
             supervisor.stop_requested,
         )
         _check_inputs(task)
