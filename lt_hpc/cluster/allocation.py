@@ -23,9 +23,7 @@ class AllocationTasks:
 
     def __init__(self, plan: Plan, paths: RunPaths, environment: Mapping[str, str]) -> None:
         if "SLURM_JOB_ID" not in environment:
-            raise ConfigError(
-                "--cluster allocation: not inside a Slurm allocation; use sbatch slurm/em_iter.sh"
-            )
+            raise ConfigError("--cluster allocation: no Slurm allocation here; use sbatch slurm/em_iter.sh")
         self.plan, self.paths = plan, paths
         self.nodes = int(environment["SLURM_JOB_NUM_NODES"])
         self.tasks = int(environment.get("SLURM_NTASKS", self.nodes))
@@ -37,25 +35,15 @@ class AllocationTasks:
         return False
 
     def command(self, run: Run, process: int) -> list[str]:
-        wide = run.stage.name in ("sample", "train")
-        tasks = min(self.tasks, len(run.shards)) if run.shards else self.tasks
-        size = (
-            [f"--nodes={min(self.nodes, tasks)}", f"--ntasks={tasks}"]
-            if wide
-            else ["--nodes=1", "--ntasks=1"]
-        )
+        tasks = self.tasks if run.stage.name in ("sample", "train") else 1
+        tasks = min(tasks, len(run.shards)) if run.shards else tasks
+        size = [f"--nodes={min(self.nodes, tasks)}", f"--ntasks={tasks}"]
         cpus = os.environ.get("SLURM_CPUS_PER_TASK", "1")
         command = [
             *("srun", "--kill-on-bad-exit=1", f"--cpus-per-task={cpus}", *size),
             *self.plan.config.slurm.srun_options,
-            *(
-                sys.executable,
-                "-m",
-                "lt_hpc.stages",
-                str(self.paths.root),
-                self.plan.fingerprint,
-                run.stage.key,
-            ),
+            *(sys.executable, "-m", "lt_hpc.stages"),
+            *(str(self.paths.root), self.plan.fingerprint, run.stage.key),
         ]
         if run.shards:
             command += ["--shards", ",".join(map(str, run.shards))]

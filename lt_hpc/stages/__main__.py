@@ -1,7 +1,7 @@
 """python -m lt_hpc.stages RUN_DIR PLAN STAGE [--task I --tasks N] [--shards S,...] [--name NAME]
 
-Runs one task of one stage of a pinned plan; under srun its place comes from Slurm. Exit codes: see lt_hpc.errors; 75 means that it
-was stopped with all finished work kept.
+Runs one task of one stage of a pinned plan; under srun its place comes from Slurm. Exit
+codes: see lt_hpc.errors; 75 means that it was stopped with all finished work kept.
 """
 
 from __future__ import annotations
