@@ -7,7 +7,7 @@ import json
 import time
 
 from lt_hpc import config as configuration
-from lt_hpc.cluster import chain, lock, slurm
+from lt_hpc.cluster import chain, lock, slurm, state
 from lt_hpc.cluster import plan as planning
 from lt_hpc.cluster.chain import Backend, Outcome
 from lt_hpc.cluster.plan import Plan
@@ -30,6 +30,9 @@ def heal(paths: RunPaths, plan_name: str, key: str, own_job: str) -> None:
     """
     raw = json.loads(paths.plan(plan_name).read_text())
     plan = planning.from_json(raw, configuration.from_dict(raw["config"]))
+    sample = plan.stage(plan.stage(key).needs[0])
+    if any(state.problem(paths, plan.stage(need)) is not None for need in sample.needs):
+        return  # there is nothing to sample with: the cause lies further up, and is told there
     with lock.hold(paths, LOCK_WAIT_SECONDS):
         chain.record_heal(paths, plan.stage(key), f"found by job {own_job}")
         outcome = _reconcile(plan, paths, (own_job,))

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 
 from lt_hpc import config as configuration
@@ -41,8 +42,16 @@ def _check_inputs(task: Task) -> None:
             raise IncompleteError(f"{need} is not done: {found}")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run one task; returns its exit code."""
+@dataclass(frozen=True)
+class Ending:
+    """How a task ended: its exit code and, unless that is 0, the cause in one line."""
+
+    code: int
+    cause: str = ""
+
+
+def run_task(arguments: list[str] | None = None) -> Ending:
+    """Run one task of a stage."""
     parser = argparse.ArgumentParser(prog="python -m lt_hpc.stages", description=__doc__)
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("plan")
@@ -72,12 +81,19 @@ def main(arguments: list[str] | None = None) -> int:
         _check_inputs(task)
         importlib.import_module(f"lt_hpc.stages.{stage.name}").run(task)
     except LtError as error:
-        print(f"{options.stage}: {error}", file=sys.stderr, flush=True)
-        return error.exit_code
-    except Exception:
+        return Ending(error.exit_code, str(error))
+    except Exception as error:
         traceback.print_exc()
-        return 1
-    return 0
+        return Ending(1, f"{type(error).__name__}: {error}".splitlines()[0])
+    return Ending(0)
+
+
+def main() -> int:
+    """Run one task; returns its exit code."""
+    ending = run_task()
+    if ending.code:
+        print(f"exit code {ending.code}: {ending.cause}", file=sys.stderr, flush=True)
+    return ending.code
 
 
 if __name__ == "__main__":

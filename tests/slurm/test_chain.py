@@ -1,0 +1,62 @@
+"""The whole chain on a real Slurm: the same bytes as on one machine."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from tests.faults.conftest import outputs
+from tests.slurm.conftest import Cluster, events, start, stop
+
+
+def test_two_iterations_through_arrays_and_multi_node_training(
+    cluster: Cluster, local_run: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "a run's folder"  # white space and a quote must survive every shell
+    printed = cluster.launch(run, "--iters", "2")
+    assert "cluster: slurm" in printed
+    assert "sample-02: submitted" in printed
+    again = cluster.launch(run, "--iters", "2")
+    assert "submitted as" not in again, "launched again while queued, it must not submit anything"
+    cluster.wait_idle()
+    assert outputs(run) == outputs(local_run)
+    assert importlib.import_module("lt_hpc.status").main([str(run)]) == 0
+    assert "0 to do" in cluster.launch(run, "--iters", "2")
+    nodes = {event["node"] for event in events(run) if event["event"] == "ended"}
+    assert len(nodes) > 1, "the arrays ran on one node only"
+
+
+def test_with_an_accounting_database(local_run: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    cluster = start(tmp_path_factory.mktemp("slurm-accounting"), "--nodes", "4", "--accounting")
+    try:
+        run = tmp_path_factory.mktemp("accounting") / "run"
+        cluster.launch(run, "--iters", "2")
+        cluster.wait_idle()
+        assert outputs(run) == outputs(local_run)
+    finally:
+        stop(cluster)
+
+
+def test_em_iter_makes_one_iteration_each_time(cluster: Cluster, local_run: Path, tmp_path: Path) -> None:
+    from tests.slurm.conftest import small_config
+
+    run = tmp_path / "run"
+    options = ["--nodes=2", "--ntasks-per-node=2", f"--output={tmp_path}/em-%j.log"]
+    command = [
+        "sbatch",
+        *options,
+        "slurm/em_iter.sh",
+        "--run-dir",
+        str(run),
+        "--config",
+        str(small_config(run)),
+    ]
+    for iteration in (1, 2):
+        cluster.run(*command)
+        cluster.wait_idle()
+        logs = "\n".join(path.read_text() for path in sorted(tmp_path.glob("em-*.log")))
+        assert (run / f"iter-{iteration:02d}" / "eval" / "metrics.json").exists(), logs
+        assert not (run / f"iter-{iteration + 1:02d}").exists()
+    assert outputs(run) == outputs(local_run)

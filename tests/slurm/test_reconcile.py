@@ -1,0 +1,70 @@
+"""Launching again, twice at once, with two thousand shards, and with a stage that fails."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+from lt_hpc.data import base_model
+from tests.slurm.conftest import REPOSITORY, Cluster, events
+
+HELD = "slurm.options={begin: now+2hours}"
+
+
+def test_two_launchers_at_once_submit_each_job_once(cluster: Cluster, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = cluster.launch_command(run, "--iters", "1", HELD)
+    both = [
+        subprocess.Popen(command, env=cluster.environment, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    printed = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], printed
+    names = Counter(name for _, name, _, _ in cluster.queue())
+    cluster.run("scancel", "--me")
+    cluster.wait_idle()
+    stages = Counter(event["stage"] for event in events(run) if event["event"] == "submit")
+    assert set(stages.values()) == {1}, stages
+    assert sorted(names.values()) == [1] * 6 + [8], "6 single jobs and one array of 8 shards"
+
+
+def test_two_thousand_shards_are_split_and_reconciled_in_seconds(cluster: Cluster, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    settings = ["--iters", "1", "sample.num_shards=2000", HELD]
+    started = time.monotonic()
+    printed = cluster.launch(run, *settings)
+    submitted = time.monotonic() - started
+    pieces = [event["shards"] for event in events(run) if event["event"] == "submit" and event["shards"]]
+    assert sorted(shard for piece in pieces for shard in piece) == list(range(2000))
+    assert all(len(piece) <= 1001 for piece in pieces)
+    arrays = {job.split("_")[0] for job, _, _, _ in cluster.queue() if "_" in job}
+    merge = next(line for line in printed.splitlines() if "merge-01: submitted" in line)
+    assert len(arrays) == 2 and all(array in merge for array in arrays), "merge must wait for all pieces"
+    lost = sorted(arrays)[1]
+    cluster.run("scancel", lost)
+    started = time.monotonic()
+    again = cluster.launch(run, *settings)
+    reconciled = time.monotonic() - started
+    live = [job for job, _, _, _ in cluster.queue() if "_" in job]
+    cluster.run("scancel", "--me")
+    cluster.wait_idle()
+    print(f"2,000 shards: submitted in {submitted:.1f} s, reconciled in {reconciled:.1f} s")
+    assert len(live) == 2000
+    assert "sample-01: submitted" in again and "now waits for" in again
+
+
+def test_a_failing_stage_stops_the_chain_and_names_the_cause(cluster: Cluster, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(base_model.BUILTIN["builtin:demo_base"], model)
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    run = tmp_path / "run"
+    cluster.launch(run, "--iters", "1", f"model.path={model}")
+    cluster.wait_idle()
+    ended = {str(e["stage"]): e for e in events(run) if e["event"] == "ended"}
+    assert ended["prepare"]["code"] == 1 and "afetensor" in str(ended["prepare"]["cause"])
+    assert ended["train-00"]["code"] == 3 and "prepare is not done" in str(ended["train-00"]["cause"])
+    assert ended["evaluate-01"]["code"] == 3
