@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
 from lt_hpc.cluster import state
@@ -17,6 +18,8 @@ from lt_hpc.report import pinned_plan
 from lt_hpc.store import shards
 from lt_hpc.store.paths import RunPaths
 
+RUNNING_SECONDS = 600
+
 
 def describe(paths: RunPaths, stage: Stage) -> str:
     """One line on a stage."""
@@ -26,11 +29,20 @@ def describe(paths: RunPaths, stage: Stage) -> str:
         pinned = shards.read(paths, stage.iteration)
         if pinned is not None and pinned.samples == stage.fingerprint:
             missing = shards.problems(paths, stage.iteration, pinned, checksums=False)
-            line += f"   shards: {pinned.num_shards - len(missing)} done, {len(missing)} missing"
+            running = _running(paths, stage, missing)
+            line += f"   shards: {pinned.num_shards - len(missing)} done, {running} running, "
+            line += f"{len(missing) - running} missing"
     if found is not None:
         done, total, note = stage_progress(paths, stage, max(1, len(list(paths.root.glob("progress/*")))))
         line += f"   last seen at {done}/{total} {note}" if total else ""
     return line
+
+
+def _running(paths: RunPaths, stage: Stage, missing: dict[int, str]) -> int:
+    """Missing shards whose task has reported progress in the last minutes."""
+    now = time.time()
+    reports = [paths.progress(f"{stage.key}.{shard}") for shard in missing]
+    return sum(now - path.stat().st_mtime < RUNNING_SECONDS for path in reports if path.exists())
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,13 +4,14 @@
 
 The base plays the part of a pretrained language model in the demo: it knows single operations,
 can copy, and has seen short worked problems, half of them with the answer BEFORE the work (what
-the posterior needs). It has not seen the demo's task: problems of 3-6 steps. Each document ends
-with <eos>; the four special tokens of the method are added later, by the project.
+the posterior needs). The demo's problems have 3-6 steps; the base fails at 5 and 6 even when asked
+to work, and without work it guesses from 2 steps on. Each document ends with <eos>; the four
+special tokens of the method are added later, by the project.
 
     run     run 5 +3 8 x7 5 -2 3                running arithmetic, 1-6 steps
     raw     5 +3 x7 = 5                         question and answer, 1-2 steps
-    worked  5 +3 x7 work 5 +3 8 x7 5 = 5        work first, few steps
-    after   5 +3 x7 = 5 work 5 +3 8 x7 5        answer first, few steps
+    worked  5 +3 x7 work 5 +3 8 x7 5 = 5        work first, 1-4 steps
+    after   5 +3 x7 = 5 work 5 +3 8 x7 5        answer first, 1-4 steps
     copy    copy 5 +3 x7 -2 copy 5 +3 x7 -2     1-6 operations
 
 The result is an ordinary Hugging Face folder, the same for the same seed, machine and versions.
@@ -38,8 +39,8 @@ IGNORED = -100
 
 # The phases of pretraining: (most steps of worked documents, training steps, learning rate).
 # The first teaches arithmetic and copying; the second, short one stretches the worked problems
-# by a step, which loosens the copying from absolute positions: with it a hundred labelled
-# documents are enough for a useful warm start, without it they are not.
+# by a step. How long these are decides how good the warm start is: the model copies by position
+# and fails at the first length it has not seen.
 PHASES: tuple[tuple[int, int, float], ...] = ((3, 800, 3e-3), (4, 200, 1.5e-3))
 
 # kind of document -> (share of documents, most steps (None: the phase says), its text)
