@@ -39,11 +39,11 @@ def parse_queue(text: str) -> list[Queued]:
     """The lines of `squeue -h -r -o '%i|%j|%T|%r'`; jobs that are on their way out are left out."""
     queued = []
     for line in text.splitlines():
-        identity, name, state, reason = line.rsplit("|", 3)
+        identity, *words, state, reason = line.split("|")  # a name may hold a bar
         if state in ("COMPLETING", "COMPLETED", "CANCELLED", "FAILED", "TIMEOUT"):
             continue
         job, _, index = identity.partition("_")
-        queued.append(Queued(job, int(index) if index else None, name, state, reason))
+        queued.append(Queued(job, int(index) if index else None, "|".join(words), state, reason))
     return queued
 
 

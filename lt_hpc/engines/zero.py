@@ -58,9 +58,11 @@ class ZeroTrainer:
             "steps_per_print": 2**31,
         }
 
-    def step(self, batches: list[Batch], global_tokens: int, learning_rate: float) -> tuple[float, float]:
+    def step(
+        self, batches: list[Batch], global_tokens: int, learning_rate: float
+    ) -> tuple[float, float | None]:
         """One optimizer step on this rank's micro-batches; returns (summed NLL of this rank in
-        nats, global gradient norm before clipping)."""
+        nats, global gradient norm before clipping; None where the ZeRO stage does not tell)."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         total = 0.0
@@ -71,7 +73,7 @@ class ZeroTrainer:
             self.engine.step()
             total += nll.item()
         norm = self.engine.get_global_grad_norm()
-        return total, float(norm) if norm is not None else float("nan")
+        return total, float(norm) if norm is not None else None
 
     def _nll(self, batch: Batch) -> torch.Tensor:
         device = self.engine.device

@@ -8,6 +8,7 @@ once, with its manifest in it; checkpoints are removed after that.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import time
@@ -21,7 +22,7 @@ from lt_hpc.cluster.plan import train_config, training_data
 from lt_hpc.data import corpus as corpora
 from lt_hpc.data import examples as data
 from lt_hpc.data.examples import Epoch, Example
-from lt_hpc.errors import IncompleteError, Interrupted
+from lt_hpc.errors import IncompleteError, Interrupted, StageError
 from lt_hpc.latent.schedule import learning_rate
 from lt_hpc.stages.context import Task
 from lt_hpc.store import checkpoints, manifest, tables
@@ -93,6 +94,15 @@ class Steps:
     def of(self, step: int) -> list[tuple[int, int]]:
         start = step * self.rows_a_step
         return self.rows[start : start + self.rows_a_step]
+
+    def tokens(self, step: int, examples: list[Example]) -> int:
+        """Tokens of a step that take a loss, over all ranks."""
+        return sum(
+            examples[member].length(bool(self.epochs[e].thought_first[member]))
+            - examples[member].num_context()
+            for e, row in self.of(step)
+            for member in self.epochs[e].rows[row]
+        )
 
 
 def plan_steps(task: Task, examples: list[Example]) -> Steps:
@@ -179,8 +189,7 @@ class _Training:
 
     def _step(self, step: int) -> None:
         batches = list(self._batches(step))
-        mine = sum(int((batch.labels != data.IGNORED).sum()) for batch in batches)
-        tokens = int(self.zero.all_sum(mine))
+        tokens = self.steps.tokens(step, self.examples)
         factor = learning_rate(
             self.config.schedule,
             step,
@@ -190,6 +199,8 @@ class _Training:
         )
         nll, norm = self.trainer.step(batches, tokens, self.config.learning_rate * factor)
         loss = self.zero.all_sum(nll) / tokens
+        if not math.isfinite(loss):
+            raise StageError(f"the loss is {loss} at step {step}; try a lower learning rate or float32")
         self.tokens += tokens
         if self.task.index == 0:
             seconds = time.monotonic() - self.started

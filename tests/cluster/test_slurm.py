@@ -1,0 +1,59 @@
+"""Parsing of Slurm's answers, on recorded text."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lt_hpc.cluster import slurm
+
+QUEUE = """\
+55394355_2|lt-95dca6aa-1b2c3d4e|PENDING|JobArrayTaskLimit
+55394356|lt-95dca6aa-5f6a7b8c|PENDING|Dependency
+55394357|lt-95dca6aa-99aabbcc|PENDING|DependencyNeverSatisfied
+55394358|someone's job|with a bar|RUNNING|None
+55394359|lt-95dca6aa-00000000|COMPLETING|None
+"""
+
+
+def test_the_queue_is_read_task_by_task() -> None:
+    queued = slurm.parse_queue(QUEUE)
+    assert [(q.job, q.index) for q in queued] == [
+        ("55394355", 2),
+        ("55394356", None),
+        ("55394357", None),
+        ("55394358", None),
+    ]
+    assert [q.hopeless for q in queued] == [False, False, True, False]
+    assert queued[3].name == "someone's job|with a bar"
+
+
+def test_settings_are_read_from_the_controllers_answer() -> None:
+    text = "Configuration data as of 2026\nMaxArraySize            = 1001\nAuthInfo                = a=b,c\n"
+    assert slurm.parse_settings(text) == {"MaxArraySize": "1001", "AuthInfo": "a=b,c"}
+
+
+def test_a_surrounding_job_leaves_nothing_behind_but_the_cluster() -> None:
+    environment = {
+        "SLURM_CPU_BIND": "quiet,mask_cpu:0x1",
+        "SLURM_JOB_ID": "7",
+        "SBATCH_ARRAY_INX": "3",
+        "SRUN_DEBUG": "3",
+        "PMI_RANK": "0",
+        "SLURM_CONF": "/etc/slurm.conf",
+        "PATH": "/bin",
+    }
+    assert slurm.clean_environment(environment) == {"SLURM_CONF": "/etc/slurm.conf", "PATH": "/bin"}
+
+
+def test_the_id_to_requeue_is_that_of_the_array_task() -> None:
+    array = {"SLURM_JOB_ID": "12", "SLURM_ARRAY_JOB_ID": "10", "SLURM_ARRAY_TASK_ID": "1"}
+    assert slurm.own_id(array) == "10_1"
+    assert slurm.own_id({"SLURM_JOB_ID": "12"}) == "12"
+
+
+@given(st.lists(st.integers(1, 10**9).map(str), min_size=1))
+def test_a_dependency_names_each_job_once(jobs: list[str]) -> None:
+    kind, *named = slurm.dependency(jobs).split(":")
+    assert kind == "afterany"
+    assert sorted(named) == sorted(set(jobs))
