@@ -38,7 +38,11 @@ def test_a_dry_run_prints_every_stage_and_creates_nothing(tmp_path: Path) -> Non
         (["sample.num_samples=many"], ["sample.num_samples", "many"]),
         (["--iters", "-1"], ["--iters -1"]),
         (["--config", "nowhere.yaml"], ["nowhere.yaml", "no such file"]),
-        (["corpus.source=nowhere.jsonl"], ["corpus.source", "nowhere.jsonl"]),
+        (
+            ["corpus.source=nowhere.jsonl", "corpus.question_column=q", "corpus.answer_column=a"],
+            ["corpus.source", "nowhere.jsonl"],
+        ),
+        (["corpus.source=nowhere.jsonl"], ["corpus.question_column", "chunking.mode=given"]),
         (["model.path=nowhere"], ["model.path", "nowhere", "builtin:demo_base"]),
         (["chunking.mode=sentences", "corpus.source=texts.jsonl"], ["corpus.text_column", "body"]),
         (["model.context_length=4096", "chunking.max_chunk_tokens=16"], ["model.context_length"]),
