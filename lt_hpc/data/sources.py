@@ -32,10 +32,7 @@ _PATTERNS = ", ".join("*" + suffix for suffix in SUFFIXES)
 _CHOICES = f"{', '.join(BUILTINS)}, {_PATTERNS}, a folder of these or of save_to_disk, a hub owner/name"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # A hub name may hold dots, but these ends are those of a mistyped or unsupported file.
-_FILE_SUFFIXES = (
-    *SUFFIXES,
-    *[".json", ".csv", ".tsv", ".txt", ".arrow", ".gz", ".zst", ".zip", ".bz2", ".xz"],
-)
+_FILE = re.compile(r".*\.(jsonl|parquet|json|csv|tsv|txt|arrow|gz|zst|zip|bz2|xz)")
 _STRINGS = re.compile(r"str|NoneType|null|(large_)?string(_view)?|dictionary<values=(large_)?string,.*")
 _PROBE_ROWS = 100  # rows of a JSON Lines file in which a column must show up
 _PARQUET_ROWS = 256  # rows decoded at a time
@@ -156,7 +153,7 @@ def _locate(corpus: CorpusConfig, prefix: str = "") -> _Location:
         location = _locate_folder(corpus, path, prefix)
     elif path.is_file() and source.endswith(SUFFIXES):
         location = _Location("files", path, (path,))
-    elif _HUB_NAME.fullmatch(source) and not source.endswith(_FILE_SUFFIXES) and not path.exists():
+    elif _HUB_NAME.fullmatch(source) and not _FILE.fullmatch(source) and not path.exists():
         return _Location("hub")
     else:
         problem = "can't read this kind of file" if path.is_file() else "no such file or folder"

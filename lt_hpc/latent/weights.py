@@ -40,8 +40,11 @@ def log_mean_exp(log_w: np.ndarray) -> np.ndarray:
 
 def normalised(log_w: np.ndarray) -> np.ndarray:
     """[..., K] weights that sum to 1; all zero where no thought has any weight."""
-    total = log_sum_exp(log_w)[..., None]
-    return np.where(np.isfinite(total), np.exp(log_w - np.where(np.isfinite(total), total, 0.0)), 0.0)
+    top = np.max(log_w, axis=-1, keepdims=True)
+    weights = np.exp(log_w - np.where(np.isfinite(top), top, 0.0))
+    total = weights.sum(axis=-1, keepdims=True)
+    # Divided rather than exp(log_w - log_sum_exp): exact also for huge log-weights.
+    return np.asarray(weights / np.where(total > 0, total, 1.0))
 
 
 def effective_sample_size(log_w: np.ndarray) -> np.ndarray:

@@ -1,0 +1,70 @@
+"""The house keeps its shape: who may import whom, and how large a file may grow."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "lt_hpc"
+FILES = sorted(path for path in PACKAGE.rglob("*.py"))
+HEAVY = ("torch", "transformers", "deepspeed", "vllm", "submitit", "datasets")
+
+
+def imported(path: Path) -> set[str]:
+    """Every module a file imports, at its top or inside a function."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def rooms(path: Path) -> set[str]:
+    """The rooms of lt_hpc a file imports from."""
+    return {name.split(".")[1] for name in imported(path) if name.startswith("lt_hpc.")}
+
+
+@pytest.mark.parametrize(
+    ("room", "allowed"),
+    [
+        ("latent", {"latent"}),
+        ("store", {"store", "errors", "latent", "__version__"}),
+        ("data", {"data", "store", "latent", "config", "errors"}),
+        ("engines", {"engines", "data", "store", "latent", "config", "errors"}),
+        ("cluster", {"cluster", "store", "config", "errors"}),
+    ],
+)
+def test_rooms_import_only_what_lies_before_them(room: str, allowed: set[str]) -> None:
+    for path in (PACKAGE / room).glob("*.py"):
+        assert rooms(path) <= allowed, path.name
+
+
+def test_one_file_imports_each_heavy_engine() -> None:
+    def users(name: str) -> set[str]:
+        return {
+            path.relative_to(PACKAGE).as_posix()
+            for path in FILES
+            if any(module.split(".")[0] == name for module in imported(path))
+        }
+
+    assert users("deepspeed") == {"engines/zero.py"}
+    assert users("submitit") == {"cluster/submit.py"}
+    assert len(users("vllm")) <= 1
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_file_is_really_two(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 400
+
+
+@pytest.mark.parametrize("command", ["launch", "status", "report"])
+def test_commands_start_without_the_heavy_packages(command: str) -> None:
+    code = f"import sys, lt_hpc.{command}; print([name for name in {HEAVY!r} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
