@@ -65,6 +65,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
+    except Interrupted as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
     except LtError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -124,7 +127,8 @@ def _choose(wanted: str) -> str:
 
 
 def _pin(plan: Plan, paths: RunPaths) -> None:
-    """Write down what is asked and move results of other settings out of the way."""
+    """Write down what is asked and move results of other settings out of the way. Jobs of other
+    settings must be gone by now: they would go on writing."""
     write_json(paths.plan(plan.fingerprint), planning.to_json(plan))
     write_text(paths.config, configuration.to_yaml(plan.config))
     pending = state.pending(paths, plan)
@@ -164,6 +168,8 @@ def _run_here(plan: Plan, paths: RunPaths, tasks: Tasks) -> None:
 def _run_on_slurm(plan: Plan, paths: RunPaths) -> None:
     from lt_hpc.cluster import backend
 
+    for line in backend.cancel_superseded(plan, paths):
+        print(f"  {line}")
     _pin(plan, paths)
     for line in backend.launch(plan, paths).lines:
         print(f"  {line}")

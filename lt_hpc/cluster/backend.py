@@ -21,6 +21,13 @@ def launch(plan: Plan, paths: RunPaths) -> Outcome:
     return _reconcile(plan, paths, ())
 
 
+def cancel_superseded(plan: Plan, paths: RunPaths) -> list[str]:
+    """Cancel queued and running jobs of other settings, before their results are moved away."""
+    _, doomed = chain.find_jobs(plan, paths, slurm.queue())
+    slurm.cancel(doomed)
+    return [f"cancelled jobs of other settings: {', '.join(sorted(doomed))}"] if doomed else []
+
+
 def heal(paths: RunPaths, plan_name: str, key: str, own_job: str) -> None:
     """From inside a merge that found shards missing or corrupt: have them sampled again, with a
     new merge after them and the rest of the chain waiting for that.

@@ -98,6 +98,13 @@ def live_jobs(
     return found, doomed
 
 
+def find_jobs(plan: Plan, paths: RunPaths, queue: Sequence[Queued]) -> tuple[dict[str, Live], set[str]]:
+    """`live_jobs` for a run folder."""
+    submissions = [record for record in records(paths) if record["event"] == "submit"]
+    fingerprints = {stage.key: stage.fingerprint for stage in plan.stages}
+    return live_jobs(run_id(paths), queue, submissions, fingerprints)
+
+
 def reconcile(
     plan: Plan,
     paths: RunPaths,
@@ -109,17 +116,11 @@ def reconcile(
 
     The caller holds the run's lock. `exclude`: jobs to treat as gone (the caller's own).
     """
-    run = run_id(paths)
-    submissions = [record for record in records(paths) if record["event"] == "submit"]
-    fingerprints = {stage.key: stage.fingerprint for stage in plan.stages}
-    visible = [task for task in queue if task.job not in exclude]
-    live, doomed = live_jobs(run, visible, submissions, fingerprints)
     outcome = Outcome()
+    live, doomed = find_jobs(plan, paths, [task for task in queue if task.job not in exclude])
     if doomed:
         backend.cancel(doomed)
-        outcome.lines.append(
-            f"cancelled {len(doomed)} jobs that could never run: {', '.join(sorted(doomed))}"
-        )
+        outcome.lines.append(f"cancelled, could never run: {', '.join(sorted(doomed))}")
     for stage in state.pending(paths, plan):
         after = {job for need in stage.needs for job in outcome.jobs.get(need, [])}
         fresh_need = any(need in outcome.submitted for need in stage.needs)

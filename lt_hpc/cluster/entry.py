@@ -6,17 +6,19 @@ Submitted by reference with plain strings, so that nothing of the launcher's mem
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import sys
 import time
 from pathlib import Path
 
 from lt_hpc.cluster import slurm
-from lt_hpc.errors import IncompleteError, Interrupted, LtError
+from lt_hpc.errors import IncompleteError, Interrupted, LtError, StageError
 from lt_hpc.store.atomic import append_line
 from lt_hpc.store.paths import RunPaths
 
 REQUEUE_WAIT_SECONDS = 120
+STARTED = time.monotonic()
 
 
 def run(arguments: list[str]) -> None:
@@ -46,10 +48,26 @@ def run(arguments: list[str]) -> None:
 def _after(arguments: list[str], code: int) -> None:
     root, plan_name, key = arguments[:3]
     if code == Interrupted.exit_code:
+        _check_time(root, plan_name, key)
         slurm.requeue(slurm.own_id(os.environ))
     elif code == IncompleteError.exit_code and key.startswith("merge"):
         heal = importlib.import_module("lt_hpc.cluster.backend").heal
         heal(RunPaths(Path(root)), plan_name, key, os.environ["SLURM_JOB_ID"])
+
+
+def _check_time(root: str, plan_name: str, key: str) -> None:
+    """An evaluation starts anew each time: out of time, it would be requeued for ever.
+
+    Raises:
+        StageError: naming the setting to raise.
+    """
+    stage = key.partition("-")[0]
+    if stage != "evaluate":
+        return
+    settings = json.loads(RunPaths(Path(root)).plan(plan_name).read_text())["config"]["slurm"]
+    limit = 60 * settings[stage]["minutes"]
+    if time.monotonic() - STARTED > limit - 2 * settings["signal_seconds"]:
+        raise StageError(f"out of time: raise slurm.{stage}.minutes={settings[stage]['minutes']}")
 
 
 def _record(arguments: list[str], code: int, cause: str) -> None:
