@@ -71,6 +71,7 @@ class Disturber:
         return max((int(str(e["restart"])) for e in ended), default=0)
 
 
+@pytest.mark.slow
 def test_everything_happens_and_the_bytes_are_the_same(
     cluster: Cluster, undisturbed: Path, tmp_path: Path
 ) -> None:
