@@ -176,16 +176,21 @@ class Runner:
 
     def _stop_all(self) -> None:
         """Ask every task to save and leave; kill what has not after the grace time."""
-        processes = [p for run in self.runs.values() for p in run.running.values()]
-        for process in processes:
+        running = {
+            f"{run.stage.key}.{task}": process
+            for run in self.runs.values()
+            for task, process in run.running.items()
+        }
+        for process in running.values():
             process.send_signal(signal.SIGUSR2)  # srun hands it on; it would act on TERM itself
         deadline = time.monotonic() + GRACE_SECONDS
-        for process in processes:
+        for name, process in running.items():
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            self._record("ended", name, code=process.returncode)
 
 
 def _tail(log: Path) -> str:
