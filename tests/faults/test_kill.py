@@ -6,6 +6,8 @@ import random
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.faults.conftest import (
     cpu_seconds,
     events,
@@ -43,11 +45,13 @@ def test_killed_in_every_stage_the_run_ends_with_the_same_bytes(undisturbed: Pat
     assert outputs(run) == outputs(undisturbed), f"seed {SEED}, killed: {', '.join(killed)}"
 
 
+@pytest.mark.slow
 def test_after_a_kill_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     run, steps = tmp_path / "run", "warm_start.steps=200"
     process = launch(run, steps)
     wait_until(lambda: progress(run, "train-00.0") >= 4, process)
     kill_all(process, run)
+    (run / "progress" / "train-00.0.json").unlink()
     process = launch(run, steps)
     wait_until(lambda: progress(run, "train-00.0") >= 1, process)
     process.send_signal(signal.SIGTERM)
@@ -58,6 +62,7 @@ def test_after_a_kill_training_goes_on_from_its_checkpoint(tmp_path: Path) -> No
     assert not starts[1].startswith("0/"), log
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_finished_blocks_and_says_how_to_go_on(undisturbed: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = launch(run)

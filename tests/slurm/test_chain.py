@@ -11,6 +11,7 @@ from tests.faults.conftest import outputs
 from tests.slurm.conftest import Cluster, events, start, stop
 
 
+@pytest.mark.slow
 def test_two_iterations_through_arrays_and_multi_node_training(
     cluster: Cluster, local_run: Path, tmp_path: Path
 ) -> None:
@@ -28,6 +29,7 @@ def test_two_iterations_through_arrays_and_multi_node_training(
     assert len(nodes) > 1, "the arrays ran on one node only"
 
 
+@pytest.mark.slow
 def test_with_an_accounting_database(local_run: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     cluster = start(tmp_path_factory.mktemp("slurm-accounting"), "--nodes", "4", "--accounting")
     try:
@@ -39,6 +41,7 @@ def test_with_an_accounting_database(local_run: Path, tmp_path_factory: pytest.T
         stop(cluster)
 
 
+@pytest.mark.slow
 def test_em_iter_makes_one_iteration_each_time(cluster: Cluster, local_run: Path, tmp_path: Path) -> None:
     from tests.slurm.conftest import small_config
 
