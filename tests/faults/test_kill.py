@@ -62,7 +62,6 @@ def test_after_a_kill_training_goes_on_from_its_checkpoint(tmp_path: Path) -> No
     assert not starts[1].startswith("0/"), log
 
 
-@pytest.mark.slow
 def test_ctrl_c_keeps_finished_blocks_and_says_how_to_go_on(undisturbed: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = launch(run)
