@@ -116,7 +116,7 @@ def _svg(draw: Callable[[Any], None], panels: int) -> str:
         draw(axes[0])
         figure.tight_layout()
         stream = io.StringIO()
-        figure.savefig(stream, format="svg", metadata={"Date": None})
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
         pyplot.close(figure)
     text = stream.getvalue()
     return f"<figure>{text[text.index('<svg') :]}</figure>"
