@@ -6,8 +6,6 @@ import random
 import signal
 from pathlib import Path
 
-import pytest
-
 from tests.faults.conftest import (
     cpu_seconds,
     events,
@@ -45,7 +43,6 @@ def test_killed_in_every_stage_the_run_ends_with_the_same_bytes(undisturbed: Pat
     assert outputs(run) == outputs(undisturbed), f"seed {SEED}, killed: {', '.join(killed)}"
 
 
-@pytest.mark.slow
 def test_after_a_kill_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     run, steps = tmp_path / "run", "warm_start.steps=200"
     process = launch(run, steps)
