@@ -10,6 +10,8 @@ import pytest
 
 from tests.faults.conftest import undisturbed as undisturbed
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_model_opens_as_an_ordinary_one_and_knows_the_markers(undisturbed: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
