@@ -45,17 +45,58 @@ def test_rooms_import_only_what_lies_before_them(room: str, allowed: set[str]) -
         assert rooms(path) <= allowed, path.name
 
 
-def test_one_file_imports_each_heavy_engine() -> None:
-    def users(name: str) -> set[str]:
-        return {
-            path.relative_to(PACKAGE).as_posix()
-            for path in FILES
-            if any(module.split(".")[0] == name for module in imported(path))
-        }
+def users(name: str) -> set[str]:
+    """The files that import a package."""
+    return {
+        path.relative_to(PACKAGE).as_posix()
+        for path in FILES
+        if any(module.split(".")[0] == name for module in imported(path))
+    }
 
+
+def test_one_file_imports_each_heavy_engine() -> None:
     assert users("deepspeed") == {"engines/zero.py"}
     assert users("submitit") == {"cluster/submit.py"}
     assert len(users("vllm")) <= 1
+
+
+def test_the_package_needs_neither_its_tools_nor_its_tests() -> None:
+    assert users("tools") == users("tests") == set()
+
+
+def test_imports_are_absolute() -> None:
+    """So that the walk above sees every one."""
+    for path in FILES:
+        nodes = ast.walk(ast.parse(path.read_text()))
+        assert not any(isinstance(node, ast.ImportFrom) and node.level for node in nodes), path.name
+
+
+def outside(path: Path) -> set[str]:
+    """What a file imports that is neither the project nor the standard library."""
+    return {name.split(".")[0] for name in imported(path)} - {"lt_hpc"} - sys.stdlib_module_names
+
+
+def test_the_mathematics_needs_numpy_alone() -> None:
+    for path in (PACKAGE / "latent").glob("*.py"):
+        assert outside(path) <= {"numpy"}, path.name
+
+
+def test_the_plan_is_pure() -> None:
+    path = PACKAGE / "cluster" / "plan.py"
+    assert rooms(path) <= {"config", "errors", "store"}
+    assert outside(path) == set()
+
+
+def test_settings_and_errors_stand_at_the_bottom() -> None:
+    assert rooms(PACKAGE / "errors.py") == set()
+    assert rooms(PACKAGE / "config.py") | rooms(PACKAGE / "config_checks.py") <= {
+        "config", "config_checks", "errors", "latent",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["launch", "status", "report"])
+def test_commands_import_neither_engines_nor_stages(command: str) -> None:
+    assert not rooms(PACKAGE / f"{command}.py") & {"engines", "stages"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -65,6 +106,7 @@ def test_no_file_is_really_two(path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["launch", "status", "report"])
 def test_commands_start_without_the_heavy_packages(command: str) -> None:
-    code = f"import sys, lt_hpc.{command}; print([name for name in {HEAVY!r} if name in sys.modules])"
+    unwanted = (*HEAVY, "lt_hpc.engines", "lt_hpc.stages")
+    code = f"import sys, lt_hpc.{command}; print([name for name in {unwanted!r} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

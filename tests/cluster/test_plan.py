@@ -42,16 +42,79 @@ def test_another_selection_keeps_the_first_samples() -> None:
     [
         "name=other",
         "local.processes=1",
+        "local.train_ranks=1",
+        "local.threads=4",
         "sample.num_shards=3",
         "train.zero_stage=3",
         "train.micro_batch_rows=1",
+        "warm_start.zero_stage=0",
         "warm_start.checkpoint_seconds=1",
+        "train.checkpoint_seconds=1",
+        "train.checkpoint_steps=5",
+        "train.keep_checkpoints=1",
         "slurm.partition=other",
         "slurm.train.nodes=4",
     ],
 )
 def test_where_and_how_it_runs_redoes_nothing(override: str) -> None:
     assert changed(override) == set()
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["sample.temperature=0.9", "sample.top_p=0.9", "sample.top_k=5"],
+)
+def test_another_proposal_also_changes_the_held_out_bound(override: str) -> None:
+    assert changed(override) == AFTER_WARM_START | {"evaluate-00"}
+
+
+def test_other_evaluation_settings_redo_the_evaluations_alone() -> None:
+    assert changed("evaluate.num_samples=4") == {"evaluate-00", "evaluate-01", "evaluate-02"}
+
+
+def test_other_training_settings_leave_the_warm_start_and_its_samples() -> None:
+    assert changed("train.steps=7") == AFTER_WARM_START - {"sample-01", "merge-01"}
+
+
+def test_what_changes_the_warm_start_or_the_corpus_changes_all_that_follows() -> None:
+    everything = {stage.key for stage in make().stages}
+    assert changed("warm_start.steps=7") == everything - {"prepare"}
+    assert changed("model.context_length=256", "chunking.max_chunk_tokens=17") == everything
+
+
+@pytest.mark.parametrize(("source", "kept"), [("heldout", "corpus"), ("warm", "corpus"), ("corpus", "warm")])
+def test_another_corpus_has_another_fingerprint_of_its_own(source: str, kept: str) -> None:
+    config = configuration.load(configuration.demo_file())
+    before, after = make(), planning.make(config, 2, {**SOURCES, source: "other"})
+    assert before.output(source) != after.output(source)
+    assert before.output(kept) == after.output(kept)
+    assert before.output("base") == after.output("base")
+
+
+def test_another_base_model_redoes_everything() -> None:
+    config = configuration.load(configuration.demo_file())
+    after = planning.make(config, 2, {**SOURCES, "model": "other"})
+    outputs = [stage.outputs for stage in after.stages]
+    assert not any(
+        one[folder] == other[folder]
+        for one, other in zip([stage.outputs for stage in make().stages], outputs, strict=True)
+        for folder in one
+    )
+
+
+def test_no_two_outputs_share_a_folder_or_a_fingerprint() -> None:
+    outputs = [item for stage in make(iterations=3).stages for item in stage.outputs.items()]
+    assert len({folder for folder, _ in outputs}) == len(outputs)
+    fingerprints = {folder: fingerprint for folder, fingerprint in outputs}
+    assert len(set(fingerprints.values())) == len(outputs)
+
+
+def test_the_e_step_samples_from_the_model_before_it_and_training_waits_for_the_selection() -> None:
+    plan = make(iterations=2)
+    assert plan.stage("sample-02").needs == ("train-01",)
+    assert plan.stage("merge-02").needs == ("sample-02",)
+    assert set(plan.stage("train-02").needs) == {"prepare", "merge-02"}
+    assert plan.stage("evaluate-02").needs == ("train-02",)
 
 
 def test_another_seed_redoes_everything_that_draws() -> None:
@@ -76,8 +139,35 @@ def test_a_pinned_plan_reads_back_the_same() -> None:
     assert again == plan and again.fingerprint == plan.fingerprint
 
 
-def test_a_control_trains_once_and_samples_nothing() -> None:
-    names = {stage.name for stage in make("objective=raw", iterations=1).stages}
-    assert names == {"prepare", "train", "evaluate"}
-    with pytest.raises(ConfigError, match="--iters 1"):
-        make("objective=raw", iterations=2)
+def test_a_pinned_plan_is_named_by_all_its_settings() -> None:
+    assert make().fingerprint == make().fingerprint
+    assert make().fingerprint != make("local.processes=1").fingerprint
+    assert make().fingerprint != make(iterations=1).fingerprint
+
+
+@pytest.mark.parametrize("objective", ["raw", "warm"])
+def test_a_control_trains_once_and_samples_nothing(objective: str) -> None:
+    plan, em = make(f"objective={objective}", iterations=1), make(iterations=1)
+    assert [stage.key for stage in plan.stages] == [
+        "prepare", "train-00", "evaluate-00", "train-01", "evaluate-01",
+    ]  # fmt: skip
+    for shared in ("prepare", "train-00", "evaluate-00"):
+        assert plan.stage(shared) == em.stage(shared)
+    assert plan.stage("train-01").fingerprint != em.stage("train-01").fingerprint
+    with pytest.raises(ConfigError, match=f"--iters 2: objective={objective}.*--iters 1"):
+        make(f"objective={objective}", iterations=2)
+
+
+def test_what_each_objective_trains_on() -> None:
+    for objective, kind in (("em", "selected"), ("raw", "raw"), ("warm", "teacher")):
+        config = configuration.load(configuration.demo_file(), [f"objective={objective}"])
+        assert planning.training_data(config, 0) == "teacher"
+        assert planning.training_data(config, 1) == kind
+    raw, warm = make("objective=raw", iterations=1), make("objective=warm", iterations=1)
+    assert raw.stage("train-01").fingerprint != warm.stage("train-01").fingerprint
+
+
+def test_the_warm_start_alone_is_a_plan_and_fewer_is_not() -> None:
+    assert [stage.key for stage in make(iterations=0).stages] == ["prepare", "train-00", "evaluate-00"]
+    with pytest.raises(ConfigError, match="--iters -1"):
+        make(iterations=-1)

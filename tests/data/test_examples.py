@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lt_hpc.data import examples as data
-from lt_hpc.data import packing
-from lt_hpc.data.corpus import Chunk
+from lt_hpc.data.corpus import Chunk, Corpus, View
 from lt_hpc.data.examples import IGNORED, Example
 from lt_hpc.latent.layout import Layout
 
@@ -22,25 +20,6 @@ def example(index: int, prefix: int, suffix: int, thought: int | None, given_pre
     ids = [rng.integers(1, 90, size).tolist() for size in (prefix, suffix, thought or 0)]
     chunk = Chunk(index, ids[0], ids[1], suffix, given_prefix)
     return Example(chunk, None if thought is None else ids[2])
-
-
-@given(st.lists(st.integers(1, 50), max_size=200), st.integers(50, 80))
-def test_every_example_is_in_one_row_and_rows_fit(lengths: list[int], capacity: int) -> None:
-    rows = packing.pack(lengths, range(len(lengths)), capacity)
-    assert sorted(member for row in rows for member in row) == list(range(len(lengths)))
-    assert all(sum(lengths[member] for member in row) <= capacity for row in rows)
-
-
-def test_rows_are_nearly_full_on_lengths_like_the_demos() -> None:
-    rng = np.random.default_rng(0)
-    lengths = rng.integers(18, 42, 3000)
-    rows = packing.pack(lengths, rng.permutation(3000), 128)
-    assert lengths.sum() / (128 * len(rows)) >= 0.94
-
-
-def test_an_example_that_fits_no_row_is_refused() -> None:
-    with pytest.raises(ValueError, match="60 tokens"):
-        packing.pack([60], [0], 50)
 
 
 @given(st.integers(0, 5), st.booleans(), st.integers(0, 2**31))
@@ -78,3 +57,93 @@ def test_both_orders_are_drawn_afresh_in_each_epoch_about_equally() -> None:
     again = data.epoch(examples, 7, 1, 3, 64)
     assert again.rows == data.epoch(examples, 7, 1, 3, 64).rows
     assert again.rows != data.epoch(examples, 7, 2, 3, 64).rows
+
+
+def test_a_packed_row_by_hand() -> None:
+    thought = Example(Chunk(0, [1, 2], [3, 4], 2, given=True), [5])
+    raw = Example(Chunk(1, [6, 7], [8], 1, given=False), None)
+    packed = data.Epoch([[0, 1]], np.array([True, False]))
+    batch = data.batch([(packed, 0)], [thought, raw], LAYOUT, PAD, 14)
+    sol, eol, prior, no = 100, 101, 102, IGNORED
+    assert batch.ids.tolist() == [[1, 2, sol, prior, 5, eol, 3, 4, 6, 7, 8, PAD, PAD, PAD]]
+    assert batch.positions.tolist() == [[0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 0, 1, 2]]
+    # The question's second token takes loss; the raw chunk's prefix takes it in earlier examples.
+    assert batch.labels.tolist() == [[2, sol, prior, 5, eol, 3, 4, no, no, 8, no, no, no, no]]
+
+
+def test_each_chunk_is_in_an_epoch_once_in_the_length_of_its_order() -> None:
+    examples = [example(i, i % 7, 3, None if i % 5 == 0 else 4) for i in range(150)]
+    packed = data.epoch(examples, 3, 1, 0, 48)
+    assert sorted(member for row in packed.rows for member in row) == list(range(150))
+    for row in packed.rows:
+        lengths = [examples[i].length(bool(packed.thought_first[i])) for i in row]
+        assert lengths == [len(examples[i].tokens(LAYOUT, bool(packed.thought_first[i]))) for i in row]
+        assert sum(lengths) <= 48
+
+
+def test_the_chunks_are_in_another_order_in_each_epoch() -> None:
+    examples = [example(i, 2, 3, 2) for i in range(60)]
+    orders = [[i for row in data.epoch(examples, 1, 1, e, 64).rows for i in row] for e in range(3)]
+    assert orders[0] != orders[1] != orders[2] != orders[0]
+    assert orders[0] != list(range(60))
+
+
+def flat(rows: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+    return np.array([v for row in rows for v in row], int), np.cumsum([0, *map(len, rows)])
+
+
+def corpus(
+    contexts: list[list[int]], documents: list[list[list[int]]], prefix_chunks: int, context: int
+) -> Corpus:
+    lengths = [[len(chunk) for chunk in chunks] for chunks in documents]
+    return Corpus(
+        view=View(prefix_chunks, context, max_thought_tokens=6),
+        context=flat(contexts),
+        tokens=flat([[token for chunk in chunks for token in chunk] for chunks in documents]),
+        lengths=flat(lengths),
+        bytes=np.ones(sum(map(len, lengths)), int),
+        thoughts=[[] for _ in documents],
+        first_chunk=np.cumsum([0, *map(len, documents)])[:-1],
+    )
+
+
+@given(
+    st.lists(
+        st.lists(st.lists(st.integers(0, 90), min_size=1, max_size=9), min_size=1, max_size=6), min_size=1
+    ),
+    st.integers(0, 4),
+    st.integers(20, 50),
+)
+def test_sampling_scoring_and_training_see_the_same_prefix_and_fit_the_context(
+    documents: list[list[list[int]]], prefix_chunks: int, context: int
+) -> None:
+    chunks = list(corpus([[] for _ in documents], documents, prefix_chunks, context).chunks())
+    texts = [(i, j) for i, document in enumerate(documents) for j in range(len(document))]
+    assert [chunk.chunk_id for chunk in chunks] == list(range(len(texts)))
+    for chunk, (i, j) in zip(chunks, texts, strict=True):
+        before = [token for part in documents[i][max(0, j - prefix_chunks) : j] for token in part]
+        c, longest = chunk.prefix, [95] * 6
+        assert chunk.suffix == documents[i][j]
+        assert c == before[len(before) - len(c) :] and not chunk.given
+        sampled = [*LAYOUT.posterior_prompt(c, chunk.suffix), *longest, LAYOUT.eol]
+        assert len(sampled) <= context
+        assert len(c) == len(before) or len(sampled) == context
+        trained = [Example(chunk, longest).tokens(LAYOUT, first) for first in (True, False)]
+        assert trained[1] == sampled
+        assert trained[0][: len(c) + 2] == LAYOUT.joint_prompt(c)
+        assert Example(chunk, None).tokens(LAYOUT, True) == c + chunk.suffix
+
+
+def test_a_question_is_given_once_for_the_first_chunk_of_its_answer() -> None:
+    chunks = list(corpus([[1, 2], []], [[[3], [4, 5]], [[6]]], 3, 64).chunks())
+    assert [chunk.prefix for chunk in chunks] == [[1, 2], [1, 2, 3], []]
+    assert [chunk.given for chunk in chunks] == [True, False, False]
+
+
+def test_over_a_document_every_token_but_the_first_takes_raw_loss_once() -> None:
+    tokens = list(range(1, 31))
+    document = [tokens[:7], tokens[7:12], tokens[12:20], tokens[20:]]
+    examples = [Example(chunk, None) for chunk in corpus([[]], [document], 2, 64).chunks()]
+    packed = data.epoch(examples, 0, 1, 0, 64)
+    labels = data.batch([(packed, r) for r in range(len(packed.rows))], examples, LAYOUT, PAD, 64).labels
+    assert sorted(labels[labels != IGNORED].tolist()) == tokens[1:]

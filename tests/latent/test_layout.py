@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lt_hpc.latent import layout, schedule, seeds
+from lt_hpc.latent import layout
 from lt_hpc.latent.layout import Layout
 
 SOL, EOL, PRIOR, POST = 100, 101, 102, 103
@@ -18,6 +18,25 @@ def test_the_sequences_are_those_of_the_method() -> None:
     assert LAYOUT.posterior(c, z, x) == [1, 2, SOL, EOL, 4, 5, SOL, POST, 3, EOL]
     assert LAYOUT.posterior_prompt(c, x) == [1, 2, SOL, EOL, 4, 5, SOL, POST]
     assert LAYOUT.joint([], z, x) == [SOL, PRIOR, 3, EOL, 4, 5]
+    assert LAYOUT.posterior([], z, x) == [SOL, EOL, 4, 5, SOL, POST, 3, EOL]
+    assert LAYOUT.joint_prompt(c) == [1, 2, SOL, PRIOR]
+    assert LAYOUT.marked_prompt(c) == [1, 2, SOL, EOL]
+
+
+@given(*[st.lists(st.integers(0, 99), max_size=12)] * 3)
+def test_what_is_scored_continues_what_was_given(c: list[int], z: list[int], x: list[int]) -> None:
+    """log q and log p(z | c) are over the same ids: the thought with its <EOL>, then nothing or x."""
+    posterior, joint = LAYOUT.posterior(c, z, x), LAYOUT.joint(c, z, x)
+    thought = [*z, EOL]
+    assert posterior == LAYOUT.posterior_prompt(c, x) + thought
+    assert joint == LAYOUT.joint_prompt(c) + thought + x
+    assert len(posterior) - len(c) - len(z) - len(x) == layout.NUM_MARKERS
+
+
+def test_without_room_there_is_no_prefix() -> None:
+    assert layout.prefix_budget(20, 10, 30) == 0
+    assert layout.cut_prefix([1, 2, 3], 0) == []
+    assert layout.cut_prefix([1, 2, 3], 2) == [2, 3]
 
 
 @given(st.integers(0, 300), st.integers(1, 60), st.integers(1, 100))
@@ -28,28 +47,3 @@ def test_every_sequence_fits_the_context_after_the_cut(prefix: int, suffix: int,
     assert len(longest) <= context
     assert c == list(range(prefix))[len(range(prefix)) - len(c) :], "the end of the prefix is kept"
     assert len(c) == prefix or len(longest) == context
-
-
-@given(st.tuples(st.integers(0, 99), st.integers(0, 10**9), st.integers(0, 64)), st.integers(0, 2**31))
-def test_each_draw_has_a_seed_of_its_own(path: tuple[int, int, int], run_seed: int) -> None:
-    iteration, chunk, sample = path
-    others = [(iteration + 1, chunk, sample), (iteration, chunk + 1, sample), (iteration, chunk, sample + 1)]
-    seed = seeds.derive(run_seed, "sample", *path)
-    assert seed == seeds.derive(run_seed, "sample", *path)
-    assert len({seed, *(seeds.derive(run_seed, "sample", *other) for other in others)}) == 4
-    assert seed != seeds.derive(run_seed, "select", *path)
-
-
-def test_seeds_are_the_same_on_every_machine() -> None:
-    assert seeds.derive(0, "sample", 1, 2, 3) == 5914143555476935160
-
-
-@given(st.sampled_from(["cosine", "wsd"]), st.integers(1, 500), st.integers(0, 50), st.floats(0, 1))
-def test_a_schedule_stays_between_final_and_peak_after_its_warmup(
-    name: str, steps: int, warmup: int, final: float
-) -> None:
-    values = [schedule.learning_rate(name, step, steps, warmup, final) for step in range(steps)]
-    after = values[warmup:]
-    assert all(final - 1e-9 <= value <= 1 + 1e-9 for value in after)
-    assert after == sorted(after, reverse=True)
-    assert values[:warmup] == sorted(values[:warmup])
