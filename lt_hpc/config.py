@@ -48,6 +48,7 @@ class CorpusConfig:
     seed: int = 0  # of a built-in corpus
     offset: int = 0  # documents skipped at the start
     num_documents: int | None = None  # None: all (a built-in corpus is endless and needs it)
+    fresh: bool = False  # corpus only: each iteration takes the next num_documents documents
 
 
 @dataclass
@@ -63,10 +64,22 @@ class ChunkingConfig:
 
 
 @dataclass
+class VllmConfig:
+    """The vllm engine; a task of the E-step has one, on as many GPUs as it is parallel."""
+
+    tensor_parallel_size: int = 1
+    max_num_seqs: int = 256  # samples decoded together
+    enforce_eager: bool = False  # no compilation and no CUDA graphs; on a CPU there never are
+    # Share of a GPU for weights and KV cache; sample.precision_chunks needs some of the rest.
+    gpu_memory_utilization: float = _execution(0.9)
+    kv_cache_gb: float | None = _execution(None)  # null: what is left on a GPU, 2 on a CPU
+
+
+@dataclass
 class SampleConfig:
     """E-step: K thoughts a chunk from the posterior prompt, and their log-weights."""
 
-    engine: str = "torch"
+    engine: str = "torch"  # torch | vllm; evaluation uses it too
     dtype: str = "float32"
     num_samples: int = 4  # K
     temperature: float = 1.0
@@ -75,28 +88,34 @@ class SampleConfig:
     max_thought_tokens: int = 24
     block_chunks: int = 64  # chunks sampled and committed together; fixes every batch
     num_shards: int = _execution(8)  # pieces of the E-step; pinned when the first one starts
-    batch_tokens: int = 65536  # tokens in one forward; fixes the batches inside a block
+    precision_chunks: int = _execution(4)  # scored again in float32 when dtype is lower; 0: none
+    batch_tokens: int = 65536  # torch: tokens in one forward; fixes the batches inside a block
+    vllm: VllmConfig = field(default_factory=VllmConfig)
 
 
 @dataclass
 class MergeConfig:
-    """Selection of one thought a chunk from its K log-weights."""
+    """Selection among a chunk's K thoughts by their log-weights."""
 
-    method: str = "resample"  # resample | argmax
+    method: str = "multinomial"  # multinomial | systematic | argmax
+    num_selected: int = 1  # thoughts a chunk; epoch e trains on number e modulo this
+    weights: str = "exact"  # exact | tempered | length_normalised; the last two are biased
+    target_ess: float = 2.0  # of tempered weights: alpha in w^alpha makes the mean ESS this
     unfinished: str = "raw"  # a chunk with no finished thought: train it raw | drop it
 
 
 @dataclass
 class TrainConfig:
-    """M-step, always from the base model."""
+    """M-step on packed documents."""
 
+    start: str = "base"  # base | previous: go on from the previous iteration's model
     epochs: float = 2.0
     steps: int | None = None  # optimizer steps; overrides epochs
     batch_tokens: int = 2048  # tokens in one optimizer step over all ranks
     learning_rate: float = 1e-4
     schedule: str = "cosine"  # cosine | wsd
     warmup_steps: int = 0
-    final_learning_rate: float = 0.1  # of the peak, at the last step
+    final_learning_rate: float = 0.1  # of the peak, where the schedule ends, after the last step
     weight_decay: float = 0.01
     beta2: float = 0.95
     clip_norm: float = 1.0
@@ -106,6 +125,9 @@ class TrainConfig:
     checkpoint_seconds: float = _execution(600.0)
     checkpoint_steps: int | None = _execution(None)
     keep_checkpoints: int = _execution(2)
+    activation_checkpointing: bool = _execution(False)  # less memory, a third more time
+    log_steps: int = _execution(1)  # steps from one line of the training log to the next
+    trackers: list[str] = field(default_factory=list, metadata={"execution": True})  # tensorboard, wandb
 
 
 @dataclass
@@ -115,6 +137,28 @@ class EvaluateConfig:
     num_samples: int = 8  # K of the held-out bound
     max_answer_tokens: int = 16
     dtype: str = "float32"
+
+
+@dataclass
+class HardwareConfig:
+    """One GPU, for the dry run's estimates and the MFU in training logs; no result depends on it."""
+
+    peak_tflops: float | None = _execution(None)  # dense, of the training dtype; A100 bf16: 312
+    memory_gb: float | None = _execution(None)
+    expected_mfu: float = _execution(0.4)  # model FLOPs utilisation that hours are estimated with
+
+
+@dataclass
+class EstimateConfig:
+    """What a dry run can't look up before anything is prepared or downloaded. Null: not known."""
+
+    parameters: int | None = _execution(None)  # of a model that is not in a local folder
+    layers: int | None = _execution(None)
+    hidden_size: int | None = _execution(None)
+    vocabulary: int | None = _execution(None)
+    warm_tokens: int | None = _execution(None)  # raw tokens of the documents
+    corpus_tokens: int | None = _execution(None)
+    thought_tokens: float | None = _execution(None)  # tokens of thoughts for each raw token
 
 
 @dataclass
@@ -181,6 +225,8 @@ class Config:
     merge: MergeConfig = field(default_factory=MergeConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    estimate: EstimateConfig = field(default_factory=EstimateConfig)
     local: LocalConfig = field(default_factory=LocalConfig)
     slurm: SlurmConfig = field(default_factory=SlurmConfig)
 
@@ -208,10 +254,28 @@ def load(file: Path | str | None, overrides: list[str] | None = None, profile: P
         if profile is not None:
             tree = _merge(tree, _read_yaml(profile), str(profile))
         for override in overrides or []:
-            key, separator, _ = override.partition("=")
-            if not separator or not key:
-                raise ConfigError(f"override {override!r}: write it as key=value, for example seed=1")
-            tree = _merge(tree, OmegaConf.from_dotlist([override]), f"override {override!r}")
+            tree = _merge(tree, _parse_override(override), f"override {override!r}")
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"config: {_one_line(error)}") from error
+    return _typed(tree)
+
+
+def from_dict(values: dict[str, Any]) -> Config:
+    """The tree back from `dataclasses.asdict`, checked again.
+
+    Raises:
+        ConfigError: when another version of lt_hpc, with other fields, wrote it.
+    """
+    from omegaconf import OmegaConf
+
+    return _typed(_merge(OmegaConf.structured(Config), values, "the pinned plan"))
+
+
+def _typed(tree: Any) -> Config:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
         config = OmegaConf.to_object(tree)
     except OmegaConfBaseException as error:
         raise ConfigError(f"config: {_one_line(error)}") from error
@@ -220,14 +284,19 @@ def load(file: Path | str | None, overrides: list[str] | None = None, profile: P
     return config
 
 
-def from_dict(values: dict[str, Any]) -> Config:
-    """The tree back from `dataclasses.asdict`, checked again."""
+def _parse_override(override: str) -> Any:
+    import yaml
     from omegaconf import OmegaConf
 
-    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), values))
-    assert isinstance(config, Config)
-    check(config)
-    return config
+    key, separator, value = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"override {override!r}: write it as key=value, for example seed=1")
+    if value == "???":  # OmegaConf's word for "no value": it would be passed over silently
+        raise ConfigError(f"override {override!r}: {key} has no value")
+    try:
+        return OmegaConf.from_dotlist([override])
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {override!r}: not YAML: {_one_line(error)}") from error
 
 
 def _read_yaml(file: Path) -> Any:
@@ -240,6 +309,8 @@ def _read_yaml(file: Path) -> Any:
         tree = OmegaConf.load(file)
     except yaml.YAMLError as error:
         raise ConfigError(f"--config {file}: not YAML: {_one_line(error)}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config {file}: cannot be read as YAML text: {_one_line(error)}") from error
     if not isinstance(tree, DictConfig):
         raise ConfigError(f"--config {file}: expected a mapping of sections at the top")
     return tree
@@ -259,7 +330,8 @@ def _merge(tree: Any, more: Any, origin: str) -> Any:
         where = f"'{parent}'" if parent else "the top level"
         raise ConfigError(f"{origin}: no field {full_key!r}; {where} has: {valid}") from error
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{origin}: {error.full_key}: {_one_line(error)}") from error
+        where = f"{error.full_key}: " if error.full_key else ""
+        raise ConfigError(f"{origin}: {where}{_one_line(error)}") from error
 
 
 def _one_line(error: Exception) -> str:

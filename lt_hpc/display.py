@@ -60,9 +60,9 @@ class Display:
         if self.progress is not None:
             self.bars[stage.key] = self.progress.add_task(stage.key, total=None, note="starting")
         else:
-            print(
-                f"{stage.key}: started, {tasks} {'ranks' if stage.name == 'train' else 'tasks'}", flush=True
-            )
+            # Inside an allocation one process is an srun step of many tasks: no number then.
+            number = f", {tasks} {'ranks' if stage.name == 'train' else 'tasks'}" if tasks > 1 else ""
+            print(f"{stage.key}: started{number}", flush=True)
 
     def ended(self, stage: Stage, seconds: float) -> None:
         """A stage has its output."""

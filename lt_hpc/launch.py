@@ -7,6 +7,7 @@ after Ctrl-C, a kill or a crash, goes on to the same result.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import itertools
 import os
 import signal
@@ -14,7 +15,7 @@ import sys
 from pathlib import Path
 
 from lt_hpc import config as configuration
-from lt_hpc import report
+from lt_hpc import estimate
 from lt_hpc.cluster import lock, slurm, state
 from lt_hpc.cluster import plan as planning
 from lt_hpc.cluster.plan import CORPORA, Plan
@@ -23,6 +24,7 @@ from lt_hpc.config import Config
 from lt_hpc.data import base_model, sources
 from lt_hpc.display import Display
 from lt_hpc.errors import ConfigError, Interrupted, LtError
+from lt_hpc.report import output
 from lt_hpc.store.atomic import write_json, write_text
 from lt_hpc.store.paths import RunPaths
 
@@ -84,6 +86,10 @@ def make_plan(config: Config, num_iterations: int, paths: RunPaths) -> Plan:
     Raises:
         ConfigError: naming the field, before anything is created.
     """
+    if config.sample.engine == "vllm" and importlib.util.find_spec("vllm") is None:
+        raise ConfigError(
+            "sample.engine=vllm: vLLM is not installed; bash tools/setup.sh vllm, or use sample.engine=torch"
+        )
     base_model.check(config.model)
     mode = config.chunking.mode
     for name in CORPORA:
@@ -106,6 +112,8 @@ def _print_plan(plan: Plan, paths: RunPaths) -> None:
         status = "to do" if stage.key in pending else "done"
         after = f"after {', '.join(stage.needs)}" if stage.needs else ""
         print(f"  {status:5}  {stage.key:12}  {stage.fingerprint}  {after}".rstrip())
+    for line in estimate.lines(plan, paths):
+        print(line)
     print(f"{len(pending)} of {len(plan.stages)} stages to do; nothing was created or submitted")
 
 
@@ -149,6 +157,7 @@ def _run_in_allocation(plan: Plan, paths: RunPaths) -> None:
 
     signal.signal(signal.SIGUSR1, signal.default_int_handler)
     signal.signal(signal.SIGUSR2, signal.default_int_handler)
+    _warn(plan, paths)
     tasks = allocation.AllocationTasks(plan, paths, os.environ)
     try:
         _run_here(plan, paths, tasks)
@@ -157,12 +166,17 @@ def _run_in_allocation(plan: Plan, paths: RunPaths) -> None:
         raise
 
 
+def _warn(plan: Plan, paths: RunPaths) -> None:
+    for warning in state.slow_checkpoints(paths, plan):
+        print(f"warning: {warning}", flush=True)
+
+
 def _run_here(plan: Plan, paths: RunPaths, tasks: Tasks) -> None:
     _pin(plan, paths)
     with Display(plan, paths) as display:
         Runner(plan, paths, tasks, display).run()
-    report.write(plan, paths)
-    report.print_table(plan, paths)
+    output.write(plan, paths)
+    output.print_table(plan, paths)
 
 
 def _run_on_slurm(plan: Plan, paths: RunPaths) -> None:
@@ -171,12 +185,13 @@ def _run_on_slurm(plan: Plan, paths: RunPaths) -> None:
     for line in backend.cancel_superseded(plan, paths):
         print(f"  {line}")
     _pin(plan, paths)
+    _warn(plan, paths)
     for line in backend.launch(plan, paths).lines:
         print(f"  {line}")
     print(f"watch: squeue --me; python -m lt_hpc.status {paths.root}; logs in {paths.slurm}")
     if not state.pending(paths, plan):
-        report.write(plan, paths)
-        report.print_table(plan, paths)
+        output.write(plan, paths)
+        output.print_table(plan, paths)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from lt_hpc.cluster import state
 from lt_hpc.cluster.plan import Stage
 from lt_hpc.display import stage_progress
 from lt_hpc.errors import LtError
-from lt_hpc.report import pinned_plan
+from lt_hpc.report.collect import pinned_plan
 from lt_hpc.store import shards
 from lt_hpc.store.paths import RunPaths
 

@@ -27,5 +27,7 @@ python=${PYTHON:-.venv/bin/python}
 arguments=(--cluster allocation --iters next)
 if [[ -n ${CONFIG:-} ]]; then arguments+=(--config "$CONFIG"); fi
 if [[ -n ${RUN_DIR:-} ]]; then arguments+=(--run-dir "$RUN_DIR"); fi
+# A signal before the launcher can handle it must not kill it.
+trap '' TERM USR1 USR2
 # exec: the signal that --signal=B: sends to the batch shell reaches the launcher itself.
 exec "$python" -m lt_hpc.launch "${arguments[@]}" "$@"

@@ -29,6 +29,14 @@ def refused(*overrides: str) -> str:
         ("slurm.train.node=2", ["'slurm.train.node'", "nodes", "gpus_per_node"]),
         ("samples.k=3", ["'samples'", "sample", "train", "evaluate"]),
         ("sed=1", ["'sed'", "seed", "objective"]),
+        ("sample=3", ["sample=3", "SampleConfig"]),
+        # not a value at all
+        ("sample.num_samples=[1", ["sample.num_samples=[1", "not YAML"]),
+        ("seed=???", ["seed", "no value"]),
+        ("sample.temperature=nan", ["sample.temperature", "finite"]),
+        ("train.epochs=inf", ["train.epochs", "finite"]),
+        ("train.beta2=1", ["train.beta2=1", "at most"]),
+        ("corpus.num_documents=0", ["corpus.num_documents=0", "at least 1"]),
         # another type
         ("sample.num_samples=many", ["sample.num_samples", "'many'", "Integer"]),
         ("sample.num_samples=1.5", ["sample.num_samples", "1.5", "Integer"]),
@@ -45,15 +53,20 @@ def refused(*overrides: str) -> str:
         ("train.zero_stage=4", ["train.zero_stage=4", "at most 3"]),
         ("train.epochs=0", ["train.epochs=0", "greater than 0"]),
         ("warm_start.steps=0", ["warm_start.steps=0", "at least 1"]),
-        ("corpus.num_documents=-1", ["corpus.num_documents=-1", "at least 0"]),
+        ("corpus.num_documents=-1", ["corpus.num_documents=-1", "at least 1"]),
         ("slurm.train.nodes=0", ["slurm.train.nodes=0", "at least 1"]),
         # a closed set
         ("objective=vae", ["objective='vae'", "em, raw, warm"]),
         ("chunking.mode=words", ["chunking.mode='words'", "sentences, given"]),
-        ("merge.method=best", ["merge.method='best'", "resample, argmax"]),
+        ("merge.method=best", ["merge.method='best'", "multinomial, systematic, argmax"]),
         ("merge.unfinished=keep", ["merge.unfinished='keep'", "raw, drop"]),
         ("train.schedule=linear", ["train.schedule='linear'", "cosine, wsd"]),
         ("sample.dtype=float64", ["sample.dtype='float64'", "float32, bfloat16, float16"]),
+        ("train.start=last", ["train.start='last'", "base, previous"]),
+        ("warm_start.start=previous", ["warm_start.start='previous'", "base"]),
+        ("train.trackers=[mlflow]", ["train.trackers", "mlflow", "tensorboard, wandb"]),
+        ("heldout.fresh=true", ["heldout.fresh=true", "corpus"]),
+        ("train.log_steps=0", ["train.log_steps=0", "at least 1"]),
         # the form of an override
         ("seed", ["'seed'", "key=value"]),
         ("=3", ["'=3'", "key=value"]),
@@ -82,6 +95,22 @@ def test_the_longest_chunk_and_thought_must_fit_the_context() -> None:
         "chunking.max_chunk_tokens=100", "sample.max_thought_tokens=24", "at most 99", "context_length=128",
     ):  # fmt: skip
         assert word in message
+
+
+def test_without_zero_gradients_are_not_added_up_in_16_bits() -> None:
+    message = refused("train.zero_stage=0", "train.dtype=bfloat16")
+    assert "train.zero_stage=0" in message and "1, 2 or 3" in message
+    assert load(configuration.demo_file(), ["train.zero_stage=0"]).train.zero_stage == 0
+
+
+def test_fresh_documents_need_their_number() -> None:
+    assert "corpus.num_documents" in refused("corpus.fresh=true", "corpus.num_documents=null")
+
+
+def test_a_tracker_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    message = refused("train.trackers=[wandb]")
+    assert "train.trackers" in message and "pip install wandb" in message
 
 
 @pytest.mark.parametrize("section", ["corpus", "warm", "heldout"])
@@ -146,6 +175,7 @@ def test_identity_is_all_but_what_says_how_it_runs() -> None:
     every = {field.name for field in dataclasses.fields(config.train)}
     assert every - set(train) == {
         "zero_stage", "micro_batch_rows", "checkpoint_seconds", "checkpoint_steps", "keep_checkpoints",
+        "activation_checkpointing", "log_steps", "trackers",
     }  # fmt: skip
     assert set(identity(config.local)) == set()
     assert "num_shards" not in identity(config.sample)
@@ -177,3 +207,18 @@ def test_every_number_is_checked() -> None:
 
     numbers = {name for name in leaves(config) if type(value(name)) in (int, float)}
     assert numbers - set(RANGES) == free
+
+
+@pytest.mark.parametrize("content", [b"7", b"\xff\xfename: x"])
+def test_a_file_that_is_no_settings_is_named(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"settings\.yaml"):
+        load(file)
+
+
+def test_a_plan_of_another_version_is_refused_by_its_field() -> None:
+    values = dataclasses.asdict(load(configuration.demo_file()))
+    values["sample"]["a_later_field"] = 1
+    with pytest.raises(ConfigError, match=r"sample\.a_later_field"):
+        configuration.from_dict(values)

@@ -48,6 +48,13 @@ def test_a_dry_run_prints_every_stage_and_creates_nothing(tmp_path: Path) -> Non
         (["model.context_length=4096", "chunking.max_chunk_tokens=16"], ["model.context_length"]),
         (["sample.max_thought_tokens=120"], ["chunking.max_chunk_tokens", "sample.max_thought_tokens"]),
         (["model.resize_embeddings=false"], ["model.resize_embeddings", "free embedding rows"]),
+        (["sample.engine=tgi"], ["sample.engine", "torch, vllm"]),
+        (["sample.engine=vllm", "sample.temperature=0.001"], ["sample.temperature", "0.01"]),
+        (
+            ["sample.engine=vllm", "sample.vllm.tensor_parallel_size=2", "slurm.sample.gpus_per_node=1"],
+            ["slurm.sample.gpus_per_node=1", "sample.vllm.tensor_parallel_size=2"],
+        ),
+        (["sample.vllm.kv_cache_gb=0"], ["sample.vllm.kv_cache_gb=0", "greater than 0"]),
         (["seed"], ["key=value"]),
     ],
 )
@@ -84,3 +91,14 @@ def test_the_shipped_base_is_an_ordinary_model_without_the_markers() -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert AutoModelForCausalLM.from_pretrained(folder).num_parameters() < 1_000_000
     assert "<SOL>" not in tokenizer.get_vocab()
+
+
+def test_an_engine_that_is_not_installed_is_named_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from lt_hpc.launch import main
+
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    assert main(["--run-dir", str(tmp_path / "run"), "sample.engine=vllm"]) == 2
+    assert "sample.engine=vllm" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

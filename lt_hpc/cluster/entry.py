@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from lt_hpc.cluster import slurm
+from lt_hpc.cluster.signals import Supervisor
 from lt_hpc.errors import IncompleteError, Interrupted, LtError, StageError
 from lt_hpc.store.atomic import append_line
 from lt_hpc.store.paths import RunPaths
@@ -27,10 +28,11 @@ def run(arguments: list[str]) -> None:
     Stopped by a signal, the task has saved its work and the job is requeued while it still
     runs. A merge with missing shards has them sampled again before it fails.
     """
+    supervisor = Supervisor()  # before any slow import: submitit's own handlers would end the task
     restart = os.environ.get("SLURM_RESTART_COUNT", "0")
     os.environ["LT_ATTEMPT"] = f"{os.environ['SLURM_JOB_ID']}-{restart}-{os.environ['SLURM_STEP_ID']}"
     os.environ["LT_RENDEZVOUS"] = "slurm"
-    ending = importlib.import_module("lt_hpc.stages.__main__").run_task(arguments)
+    ending = importlib.import_module("lt_hpc.stages.__main__").run_task(supervisor, arguments)
     code, cause = int(ending.code), str(ending.cause)
     if os.environ["SLURM_PROCID"] == "0":
         try:

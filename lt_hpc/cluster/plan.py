@@ -87,9 +87,13 @@ def make(config: Config, num_iterations: int, sources: dict[str, Any]) -> Plan:
         )
     prepare = _prepare(config, sources)
     stages = [prepare]
+    prepared = dict(prepare.outputs)
     for iteration in range(num_iterations + 1):
         previous = next((s for s in reversed(stages) if s.name == "train"), None)
-        stages += _iteration(config, iteration, prepare.outputs, previous)
+        if config.corpus.fresh and iteration and config.objective != "warm":
+            stages.append(_prepare_fresh(config, iteration, sources, prepared["base"]))
+            prepared |= stages[-1].outputs
+        stages += _iteration(config, iteration, prepared, previous)
     return Plan(config, tuple(stages))
 
 
@@ -98,62 +102,73 @@ def _prepare(config: Config, sources: dict[str, Any]) -> Stage:
     chunking = identity(config.chunking)
     outputs = {"base": base}
     for corpus in CORPORA:
-        outputs[corpus] = fingerprint(
-            "documents", {"source": sources[corpus], "chunking": chunking}, {"base": base}
-        )
+        if corpus == "corpus" and config.corpus.fresh:
+            continue  # its own stage in each iteration
+        settings = {"source": sources[corpus], "chunking": chunking}
+        if corpus == "warm":  # longer teacher thoughts are dropped
+            settings["max_thought_tokens"] = config.sample.max_thought_tokens
+        outputs[corpus] = fingerprint("documents", settings, {"base": base})
     return Stage("prepare", "prepare", 0, (), outputs)
+
+
+def _prepare_fresh(config: Config, iteration: int, sources: dict[str, Any], base: str) -> Stage:
+    settings = {"source": sources["corpus"], "chunking": identity(config.chunking), "fresh": iteration}
+    outputs = {corpus_name(config, iteration): fingerprint("documents", settings, {"base": base})}
+    return Stage(f"prepare-{iteration:02d}", "prepare", iteration, ("prepare",), outputs)
+
+
+def _stage(
+    config: Config,
+    iteration: int,
+    name: str,
+    folder: Path,
+    needs: list[str],
+    settings: dict[str, Any],
+    inputs: dict[str, str],
+) -> Stage:
+    settings = {"seed": config.seed, "iteration": iteration, **settings}
+    key = f"{name}-{iteration:02d}"
+    return Stage(key, name, iteration, tuple(needs), {str(folder): fingerprint(name, settings, inputs)})
+
+
+def _view(config: Config) -> dict[str, int]:
+    return {
+        "context_length": config.model.context_length,
+        "max_thought_tokens": config.sample.max_thought_tokens,
+    }
 
 
 def _iteration(
     config: Config, iteration: int, prepared: dict[str, str], previous: Stage | None
 ) -> list[Stage]:
-    paths = RunPaths(Path())
-
-    def stage(
-        name: str, folder: Path, needs: list[str], settings: dict[str, Any], inputs: dict[str, str]
-    ) -> Stage:
-        settings = {"seed": config.seed, "iteration": iteration, **settings}
-        key = f"{name}-{iteration:02d}"
-        return Stage(key, name, iteration, tuple(needs), {str(folder): fingerprint(name, settings, inputs)})
-
-    view = {
-        "context_length": config.model.context_length,
-        "max_thought_tokens": config.sample.max_thought_tokens,
-    }
-    stages: list[Stage] = []
-    data = "warm" if iteration == 0 or config.objective == "warm" else "corpus"
+    paths, view = RunPaths(Path()), _view(config)
+    kind = training_data(config, iteration)
+    data = "warm" if kind == "teacher" else corpus_name(config, iteration)
+    fresh = config.corpus.fresh and kind != "teacher"
+    ready = f"prepare-{iteration:02d}" if fresh else "prepare"
     inputs = {"base": prepared["base"], "data": prepared[data]}
-    needs = ["prepare"]
-    if previous is not None and config.objective == "em":
-        sample = stage(
-            "sample",
-            paths.samples(iteration),
-            [previous.key],
-            {**view, "sample": identity(config.sample)},
-            {"model": previous.fingerprint, "corpus": prepared["corpus"]},
-        )
-        merge = stage(
-            "merge",
-            paths.selected(iteration),
-            [sample.key],
-            {"merge": identity(config.merge)},
-            {"samples": sample.fingerprint},
-        )
-        stages += [sample, merge]
-        inputs["selected"] = merge.fingerprint
-        needs.append(merge.key)
-    train = stage(
+    needs = [ready]
+    settings = train_config(config, iteration)
+    if previous is not None and settings.start == "previous":
+        inputs["start"] = previous.fingerprint
+        needs.append(previous.key)
+    stages: list[Stage] = []
+    if previous is not None and kind == "selected":
+        stages = _e_step(config, iteration, prepared[data], previous, [ready] if fresh else [])
+        inputs["selected"] = stages[-1].fingerprint
+        needs.append(stages[-1].key)
+    train = _stage(
+        config,
+        iteration,
         "train",
         paths.model(iteration),
         needs,
-        {
-            **view,
-            "train": identity(train_config(config, iteration)),
-            "data": training_data(config, iteration),
-        },
+        {**view, "train": identity(settings), "data": kind},
         inputs,
     )
-    evaluate = stage(
+    evaluate = _stage(
+        config,
+        iteration,
         "evaluate",
         paths.evaluation(iteration),
         [train.key],
@@ -163,15 +178,49 @@ def _iteration(
     return [*stages, train, evaluate]
 
 
+def _e_step(config: Config, iteration: int, corpus: str, previous: Stage, prepared: list[str]) -> list[Stage]:
+    paths = RunPaths(Path())
+    sample = _stage(
+        config,
+        iteration,
+        "sample",
+        paths.samples(iteration),
+        [previous.key, *prepared],
+        {**_view(config), "sample": _sampling(config)},
+        {"model": previous.fingerprint, "corpus": corpus},
+    )
+    merge = _stage(
+        config,
+        iteration,
+        "merge",
+        paths.selected(iteration),
+        [sample.key],
+        {"merge": identity(config.merge)},
+        {"samples": sample.fingerprint},
+    )
+    return [sample, merge]
+
+
 def _proposal(config: Config) -> dict[str, Any]:
     """What of the E-step settings the held-out bound uses; its K is its own."""
-    kept = ("engine", "temperature", "top_p", "top_k", "block_chunks", "batch_tokens")
-    return {key: value for key, value in identity(config.sample).items() if key in kept}
+    kept = ("engine", "temperature", "top_p", "top_k", "block_chunks", "batch_tokens", "vllm")
+    return {key: value for key, value in _sampling(config).items() if key in kept}
+
+
+def _sampling(config: Config) -> dict[str, Any]:
+    """The identity of the E-step's settings, without those of the other engine."""
+    other = "vllm" if config.sample.engine == "torch" else "batch_tokens"
+    return {key: value for key, value in identity(config.sample).items() if key != other}
 
 
 def train_config(config: Config, iteration: int) -> TrainConfig:
     """The training settings of an iteration: the warm start's for iteration 0."""
     return config.train if iteration else config.warm_start
+
+
+def corpus_name(config: Config, iteration: int) -> str:
+    """The documents an iteration samples thoughts for: the same each time, or fresh ones."""
+    return f"corpus-{iteration:02d}" if config.corpus.fresh else "corpus"
 
 
 def training_data(config: Config, iteration: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import submitit
 
 from lt_hpc.cluster import entry, slurm
 from lt_hpc.cluster.plan import Plan, Stage
+from lt_hpc.cluster.signals import STOP_SIGNALS
 from lt_hpc.config import JobConfig
 from lt_hpc.errors import StageError
 from lt_hpc.store.paths import RunPaths
@@ -28,7 +30,7 @@ class Submitter:
         Raises:
             StageError: with what sbatch said.
         """
-        executor = submitit.SlurmExecutor(self.paths.slurm, python=_python())
+        executor = submitit.SlurmExecutor(self.paths.slurm, python=python_command())
         executor.update_parameters(**self._parameters(stage, name, after))
         arguments = [str(self.paths.root.resolve()), self.plan.fingerprint, stage.key]
         try:
@@ -74,10 +76,13 @@ class Submitter:
         }
 
 
-def _python() -> str:
-    import shlex
-
-    return shlex.quote(sys.executable)
+def python_command() -> str:
+    """The interpreter as the job's shell starts it. Until a task can handle signals it ignores them:
+    the warning of a preemption in its first moments would kill it, and nobody would requeue it.
+    The TERM at the end of the grace time comes in any case."""
+    names = " ".join(number.name.removeprefix("SIG") for number in STOP_SIGNALS)
+    script = shlex.quote(f'trap \'\' {names}; exec "$0" "$@"')
+    return f"/bin/sh -c {script} {shlex.quote(sys.executable)}"
 
 
 class _clean_environment:

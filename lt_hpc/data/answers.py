@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+import re
+from decimal import Decimal
+
+_NUMBER = re.compile(r"[-+]?\$?((\d{1,3}(,\d{3})+|\d+)(\.\d*)?|\.\d+)\.?", flags=re.ASCII)
 
 
 def _number(text: str) -> Decimal | None:
-    try:
-        value = Decimal(text.replace(",", "").replace("$", "").rstrip("."))
-    except InvalidOperation:
+    """A number with an optional dollar sign, and commas only between groups of three digits."""
+    if not _NUMBER.fullmatch(text):
         return None
-    return value if value.is_finite() else None
+    return Decimal(text.replace(",", "").replace("$", "").rstrip("."))
 
 
 def same(given: str, expected: str) -> bool:

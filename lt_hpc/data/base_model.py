@@ -103,7 +103,8 @@ def build(model: ModelConfig, folder: Path) -> None:
     options = {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
     tokenizer = AutoTokenizer.from_pretrained(source, **options)
     network = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **options)
-    # Written one per line: what was there keeps its id, so a later model can be a base too.
+    # A model that has the markers, a trained one of this project, keeps their ids and rows.
+    new = [marker for marker in MARKERS if marker not in tokenizer.get_vocab()]
     tokenizer.add_special_tokens(
         {"additional_special_tokens": list(MARKERS)}, replace_extra_special_tokens=False
     )
@@ -111,7 +112,8 @@ def build(model: ModelConfig, folder: Path) -> None:
     if len(tokenizer) > old_rows:
         network.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     markers = tokenizer.convert_tokens_to_ids(list(MARKERS))
-    _initialise_rows(network, markers)
+    if new:
+        _initialise_rows(network, tokenizer.convert_tokens_to_ids(new))
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id

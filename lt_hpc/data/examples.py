@@ -2,6 +2,12 @@
 
 Everything about an epoch (the order of each chunk, the order of the chunks, the packing)
 comes from (run seed, iteration, epoch), so any rank of any world size works it out alone.
+
+Each chunk is a document of its own: its prefix c as raw text, then z and x. Laying the chunks
+of a text one after the other in one sequence (z1 x1 z2 x2 ...) would compute no prefix twice,
+but then chunk i would be trained given the thoughts of the chunks before it, while sampling
+and scoring condition on their text alone: p and q of the importance weights would be those of
+contexts that training never shows.
 """
 
 from __future__ import annotations
@@ -50,8 +56,9 @@ class Example:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One pass: packed rows of (example, thought first?)."""
+    """One pass over the chunks: packed rows of indices into `examples`, and each one's order."""
 
+    examples: Sequence[Example]
     rows: list[list[int]]
     thought_first: np.ndarray
 
@@ -63,7 +70,7 @@ def epoch(examples: Sequence[Example], run_seed: int, iteration: int, index: int
     lengths = [example.length(bool(coin)) for example, coin in zip(examples, coins, strict=True)]
     rows = packing.pack(lengths, shuffle.tolist(), capacity)
     mixed = packing.shuffled(len(rows), seeds.generator(run_seed, "rows", iteration, index))
-    return Epoch([rows[i] for i in mixed], coins)
+    return Epoch(examples, [rows[i] for i in mixed], coins)
 
 
 @dataclass(frozen=True)
@@ -75,9 +82,7 @@ class Batch:
     labels: np.ndarray
 
 
-def batch(
-    rows: Sequence[tuple[Epoch, int]], examples: Sequence[Example], layout: Layout, pad: int, capacity: int
-) -> Batch:
+def batch(rows: Sequence[tuple[Epoch, int]], layout: Layout, pad: int, capacity: int) -> Batch:
     """The arrays of some rows, each given as (its epoch, index in it). Labels are shifted:
     labels[t] is the token at t + 1, and the padding at the end is a document of its own."""
     ids = np.full((len(rows), capacity), pad, dtype=np.int64)
@@ -86,7 +91,7 @@ def batch(
     for r, (of_epoch, index) in enumerate(rows):
         start = 0
         for member in of_epoch.rows[index]:
-            example = examples[member]
+            example = of_epoch.examples[member]
             tokens = example.tokens(layout, bool(of_epoch.thought_first[member]))
             stop = start + len(tokens)
             ids[r, start:stop] = tokens

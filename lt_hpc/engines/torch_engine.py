@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache
 
-from lt_hpc.engines.proposal import draw
+from lt_hpc.engines.proposal import draw, log_proposal
 from lt_hpc.engines.protocol import Completion, Ids, SamplingParams
 from lt_hpc.latent.seeds import uniforms
 
@@ -91,20 +91,30 @@ class TorchEngine:
 
     @torch.inference_mode()
     def score(
-        self, prefixes: Sequence[Ids], continuations: Sequence[Sequence[Ids]]
+        self,
+        prefixes: Sequence[Ids],
+        continuations: Sequence[Sequence[Ids]],
+        params: SamplingParams | None = None,
     ) -> list[list[np.ndarray]]:
-        """See `protocol.Engine.score`."""
+        """See `protocol.Engine.score`; with `params`, under that sampling distribution instead of
+        the model's own."""
         rows = [len(of_prefix) for of_prefix in continuations]
         longest = [max((len(ids) for ids in of_prefix), default=0) for of_prefix in continuations]
         widths = [len(prefix) + width for prefix, width in zip(prefixes, longest, strict=True)]
         results: list[list[np.ndarray]] = [[] for _ in prefixes]
         for group in _groups(rows, widths, self.batch_tokens):
-            scored = self._score_group([prefixes[i] for i in group], [continuations[i] for i in group])
+            scored = self._score_group(
+                [prefixes[i] for i in group], [continuations[i] for i in group], params
+            )
             for index, logprobs in zip(group, scored, strict=True):
                 results[index] = logprobs
         return results
 
-    def _score_group(self, prefixes: list[Ids], continuations: list[Sequence[Ids]]) -> list[list[np.ndarray]]:
+    def _score_group(
+        self, prefixes: list[Ids], continuations: list[Sequence[Ids]], params: SamplingParams | None
+    ) -> list[list[np.ndarray]]:
+        if not any(len(ids) for of_prefix in continuations for ids in of_prefix):
+            return [[np.zeros(0, np.float32) for _ in of_prefix] for of_prefix in continuations]
         # The last prefix token is fed with the continuation: its logits predict the first one.
         cache, mask_NP = self._prefill_all_but_last(prefixes)
         owner_R = [i for i, of_prefix in enumerate(continuations) for _ in of_prefix]
@@ -116,7 +126,7 @@ class TorchEngine:
             rows = slice(start, start + step)
             last_piece = start + step >= len(targets)
             piece = cache if last_piece or cache is None else copy.deepcopy(cache)
-            flat += self._score_rows(prefixes, owner_R[rows], targets[rows], piece, mask_NP)
+            flat += self._score_rows(prefixes, owner_R[rows], targets[rows], piece, mask_NP, params)
         scored = iter(flat)
         return [[next(scored) for _ in of_prefix] for of_prefix in continuations]
 
@@ -127,6 +137,7 @@ class TorchEngine:
         targets: list[list[int]],
         cache: DynamicCache | None,
         mask_NP: torch.Tensor,
+        params: SamplingParams | None,
     ) -> list[np.ndarray]:
         width = max(len(ids) for ids in targets)
         inputs = np.zeros((len(targets), width), dtype=np.int64)
@@ -141,8 +152,13 @@ class TorchEngine:
             cache.batch_select_indices(owner)
         mask = torch.cat([mask_NP[owner], torch.tensor(valid, device=self.device)], dim=1)
         logits_RTV = self._forward(torch.tensor(inputs, device=self.device), mask, cache).float()
-        chosen = logits_RTV.gather(-1, torch.tensor(wanted, device=self.device)[..., None])[..., 0]
-        logprobs = (chosen - logits_RTV.logsumexp(dim=-1)).cpu().numpy()
+        wanted_RT1 = torch.tensor(wanted, device=self.device)[..., None]
+        if params is None:
+            logprobs_RT = logits_RTV.gather(-1, wanted_RT1)[..., 0] - logits_RTV.logsumexp(dim=-1)
+        else:
+            log_q = log_proposal(logits_RTV.flatten(0, 1), params).view_as(logits_RTV)
+            logprobs_RT = log_q.gather(-1, wanted_RT1)[..., 0]
+        logprobs = logprobs_RT.cpu().numpy()
         return [logprobs[row, : len(ids)].copy() for row, ids in enumerate(targets)]
 
     def _prefill_all_but_last(self, prefixes: list[Ids]) -> tuple[DynamicCache | None, torch.Tensor]:

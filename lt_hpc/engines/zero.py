@@ -7,6 +7,7 @@ global batch, whatever the micro-batches and ranks.
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,12 @@ import torch
 import torch.distributed as dist
 from deepspeed.utils import logger
 from transformers import AutoModelForCausalLM
+from transformers.integrations import HfDeepSpeedConfig
 
 from lt_hpc.config import TrainConfig
 from lt_hpc.data.examples import IGNORED, Batch
+from lt_hpc.engines import attention, partitions
+from lt_hpc.latent.cost import ModelShape
 
 logger.setLevel("WARNING")
 # On CPU DeepSpeed would compile a shared-memory all-reduce at the first start: minutes, a C++
@@ -36,15 +40,25 @@ class ZeroTrainer:
         self.config = config
         self.micro_batches = micro_batches
         self.world_size = dist.get_world_size()
+        self.attention = attention.implementation(config.dtype)
+        settings = self._deepspeed_config()
+        # Seen by from_pretrained: under ZeRO-3 no rank ever holds the whole model.
+        self._sharded_loading = HfDeepSpeedConfig(settings) if config.zero_stage == 3 else None
         model = AutoModelForCausalLM.from_pretrained(
-            model_path, dtype=torch.float32, trust_remote_code=trust_remote_code
+            model_path,
+            dtype=torch.float32,
+            trust_remote_code=trust_remote_code,
+            attn_implementation=self.attention,
         )
-        optimizer = torch.optim.AdamW(
-            _decayed_groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, config.beta2)
+        if config.activation_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        self.adam = torch.optim.AdamW(
+            _decayed_groups(model, config.weight_decay),
+            lr=config.learning_rate,
+            betas=(0.9, config.beta2),
+            fused=True,
         )
-        self.engine, self.optimizer, _, _ = deepspeed.initialize(
-            model=model, optimizer=optimizer, config=self._deepspeed_config()
-        )
+        self.engine, _, _, _ = deepspeed.initialize(model=model, optimizer=self.adam, config=settings)
         self.engine.train()
 
     def _deepspeed_config(self) -> dict[str, Any]:
@@ -53,52 +67,64 @@ class ZeroTrainer:
             "gradient_accumulation_steps": self.micro_batches,
             "gradient_clipping": self.config.clip_norm,
             "bf16": {"enabled": self.config.dtype == "bfloat16"},
+            "data_types": {"grad_accum_dtype": "fp32"},
             "zero_optimization": {"stage": self.config.zero_stage},
             "zero_allow_untested_optimizer": True,
             "steps_per_print": 2**31,
         }
 
+    @property
+    def shape(self) -> ModelShape:
+        """The model's; tied parameters count once."""
+        module = self.engine.module
+        settings = module.config.get_text_config()
+        parameters = sum(getattr(p, "ds_numel", p.numel()) for p in module.parameters())
+        return ModelShape(parameters, settings.num_hidden_layers, settings.hidden_size, settings.vocab_size)
+
     def step(
-        self, batches: list[Batch], global_tokens: int, learning_rate: float
+        self, batches: list[Batch], global_tokens: int, learning_rate: float, seed: int
     ) -> tuple[float, float | None]:
         """One optimizer step on this rank's micro-batches; returns (summed NLL of this rank in
-        nats, global gradient norm before clipping; None where the ZeRO stage does not tell)."""
-        for group in self.optimizer.param_groups:
+        nats, global gradient norm before clipping; None without ZeRO, which does not tell).
+
+        `seed` is of the model's own draws (dropout) in this step: nothing of a generator's
+        state has to be kept in checkpoints.
+        """
+        torch.manual_seed(seed)
+        for group in self.engine.optimizer.param_groups:
             group["lr"] = learning_rate
-        total = 0.0
+        total = torch.zeros((), device=self.engine.device)
         for batch in batches:
             nll = self._nll(batch)
             # DeepSpeed divides by the micro-batches and averages over ranks: undone here.
             self.engine.backward(nll * (self.world_size * self.micro_batches / global_tokens))
             self.engine.step()
-            total += nll.item()
+            total += nll.detach()
         norm = self.engine.get_global_grad_norm()
-        return total, float(norm) if norm is not None else None
+        return total.item(), float(norm) if norm is not None else None
 
     def _nll(self, batch: Batch) -> torch.Tensor:
+        flat = attention.flatten(batch.ids, batch.positions, batch.labels)
         device = self.engine.device
-        # No mask and no cache: transformers then sees the restarted positions as documents.
+        scored = torch.from_numpy((flat.labels != IGNORED).nonzero()[0]).to(device)
         logits = self.engine(
-            input_ids=torch.from_numpy(batch.ids).to(device),
-            position_ids=torch.from_numpy(batch.positions).to(device),
-            use_cache=False,
-        ).logits
-        labels = torch.from_numpy(batch.labels).to(device)
-        return torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="sum"
-        )
+            input_ids=torch.from_numpy(flat.ids)[None].to(device),
+            position_ids=torch.from_numpy(flat.positions)[None].to(device),
+            use_cache=False,  # a cache would hide from transformers that documents are packed
+            logits_to_keep=scored,
+            **attention.boundaries(self.attention, flat, device),
+        ).logits[0]
+        labels = torch.from_numpy(flat.labels).to(device)[scored]
+        return torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
 
-    def save(self, folder: Path, tag: str) -> None:
-        """Write this step's state under a tag of its own; all ranks call it. `latest` is never
-        written by DeepSpeed: rank 0 may write it before another rank is done."""
-        self.engine.save_checkpoint(str(folder), tag=tag, save_latest=False)
+    def snapshot(self) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+        """Copies in host memory of this rank's share of weights and moments; see partitions.py."""
+        return partitions.snapshot(self.engine, self.adam, self.config.zero_stage)
+
+    def restore(self, files: list[Path], step: int) -> None:
+        """Go back to the state after `step` steps, written by any number of ranks and any stage."""
+        partitions.restore(self.engine, self.adam, self.config.zero_stage, files, step)
         dist.barrier()
-
-    def load(self, folder: Path, tag: str) -> None:
-        """Read the state back; same world size and ZeRO stage."""
-        path, _ = self.engine.load_checkpoint(str(folder), tag=tag)
-        if path is None:
-            raise RuntimeError(f"DeepSpeed could not load checkpoint {tag}")
 
     def export(self, folder: Path) -> None:
         """Write an ordinary Hugging Face folder (rank 0; all ranks call it)."""
@@ -114,9 +140,11 @@ class ZeroTrainer:
 def _decayed_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Weight decay on matrices, none on norms and biases."""
     parameters = [p for p in model.parameters() if p.requires_grad]
+    # Under ZeRO-3 a parameter is already cut up and flat: ds_shape is what it was.
+    chosen = [(p, len(getattr(p, "ds_shape", p.shape)) >= 2) for p in parameters]
     return [
-        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+        {"params": [p for p, matrix in chosen if matrix], "weight_decay": weight_decay},
+        {"params": [p for p, matrix in chosen if not matrix], "weight_decay": 0.0},
     ]
 
 
@@ -131,20 +159,31 @@ def init_process_group(store: Any, rank: int, world_size: int) -> None:
     deepspeed.init_distributed(dist_backend=backend)
 
 
-def all_max(value: int) -> int:
-    """The largest value over all ranks: how they agree to stop or save at the same step."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    tensor = torch.tensor([value], device=device)
-    dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
-    return int(tensor.item())
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def all_sum(value: float) -> float:
-    """The sum over all ranks, in float64."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    tensor = torch.tensor([value], dtype=torch.float64, device=device)
+def all_sum(*values: float) -> list[float]:
+    """The sums over all ranks, in float64, in one exchange."""
+    tensor = torch.tensor(values, dtype=torch.float64, device=_device())
     dist.all_reduce(tensor)
-    return float(tensor.item())
+    return [float(value) for value in tensor.tolist()]
+
+
+def from_first(text: str) -> str:
+    """Rank 0's text (of at most 512 bytes) on every rank."""
+    data = torch.zeros(512, dtype=torch.uint8, device=_device())
+    raw = text.encode()
+    data[: len(raw)] = torch.tensor(list(raw), dtype=torch.uint8)
+    dist.broadcast(data, 0)
+    return bytes(data.tolist()).rstrip(b"\0").decode()
+
+
+def peak_memory() -> int:
+    """Bytes: the most this rank has used so far, of its GPU or else of the machine."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def leave() -> None:

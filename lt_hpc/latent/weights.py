@@ -60,17 +60,39 @@ def bounds_by_k(log_w: np.ndarray) -> np.ndarray:
     return running - np.log(np.arange(1, log_w.shape[-1] + 1))
 
 
-def resample(log_w_K: np.ndarray, uniform: float) -> int:
-    """Index k drawn with probability w_k / sum w by inversion of `uniform` in [0, 1);
-    -1 where no thought has any weight."""
-    weights = normalised(log_w_K)
-    cumulative = np.cumsum(weights)
-    if not cumulative[-1] > 0:
-        return -1
-    target = min(uniform * cumulative[-1], np.nextafter(cumulative[-1], 0.0))
-    return int(np.searchsorted(cumulative, target, side="right"))
+def length_normalised(log_w: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """[..., K] log-weights divided by the tokens they are sums over, `lengths` [..., K].
+
+    Biased: selection no longer targets the posterior p(z | c, x). It flattens the weights of long
+    texts most, and prefers a thought that is good per token to one that is good in all.
+    (The geometric-mean weights of Variational Reasoning, arXiv 2509.22637, are of this kind.)
+    """
+    return np.asarray(log_w / np.maximum(lengths, 1))
 
 
-def argmax(log_w_K: np.ndarray) -> int:
-    """Index of the largest weight; -1 where no thought has any weight."""
-    return int(np.argmax(log_w_K)) if np.any(np.isfinite(log_w_K)) else -1
+def tempered_exponent(log_w_NK: np.ndarray, target_ess: float) -> float:
+    """The largest alpha in [0, 1] with which the weights w^alpha have a mean ESS of `target_ess`
+    or more; 1 where w itself does. Chunks without any weight are left out.
+
+    Biased: w^alpha selects from a mixture between the posterior (alpha = 1) and the proposal
+    (alpha = 0), in exchange for less variance; see tempered importance weights in Del Moral et al.,
+    "Sequential Monte Carlo samplers" (2006), where alpha is chosen by the ESS in the same way.
+    """
+    usable = log_w_NK[np.isfinite(log_w_NK).any(axis=-1)]
+
+    def reaches(alpha: float) -> bool:
+        return bool(np.mean(effective_sample_size(tempered(usable, alpha))) >= target_ess)
+
+    if len(usable) == 0 or reaches(1.0):
+        return 1.0
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if reaches(middle) else (low, middle)
+    return low
+
+
+def tempered(log_w: np.ndarray, alpha: float) -> np.ndarray:
+    """[..., K] log of w^alpha; a weight of zero stays zero."""
+    with np.errstate(invalid="ignore"):  # 0 * -inf
+        return np.where(np.isfinite(log_w), alpha * log_w, -np.inf)

@@ -50,8 +50,8 @@ class Ending:
     cause: str = ""
 
 
-def run_task(arguments: list[str] | None = None) -> Ending:
-    """Run one task of a stage."""
+def run_task(supervisor: Supervisor, arguments: list[str] | None = None) -> Ending:
+    """Run one task of a stage; `supervisor` tells when to stop."""
     parser = argparse.ArgumentParser(prog="python -m lt_hpc.stages", description=__doc__)
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("plan")
@@ -61,7 +61,6 @@ def run_task(arguments: list[str] | None = None) -> Ending:
     parser.add_argument("--shards", type=_numbers, default=(), help="shared by the tasks")
     parser.add_argument("--name", default=None, help="of the progress file; default: the task")
     options = parser.parse_args(arguments)
-    supervisor = Supervisor()
     if "LT_PARENT" in os.environ:
         die_with_parent(int(os.environ["LT_PARENT"]))
     paths = RunPaths(options.run_dir)
@@ -90,7 +89,7 @@ def run_task(arguments: list[str] | None = None) -> Ending:
 
 def main() -> int:
     """Run one task; returns its exit code."""
-    ending = run_task()
+    ending = run_task(Supervisor())
     if ending.code:
         print(f"exit code {ending.code}: {ending.cause}", file=sys.stderr, flush=True)
     return ending.code

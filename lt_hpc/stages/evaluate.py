@@ -19,7 +19,7 @@ from lt_hpc.data import corpus as corpora
 from lt_hpc.data.corpus import Chunk
 from lt_hpc.engines.load import load
 from lt_hpc.engines.protocol import Engine, SamplingParams
-from lt_hpc.latent import seeds, weights
+from lt_hpc.latent import diagnostics, seeds, weights
 from lt_hpc.stages.context import Task, Vocabulary
 from lt_hpc.stages.estep import propose
 from lt_hpc.store import manifest
@@ -61,23 +61,25 @@ def run(task: Task) -> None:
 
 @dataclass
 class _Evaluation:
-    """Sums over the held-out chunks."""
+    """What was measured of each held-out chunk, in chunk order."""
 
     task: Task
     engine: Engine
     tokenizer: Any
     vocabulary: Vocabulary
-    tokens: int = 0
-    raw_tokens: int = 0
-    bytes: int = 0
-    raw_nll: float = 0.0
-    marked_nll: float = 0.0
+    tokens: list[int] = field(default_factory=list)
+    raw_tokens: list[int] = field(default_factory=list)
+    bytes: list[int] = field(default_factory=list)
+    raw_nll: list[float] = field(default_factory=list)
+    marked_nll: list[float] = field(default_factory=list)
     bounds: list[np.ndarray] = field(default_factory=list)
     bound_tokens: list[int] = field(default_factory=list)
+    bound_bytes: list[int] = field(default_factory=list)
     ess: list[float] = field(default_factory=list)
     undefined: int = 0
-    correct: dict[str, int] = field(default_factory=lambda: {"thought": 0, "sampled": 0, "direct": 0})
-    answered: int = 0
+    correct: dict[str, list[bool]] = field(
+        default_factory=lambda: {"thought": [], "sampled": [], "direct": []}
+    )
     examples: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, chunks: list[Chunk]) -> None:
@@ -95,11 +97,11 @@ class _Evaluation:
         marked = self.engine.score(
             [layout.marked_prompt(c.prefix) for c in chunks], [[c.suffix] for c in chunks]
         )
-        self.raw_nll -= sum(float(scores[0].astype(np.float64).sum()) for scores in raw)
-        self.marked_nll -= sum(float(scores[0].astype(np.float64).sum()) for scores in marked)
-        self.raw_tokens += sum(len(suffix) for _, suffix in split)
-        self.tokens += sum(len(c.suffix) for c in chunks)
-        self.bytes += sum(c.num_bytes for c in chunks)
+        self.raw_nll += [-float(scores[0].astype(np.float64).sum()) for scores in raw]
+        self.marked_nll += [-float(scores[0].astype(np.float64).sum()) for scores in marked]
+        self.raw_tokens += [len(suffix) for _, suffix in split]
+        self.tokens += [len(c.suffix) for c in chunks]
+        self.bytes += [c.num_bytes for c in chunks]
 
     def _seed(self, purpose: str, chunk: Chunk, sample: int) -> int:
         return seeds.derive(
@@ -124,6 +126,7 @@ class _Evaluation:
             self.ess.append(float(weights.effective_sample_size(log_w)))
             self.bounds.append(weights.bounds_by_k(log_w))
             self.bound_tokens.append(len(chunk.suffix))
+            self.bound_bytes.append(chunk.num_bytes)
 
     def _answers(self, chunks: list[Chunk]) -> None:
         settings, evaluate = self.task.plan.config.sample, self.task.plan.config.evaluate
@@ -147,7 +150,6 @@ class _Evaluation:
         self._judge(
             "direct", chunks, self._generate(chunks, direct, "direct", 0.0, evaluate.max_answer_tokens)
         )
-        self.answered += len(chunks)
 
     def _generate(
         self, chunks: list[Chunk], prompts: list[list[int]], name: str, temperature: float, tokens: int
@@ -161,9 +163,9 @@ class _Evaluation:
         return self.tokenizer.decode([i for i in ids if i != self.vocabulary.eos])
 
     def _judge(self, name: str, chunks: list[Chunk], texts: list[str]) -> None:
-        self.correct[name] += sum(
+        self.correct[name] += [
             answers.same(text, self._text(chunk.suffix)) for chunk, text in zip(chunks, texts, strict=True)
-        )
+        ]
 
     def _keep_examples(
         self, chunks: list[Chunk], thoughts: list[list[int]], answered: dict[int, str]
@@ -179,24 +181,50 @@ class _Evaluation:
             )
 
     def metrics(self) -> dict[str, Any]:
-        """JSON-able measures; null where something can't be measured on this corpus."""
-        bounds = np.array(self.bounds).sum(axis=0) / sum(self.bound_tokens) if self.bounds else None
-        share = {name: n / self.answered if self.answered else None for name, n in self.correct.items()}
+        """JSON-able measures, nats a token unless named otherwise, with 95% bootstrap intervals over
+        chunks; null where something can't be measured on this corpus."""
         raw = training_data(self.task.plan.config, self.task.stage.iteration) == "raw"
+        correct = self.correct["direct" if raw else "thought"]
+        bounds = np.array(self.bounds)
+        whole = bounds[:, -1].tolist() if len(bounds) else []
         return {
             "iteration": self.task.stage.iteration,
-            "accuracy": share["direct"] if raw else share["thought"],
-            "accuracy_sampled": share["sampled"],
-            "accuracy_direct": share["direct"],
-            "nll": self.raw_nll / max(1, self.raw_tokens),
-            "nll_a_byte": self.raw_nll / max(1, self.bytes),
-            "nll_marked": self.marked_nll / max(1, self.tokens),
-            "bound": float(bounds[-1]) if bounds is not None else None,
-            "bound_by_k": bounds.tolist() if bounds is not None and np.isfinite(bounds).all() else None,
+            "accuracy": _ratio(correct, [1] * len(correct)),
+            "accuracy_sampled": _ratio(self.correct["sampled"], [1] * len(correct)),
+            "accuracy_direct": _ratio(self.correct["direct"], [1] * len(correct)),
+            "nll": _ratio(self.raw_nll, self.raw_tokens),
+            "nll_a_byte": _ratio(self.raw_nll, self.bytes),
+            "nll_marked": _ratio(self.marked_nll, self.tokens),
+            "bound": _ratio(whole, self.bound_tokens),
+            "bound_a_byte": _ratio(whole, self.bound_bytes),
+            "bound_by_k": [_ratio(column, self.bound_tokens) for column in bounds.T],
             "bound_undefined_chunks": self.undefined,
+            "intervals": {
+                "accuracy": self._interval(correct, [1] * len(correct)),
+                "nll": self._interval(self.raw_nll, self.raw_tokens),
+                "bound": self._interval(whole, self.bound_tokens),
+                "bound_by_k": [self._interval(column, self.bound_tokens) for column in bounds.T],
+            },
             "ess_mean": float(np.mean(self.ess)) if self.ess else None,
             "num_samples": self.task.plan.config.evaluate.num_samples,
-            "tokens": self.tokens,
-            "bytes": self.bytes,
+            "tokens": sum(self.tokens),
+            "bytes": sum(self.bytes),
             "examples": self.examples,
         }
+
+    def _interval(self, numerators: Any, denominators: list[int]) -> list[float] | None:
+        """[low, high] of a ratio of sums; the same resampled chunks for every measure."""
+        if not len(numerators) or not np.isfinite(numerators).all():
+            return None
+        generator = seeds.generator(self.task.plan.config.seed, "bootstrap", self.task.stage.iteration)
+        low, high = diagnostics.ratio_interval(
+            np.asarray(numerators, np.float64), np.asarray(denominators), generator
+        )
+        return [float(low), float(high)]
+
+
+def _ratio(numerators: Any, denominators: list[int]) -> float | None:
+    """Sum over sum; None without chunks, or where one has no bound (no finished thought so far)."""
+    if not len(numerators) or not np.isfinite(numerators).all():
+        return None
+    return float(np.sum(numerators)) / max(1, sum(denominators))

@@ -7,6 +7,7 @@ last part that is complete.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import time
 from collections import Counter
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lt_hpc.cluster.plan import CORPORA
 from lt_hpc.config import ChunkingConfig, CorpusConfig
 from lt_hpc.data import base_model, sources
 from lt_hpc.data.sources import Document
@@ -32,18 +34,29 @@ PART_DOCUMENTS = 4096
 def run(task: Task) -> None:
     """Write whatever of base/ and the three corpora is missing."""
     outputs = task.stage.outputs
-    _prepare_base(task, task.paths.base, outputs["base"])
+    if "base" in outputs:
+        _prepare_base(task, task.paths.base, outputs["base"])
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(task.paths.base)
     names = [name for name in outputs if name != "base"]
     task.progress.start(len(names), "corpora")
     for name in names:
-        corpus = getattr(task.plan.config, name)
+        corpus = _source(task, name)
         folder = task.paths.documents(name)
         if manifest.problem(folder, outputs[name], checksums=True) is not None:
             _Preparation(task, name, corpus, tokenizer, folder, outputs[name]).run()
         task.progress.advance()
+
+
+def _source(task: Task, name: str) -> CorpusConfig:
+    """Where the documents of a folder come from: each iteration's fresh ones follow those before."""
+    config = task.plan.config
+    if name in CORPORA:
+        return getattr(config, name)  # type: ignore[no-any-return]
+    assert config.corpus.num_documents is not None  # checked with the configuration
+    skipped = (task.stage.iteration - 1) * config.corpus.num_documents
+    return dataclasses.replace(config.corpus, offset=config.corpus.offset + skipped)
 
 
 def _prepare_base(task: Task, folder: Path, fingerprint: str) -> None:

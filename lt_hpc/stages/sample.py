@@ -6,17 +6,25 @@ is stopped or killed loses at most the block it was working on.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from lt_hpc.cluster.plan import corpus_name
 from lt_hpc.data import corpus as corpora
 from lt_hpc.data.corpus import Chunk
-from lt_hpc.engines.load import load
-from lt_hpc.engines.protocol import Engine, SamplingParams
+from lt_hpc.engines.load import load, load_reference
+from lt_hpc.engines.protocol import Completion, Engine, Ids, SamplingParams
 from lt_hpc.latent import seeds
+from lt_hpc.latent.layout import Layout
+from lt_hpc.stages import precision
 from lt_hpc.stages.context import Task
 from lt_hpc.stages.estep import Proposals, propose
 from lt_hpc.store import manifest, shards, tables
@@ -29,8 +37,9 @@ from lt_hpc.store.shards import ShardMap
 def run(task: Task) -> None:
     """Complete the shards of this task."""
     config = task.plan.config
-    corpus = task.paths.documents("corpus")
-    found = manifest.verified(corpus, task.plan.output("corpus"), checksums=False)
+    name = corpus_name(config, task.stage.iteration)
+    corpus = task.paths.documents(name)
+    found = manifest.verified(corpus, task.plan.output(name), checksums=False)
     wanted = ShardMap(
         task.stage.fingerprint, found.counts["chunks"], config.sample.block_chunks, config.sample.num_shards
     )
@@ -51,6 +60,8 @@ class _Sampler:
     shard_map: ShardMap
     engine: Engine | None = None
     seconds: Counter[str] = field(default_factory=Counter)
+    checked: bool = False
+    tokens: Counter[str] = field(default_factory=Counter)
 
     def block(self, chunks: list[Chunk]) -> tuple[list[Proposals], Counter[str]]:
         config, iteration = self.task.plan.config, self.task.stage.iteration
@@ -59,12 +70,9 @@ class _Sampler:
             started = time.monotonic()
             model = self.task.paths.model(iteration - 1)
             manifest.verified(model, self.task.plan.output(f"iter-{iteration - 1:02d}/model"))
-            self.engine = load(config, model, settings.dtype)
+            self.engine = _Timed(load(config, model, settings.dtype), self.seconds)
             self.seconds["load"] += time.monotonic() - started
-        layout = self.task.vocabulary().layout
-        params = SamplingParams(
-            settings.max_thought_tokens, layout.eol, settings.temperature, settings.top_p, settings.top_k
-        )
+        layout, params = self._parameters()
         draws = [
             [
                 seeds.derive(config.seed, "sample", iteration, c.chunk_id, k)
@@ -72,10 +80,70 @@ class _Sampler:
             ]
             for c in chunks
         ]
-        started = time.monotonic()
         proposals = propose(self.engine, layout, chunks, draws, params)
+        counts = _count(chunks, proposals)
+        self.tokens.update({name: counts[name] for name in ("sampled_tokens", "scored_tokens")})
+        return proposals, counts
+
+    def statistics(self) -> dict[str, float]:
+        """Of this task up to now: seconds, tokens a second, and the share of the time spent loading."""
+        seconds = self.seconds
+        return {
+            **{f"seconds_{name}": seconds[name] for name in ("load", "sample", "score")},
+            "sampled_tokens_a_second": self.tokens["sampled_tokens"] / (seconds["sample"] or 1.0),
+            "scored_tokens_a_second": self.tokens["scored_tokens"] / (seconds["score"] or 1.0),
+            "load_share": seconds["load"] / (sum(seconds.values()) or 1.0),
+        }
+
+    def precision(self, chunks: list[Chunk], proposals: list[Proposals]) -> dict[str, Any] | None:
+        """Once a task: what float32 would have changed in a few chunks; None where sampling
+        is in float32, or this task has told already."""
+        config = self.task.plan.config
+        count = config.sample.precision_chunks
+        if self.checked or count == 0 or config.sample.dtype == "float32":
+            return None
+        self.checked = True
+        layout, params = self._parameters()
+        reference = load_reference(config, self.task.paths.model(self.task.stage.iteration - 1))
+        measured = precision.measure(reference, layout, chunks[:count], proposals[:count], params)
+        if measured and measured["selection_change"] > precision.WARN_SELECTION_CHANGE:
+            change = f"{measured['selection_change']:.0%}"
+            print(
+                f"warning: sample.dtype={config.sample.dtype} moves {change} of the weight between the "
+                "thoughts of a chunk, against float32",
+                file=sys.stderr,
+            )
+        return measured
+
+    def _parameters(self) -> tuple[Layout, SamplingParams]:
+        settings, layout = self.task.plan.config.sample, self.task.vocabulary().layout
+        return layout, SamplingParams(
+            settings.max_thought_tokens, layout.eol, settings.temperature, settings.top_p, settings.top_k
+        )
+
+
+@dataclass
+class _Timed:
+    """An engine that adds up how many seconds it samples and scores."""
+
+    engine: Engine
+    seconds: Counter[str]
+
+    def sample(
+        self, prompts: Sequence[Ids], seeds: Sequence[Sequence[int]], params: SamplingParams
+    ) -> list[list[Completion]]:
+        started = time.monotonic()
+        completions = self.engine.sample(prompts, seeds, params)
         self.seconds["sample"] += time.monotonic() - started
-        return proposals, _count(chunks, proposals)
+        return completions
+
+    def score(
+        self, prefixes: Sequence[Ids], continuations: Sequence[Sequence[Ids]]
+    ) -> list[list[np.ndarray]]:
+        started = time.monotonic()
+        scores = self.engine.score(prefixes, continuations)
+        self.seconds["score"] += time.monotonic() - started
+        return scores
 
 
 def _count(chunks: list[Chunk], proposals: list[Proposals]) -> Counter[str]:
@@ -99,6 +167,7 @@ class _Shard:
     shard_map: ShardMap
     shard: int
     sampler: _Sampler
+    measured: dict[str, Any] | None = None
 
     @property
     def folder(self) -> Path:
@@ -109,7 +178,8 @@ class _Shard:
         """The shard's chunks by id, read when its first block is sampled."""
         blocks = self.shard_map.blocks(self.shard)
         start, stop = self.shard_map.chunks(blocks[0]).start, self.shard_map.chunks(blocks[-1]).stop
-        folder, fingerprint = self.task.paths.documents("corpus"), self.task.plan.output("corpus")
+        name = corpus_name(self.task.plan.config, self.task.stage.iteration)
+        folder, fingerprint = self.task.paths.documents(name), self.task.plan.output(name)
         chunks = corpora.read_chunks(folder, fingerprint, self.task.view, start, stop)
         return {chunk.chunk_id: chunk for chunk in chunks}
 
@@ -122,6 +192,7 @@ class _Shard:
         seconds = 0.0
         if earlier is not None and earlier.fingerprint == fingerprint:
             seconds = earlier.seconds
+            self.measured = earlier.statistics.get("precision")
             done = {
                 e.name: e
                 for e in earlier.files
@@ -149,6 +220,7 @@ class _Shard:
         ids = self.shard_map.chunks(block)
         chunks = [self._chunks[chunk_id] for chunk_id in ids]
         proposals, counts = self.sampler.block(chunks)
+        self.measured = self.sampler.precision(chunks, proposals) or self.measured
         path = self.folder / sample_part(block)
         columns = {
             "chunk": [chunk.chunk_id for chunk in chunks],
@@ -157,6 +229,7 @@ class _Shard:
             "log_q": [p.log_q.tolist() for p in proposals],
             "log_prior": [p.log_prior.tolist() for p in proposals],
             "log_likelihood": [p.log_likelihood.tolist() for p in proposals],
+            "suffix_length": [len(chunk.suffix) for chunk in chunks],
         }
         tables.write(path, tables.SAMPLES, columns)
         return manifest.describe(path, counts)
@@ -167,7 +240,9 @@ class _Shard:
         counts: Counter[str] = Counter()
         for entry in files:
             counts.update(entry.counts)
-        statistics = {f"seconds_{name}": value for name, value in self.sampler.seconds.items()}
+        statistics: dict[str, Any] = dict(self.sampler.statistics())
+        if self.measured:
+            statistics["precision"] = self.measured
         record = Manifest(
             "shard",
             fingerprint,

@@ -1,13 +1,13 @@
-"""train: the M-step. One task is one rank; DeepSpeed ZeRO on packed sequences, from the base.
+"""train: the M-step. One task is one rank; DeepSpeed ZeRO on packed sequences, from the base or
+from the previous model.
 
-The data of step s is a function of (run seed, iteration, s), so a resumed run reads nothing
-again and the order is the same for every world size. The exported model folder appears at
-once, with its manifest in it; checkpoints are removed after that.
+The data of step s is a function of (run seed, iteration, s), and so are the learning rate and
+the model's own draws, so a resumed run reads nothing again, on any number of ranks. The exported
+model folder appears at once, with its manifest in it; checkpoints are removed after that.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
@@ -17,18 +17,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lt_hpc.cluster import rendezvous
-from lt_hpc.cluster.plan import train_config, training_data
+from lt_hpc.cluster.plan import corpus_name, train_config, training_data
 from lt_hpc.data import corpus as corpora
 from lt_hpc.data import examples as data
 from lt_hpc.data.examples import Epoch, Example
 from lt_hpc.errors import IncompleteError, Interrupted, StageError
+from lt_hpc.latent import cost, seeds
 from lt_hpc.latent.schedule import learning_rate
+from lt_hpc.stages import train_log
 from lt_hpc.stages.context import Task
-from lt_hpc.store import checkpoints, manifest, tables
-from lt_hpc.store.atomic import append_line, atomic_folder, clean_temporaries
+from lt_hpc.stages.saving import Saver
+from lt_hpc.store import manifest, tables
+from lt_hpc.store.atomic import atomic_folder, clean_temporaries
+from lt_hpc.store.checkpoints import Cost
 from lt_hpc.store.manifest import Manifest
-from lt_hpc.store.paths import LAYOUT, TRAIN_LOG
+from lt_hpc.store.paths import LAYOUT
 
 
 def run(task: Task) -> None:
@@ -42,44 +48,54 @@ def run(task: Task) -> None:
     store = rendezvous.store(folder, attempt, task.index, task.count, local)
     zero.init_process_group(store, task.index, task.count)
     try:
-        _Training(task, zero).run()
+        _Training(task, zero, folder, attempt).run()
     finally:
         zero.leave()
     if task.index == 0:
         shutil.rmtree(folder)
 
 
-def examples_of(task: Task) -> list[Example]:
-    """The iteration's training examples, in chunk order.
+def examples_of(task: Task) -> list[list[Example]]:
+    """The iteration's training examples, in chunk order, once for each selected thought of a
+    chunk: epoch e trains on list e modulo their number.
 
     Raises:
         IncompleteError: when the corpus or the selection does not verify.
     """
     config, iteration = task.plan.config, task.stage.iteration
     kind = training_data(config, iteration)
-    name = "warm" if kind == "teacher" else "corpus"
+    name = "warm" if kind == "teacher" else corpus_name(config, iteration)
     corpus = corpora.read(task.paths.documents(name), task.plan.output(name), task.view)
     if kind == "teacher":
-        return [Example(chunk, chunk.thought) for chunk in corpus.chunks()]
+        return [[Example(chunk, chunk.thought) for chunk in corpus.chunks()]]
     if kind == "raw":
-        return [Example(chunk, None) for chunk in corpus.chunks()]
+        return [[Example(chunk, None) for chunk in corpus.chunks()]]
     folder = task.paths.selected(iteration)
     found = manifest.verified(folder, task.plan.output(f"iter-{iteration:02d}/selected"))
-    selected: dict[int, list[int] | None] = {}
+    selected: dict[int, list[list[int]]] = {}
     for entry in found.files:
         table = tables.read(folder / entry.name, tables.SELECTED)
-        rows = zip(
-            table["chunk"].to_pylist(), table["sample"].to_pylist(), table["thought"].to_pylist(), strict=True
-        )
-        selected.update({chunk: thought if sample >= 0 else None for chunk, sample, thought in rows})
-    kept = []
+        columns = (table[name].to_pylist() for name in ("chunk", "samples", "thoughts"))
+        for chunk_id, samples, thoughts in zip(*columns, strict=True):
+            selected[chunk_id] = [z for k, z in zip(samples, thoughts, strict=True) if k >= 0]
+    draws: list[list[Example]] = [[] for _ in range(config.merge.num_selected)]
     for chunk in corpus.chunks():
         if chunk.chunk_id not in selected:
             raise IncompleteError(f"{folder}: chunk {chunk.chunk_id} of the corpus has no row")
-        thought = selected[chunk.chunk_id]
-        if thought is not None or config.merge.unfinished == "raw":
-            kept.append(Example(chunk, thought))
-    return kept
+        thoughts = selected[chunk.chunk_id]
+        if thoughts or config.merge.unfinished == "raw":
+            for index, draw in enumerate(draws):
+                draw.append(Example(chunk, thoughts[index] if thoughts else None))
+    return draws
+
+
+@dataclass(frozen=True)
+class StepSize:
+    """Tokens that take a loss, all tokens, and the packed documents that they make up."""
+
+    scored: int
+    tokens: int
+    documents: int
 
 
 @dataclass(frozen=True)
@@ -95,21 +111,24 @@ class Steps:
         start = step * self.rows_a_step
         return self.rows[start : start + self.rows_a_step]
 
-    def tokens(self, step: int, examples: list[Example]) -> int:
-        """Tokens of a step that take a loss, over all ranks."""
-        return sum(
-            examples[member].length(bool(self.epochs[e].thought_first[member]))
-            - examples[member].num_context()
-            for e, row in self.of(step)
-            for member in self.epochs[e].rows[row]
-        )
+    def size(self, step: int) -> StepSize:
+        """What a step trains on, over all ranks."""
+        lengths, context = [], 0
+        for e, row in self.of(step):
+            epoch = self.epochs[e]
+            for member in epoch.rows[row]:
+                lengths.append(epoch.examples[member].length(bool(epoch.thought_first[member])))
+                context += epoch.examples[member].num_context()
+        return StepSize(sum(lengths) - context, sum(lengths), len(lengths))
 
 
-def plan_steps(task: Task, examples: list[Example]) -> Steps:
+def plan_steps(task: Task, draws: list[list[Example]]) -> Steps:
     """Pack as many epochs as the settings ask for. The last step may be smaller: no chunk is
     dropped, and a step's loss is normalised by its own tokens."""
     config = task.plan.config
     settings = train_config(config, task.stage.iteration)
+    if not draws[0]:
+        raise StageError("no chunk is left to train on: none had a finished thought")
     capacity = config.model.context_length
     rows_a_step = settings.batch_tokens // capacity
     epochs: list[Epoch] = []
@@ -121,6 +140,7 @@ def plan_steps(task: Task, examples: list[Example]) -> Steps:
         return len(epochs) >= settings.epochs
 
     while not enough():
+        examples = draws[len(epochs) % len(draws)]
         epoch = data.epoch(examples, config.seed, task.stage.iteration, len(epochs), capacity)
         share = 1.0 if settings.steps is not None else min(1.0, settings.epochs - len(epochs))
         rows += [(len(epochs), row) for row in range(round(share * len(epoch.rows)))]
@@ -129,52 +149,83 @@ def plan_steps(task: Task, examples: list[Example]) -> Steps:
     return Steps(epochs, rows[: count * rows_a_step], rows_a_step, count)
 
 
+def start_folder(task: Task) -> tuple[Path, str]:
+    """The model that training starts from, and its fingerprint."""
+    iteration = task.stage.iteration
+    if train_config(task.plan.config, iteration).start == "previous":
+        return task.paths.model(iteration - 1), task.plan.output(f"iter-{iteration - 1:02d}/model")
+    return task.paths.base, task.plan.output("base")
+
+
+class _Meter:
+    """Tokens, documents and seconds since it was last read."""
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self.tokens, self.documents, self.started = 0, 0, time.monotonic()
+
+    def add(self, size: StepSize) -> None:
+        self.tokens += size.tokens
+        self.documents += size.documents
+
+    def read(self) -> tuple[int, int, float]:
+        found = self.tokens, self.documents, time.monotonic() - self.started
+        self._reset()
+        return found
+
+
 class _Training:
     """The loop of one rank."""
 
-    def __init__(self, task: Task, zero: Any) -> None:
+    def __init__(self, task: Task, zero: Any, folder: Path, attempt: str) -> None:
         self.task, self.zero = task, zero
         self.config = train_config(task.plan.config, task.stage.iteration)
         self.layout = task.vocabulary()
-        self.examples = examples_of(task)
-        self.steps = plan_steps(task, self.examples)
+        draws = examples_of(task)
+        self.num_examples = len(draws[0])
+        self.steps = plan_steps(task, draws)
         rows_a_rank = -(-self.steps.rows_a_step // task.count)
         self.micro_rows = min(self.config.micro_batch_rows, rows_a_rank)
         self.micro_batches = -(-rows_a_rank // self.micro_rows)
-        base = task.paths.base
-        manifest.verified(base, task.plan.output("base"))
+        start, fingerprint = start_folder(task)
+        manifest.verified(start, fingerprint, checksums=task.index == 0)
         self.trainer = zero.ZeroTrainer(
-            base, self.config, self.micro_batches, task.plan.config.model.trust_remote_code
+            start, self.config, self.micro_batches, task.plan.config.model.trust_remote_code
         )
-        self.folder = task.paths.checkpoints(task.stage.iteration, task.stage.fingerprint)
-        self.started = time.monotonic()
-        self.last_save = self.started
-        self.tokens = 0
+        self.saver = Saver(
+            folder,
+            task.stage.fingerprint,
+            attempt,
+            task.index,
+            task.count,
+            self.config.keep_checkpoints,
+            zero,
+        )
+        self.log_path = task.paths.train_log(task.stage.key, task.stage.fingerprint)
+        self.log: train_log.TrainLog | None = None
+        self.meter = _Meter()
 
     def run(self) -> None:
-        first = self._resume()
+        try:
+            self._train()
+        finally:
+            self.saver.close()
+            if self.log:
+                self.log.close()
+
+    def _train(self) -> None:
+        first = self.saver.resume(self.trainer)
+        if self.task.index == 0:
+            name = f"{self.task.plan.config.name}-{self.task.stage.key}-{self.task.stage.fingerprint}"
+            trackers = self.task.paths.trackers
+            self.log = train_log.TrainLog(self.log_path, self.config.trackers, trackers, name, first)
         self.task.progress.start(self.steps.count, "steps", first)
         for step in range(first, self.steps.count):
             self._step(step)
-            done = step + 1
-            stop = self.task.should_stop() and done < self.steps.count
-            save = stop or self._save_due(done)
-            # The largest request wins, so that every rank saves and stops at the same step.
-            wish = self.zero.all_max(2 if stop else int(save))
-            if wish and done < self.steps.count:
-                self._save(done)
-            if wish == 2:
-                raise Interrupted(f"{self.task.stage.key}: stopped at step {done}, checkpoint saved")
+        self._record_checkpoint(self.saver.wait())
         self._export()
-
-    def _resume(self) -> int:
-        """Step to go on from. Rank 0 decides which checkpoint is the latest that verifies."""
-        fingerprint = self.task.stage.fingerprint
-        latest = checkpoints.latest(self.folder, fingerprint, self.task.count) if self.task.index == 0 else 0
-        step = self.zero.all_max(latest or 0)
-        if step:
-            self.trainer.load(self.folder, checkpoints.tag(step))
-        return step
 
     def _batches(self, step: int) -> Iterator[data.Batch]:
         """This rank's micro-batches: rows rank, rank + count, ...; padded with empty ones, since
@@ -182,55 +233,70 @@ class _Training:
         rows = [(self.steps.epochs[e], r) for e, r in self.steps.of(step)]
         mine = rows[self.task.index :: self.task.count]
         capacity = self.task.plan.config.model.context_length
-        empty = (Epoch([[]], self.steps.epochs[0].thought_first), 0)
+        empty = (Epoch([], [[]], np.zeros(0, bool)), 0)
         for index in range(self.micro_batches):
             chosen = mine[index * self.micro_rows : (index + 1) * self.micro_rows] or [empty]
-            yield data.batch(chosen, self.examples, self.layout.layout, self.layout.pad, capacity)
+            yield data.batch(chosen, self.layout.layout, self.layout.pad, capacity)
 
     def _step(self, step: int) -> None:
-        batches = list(self._batches(step))
-        tokens = self.steps.tokens(step, self.examples)
-        factor = learning_rate(
+        """One optimizer step; saves after it where that is due, and stops where that is asked."""
+        size = self.steps.size(step)
+        rate = self.config.learning_rate * learning_rate(
             self.config.schedule,
             step,
             self.steps.count,
             self.config.warmup_steps,
             self.config.final_learning_rate,
         )
-        nll, norm = self.trainer.step(batches, tokens, self.config.learning_rate * factor)
-        loss = self.zero.all_sum(nll) / tokens
+        seed = seeds.derive(
+            self.task.plan.config.seed, "dropout", self.task.stage.iteration, step, self.task.index
+        )
+        nll, norm = self.trainer.step(list(self._batches(step)), size.scored, rate, seed)
+        done = step + 1
+        # One exchange a step: the loss, and whether any rank has to save or stop.
+        nll, stop, save = self.zero.all_sum(nll, self.task.should_stop(), self._save_due(done))
+        loss = nll / size.scored
         if not math.isfinite(loss):
             raise StageError(f"the loss is {loss} at step {step}; try a lower learning rate or float32")
-        self.tokens += tokens
-        if self.task.index == 0:
-            seconds = time.monotonic() - self.started
+        self.meter.add(size)
+        if self.log and (done % self.config.log_steps == 0 or done == self.steps.count):
             line = {
                 "step": step,
                 "loss": loss,
-                "learning_rate": self.config.learning_rate * factor,
+                "learning_rate": rate,
                 "gradient_norm": norm,
-                "tokens": tokens,
-                "seconds": round(seconds, 3),
+                "tokens": size.scored,
             }
-            append_line(self.folder / TRAIN_LOG, line)
-            self.task.progress.advance(note=f"loss {loss:.4f}")
+            self.log.step(line | self._speed())
+        self.task.progress.advance(note=f"loss {loss:.4f}")
+        self._record_checkpoint(self.saver.done())
+        if (stop or save) and done < self.steps.count:
+            self._record_checkpoint(self.saver.save(self.trainer, done))
+        if stop and done < self.steps.count:
+            self._record_checkpoint(self.saver.wait())
+            self.zero.all_sum(0)  # no rank leaves before rank 0 has committed
+            raise Interrupted(f"{self.task.stage.key}: stopped at step {done}, checkpoint saved")
 
     def _save_due(self, done: int) -> bool:
         if self.config.checkpoint_steps:
             return done % self.config.checkpoint_steps == 0
-        return time.monotonic() - self.last_save > self.config.checkpoint_seconds
+        return time.monotonic() - self.saver.last > self.config.checkpoint_seconds
 
-    def _save(self, done: int) -> None:
-        fingerprint = self.task.stage.fingerprint
-        if self.task.index == 0:
-            checkpoints.clear(self.folder, done)
-        self.zero.all_max(0)
-        self.trainer.save(self.folder, checkpoints.tag(done))
-        if self.task.index == 0:
-            checkpoints.commit(self.folder, done, fingerprint, self.task.count)
-            checkpoints.prune(self.folder, self.config.keep_checkpoints)
-        self.zero.all_max(0)
-        self.last_save = time.monotonic()
+    def _record_checkpoint(self, written: Cost | None) -> None:
+        if written and self.log:
+            self.log.checkpoint(written)
+
+    def _speed(self) -> dict[str, float | None]:
+        """Seconds since the last line, tokens a second over all ranks, MFU, memory."""
+        tokens, documents, seconds = self.meter.read()
+        peak = self.task.plan.config.hardware.peak_tflops
+        flops = cost.flops_a_token(self.trainer.shape, tokens / documents)
+        return {
+            "seconds": round(seconds, 4),
+            "tokens_per_second": round(tokens / seconds, 1),
+            "mfu": tokens / seconds * flops / (peak * 1e12 * self.task.count) if peak else None,
+            "peak_memory_bytes": self.zero.peak_memory(),
+        }
 
     def _export(self) -> None:
         target = self.task.paths.model(self.task.stage.iteration)
@@ -248,40 +314,24 @@ class _Training:
         for path in sorted(base.iterdir()):
             if path.name.startswith(("tokenizer", "special_tokens", "chat_template")) or path.name == LAYOUT:
                 shutil.copyfile(path, folder / path.name)
-        losses = _train_log(self.folder / TRAIN_LOG)
-        files = tuple(manifest.describe(path) for path in sorted(folder.iterdir()))
+        lines, saved = train_log.read(self.log_path)
+        sizes = [self.steps.size(step) for step in range(self.steps.count)]
+        positions = len(self.steps.rows) * self.task.plan.config.model.context_length
         statistics = {
-            "losses": [losses[step]["loss"] for step in sorted(losses)],
-            "examples": len(self.examples),
-            "useful_share": sum(line["tokens"] for line in losses.values())
-            / max(1, self.steps.count * self.config.batch_tokens),
+            "losses": [line["loss"] for line in lines],
+            "examples": self.num_examples,
+            "filled_share": sum(size.tokens for size in sizes) / positions,
+            "longest_step_seconds": max(line["seconds"] / self.config.log_steps for line in lines),
+            "checkpoint": max(saved, key=lambda line: line["seconds"], default=None),
         }
-        counts = {
-            "steps": self.steps.count,
-            "trained_tokens": sum(line["tokens"] for line in losses.values()),
-        }
-        seconds = sum(line["seconds_of_step"] for line in losses.values())
         record = Manifest(
             "model",
             self.task.stage.fingerprint,
             True,
-            files,
-            counts,
-            seconds,
+            tuple(manifest.describe(path) for path in sorted(folder.iterdir())),
+            {"steps": self.steps.count, "trained_tokens": sum(size.scored for size in sizes)},
+            sum(line["seconds"] for line in lines),
             statistics,
             manifest.provenance(),
         )
         manifest.write(folder, record)
-
-
-def _train_log(path: Path) -> dict[int, dict[str, Any]]:
-    """Step -> its last line, over all attempts."""
-    lines: dict[int, dict[str, Any]] = {}
-    previous = 0.0
-    for text in path.read_text().splitlines():
-        line = json.loads(text)
-        elapsed = line["seconds"]
-        line["seconds_of_step"] = elapsed - previous if elapsed >= previous else elapsed
-        previous = elapsed
-        lines[line["step"]] = line
-    return lines

@@ -19,7 +19,7 @@ from lt_hpc import __version__
 from lt_hpc.errors import IncompleteError
 from lt_hpc.store.atomic import write_json
 
-FORMAT = 1
+FORMAT = 2
 NAME = "manifest.json"
 
 

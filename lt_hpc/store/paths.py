@@ -7,7 +7,7 @@ runs/NAME/
   iter-01/samples/shard-00007/part-00012.parquet, manifest.json
           selected/shard-00007.parquet, manifest.json
           checkpoints/FINGERPRINT/  model/  eval/metrics.json
-  progress/  logs/                               for people
+  progress/  logs/  trackers/                    for people; logs/train-*.jsonl
   report.json  report.html
 """
 
@@ -96,6 +96,15 @@ class RunPaths:
     def log(self, task: str) -> Path:
         return self.root / "logs" / f"{task}.log"
 
+    def train_log(self, stage: str, fingerprint: str) -> Path:
+        """JSON lines on the steps of one model's training; outlives its checkpoints."""
+        return self.root / "logs" / f"{stage}-{fingerprint}.jsonl"
+
+    @property
+    def trackers(self) -> Path:
+        """Files of TensorBoard and Weights & Biases."""
+        return self.root / "trackers"
+
     def progress(self, task: str) -> Path:
         return self.root / "progress" / f"{task}.json"
 
@@ -114,4 +123,3 @@ def selected_part(shard: int) -> str:
 
 METRICS = "metrics.json"
 LAYOUT = "layout.json"
-TRAIN_LOG = "train.jsonl"

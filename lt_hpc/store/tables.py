@@ -2,7 +2,7 @@
 
 documents   a row a document: token ids of its chunks, end to end, and where they end
 samples     a row a chunk: K thoughts with their log-probabilities
-selected    a row a chunk: the selected thought, all K log-weights and the ESS
+selected    a row a chunk: the selected thoughts, all K log-weights and the ESS
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lt_hpc.errors import IncompleteError
 from lt_hpc.store.atomic import atomic_file
 
 _IDS = pa.list_(pa.int32())
@@ -37,13 +38,14 @@ SAMPLES = pa.schema(
         ("log_q", pa.list_(pa.float64())),  # nats, over the ids of the thought
         ("log_prior", pa.list_(pa.float64())),  # log p(z | c); -inf when unfinished
         ("log_likelihood", pa.list_(pa.float64())),  # log p(x | c, z); -inf when unfinished
+        ("suffix_length", pa.int32()),  # tokens of x
     ]
 )
 SELECTED = pa.schema(
     [
         ("chunk", pa.int64()),
-        ("sample", pa.int32()),  # index of the selected thought; -1: none was finished
-        ("thought", _IDS),  # without its <EOL>
+        ("samples", pa.list_(pa.int32())),  # D indices of selected thoughts; -1: none was finished
+        ("thoughts", pa.list_(_IDS)),  # D, each without its <EOL>
         ("log_weights", pa.list_(pa.float64())),  # K, nats
         ("ess", pa.float64()),
     ]
@@ -58,8 +60,15 @@ def write(path: Path, schema: pa.Schema, columns: dict[str, Any]) -> None:
 
 
 def read(path: Path, schema: pa.Schema) -> pa.Table:
-    """Read one table; its schema must be the expected one."""
-    return pq.read_table(path, schema=schema)
+    """Read one table.
+
+    Raises:
+        IncompleteError: when it has other columns than `schema`.
+    """
+    table = pq.read_table(path)
+    if not table.schema.equals(schema):
+        raise IncompleteError(f"{path} has the columns {table.schema.names}, expected {schema.names}")
+    return table
 
 
 def flat_lists(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:

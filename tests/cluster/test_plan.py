@@ -37,6 +37,40 @@ def test_another_selection_keeps_the_first_samples() -> None:
     assert changed("merge.method=argmax") == AFTER_WARM_START - {"sample-01"}
 
 
+def test_going_on_from_the_previous_model_depends_on_it() -> None:
+    assert changed("train.start=previous") == AFTER_WARM_START - {"sample-01", "merge-01"}
+    restarted, continued = make(), make("train.start=previous")
+    assert "train-00" not in restarted.stage("train-01").needs
+    assert {"train-00", "merge-01"} <= set(continued.stage("train-01").needs)
+    # Another warm start changes only the samples of a run that restarts, and every model here.
+    raw = ("objective=raw", "train.start=previous")
+    before, after = (
+        make(*raw, f"warm_start.epochs={epochs}", iterations=1).stage("train-01") for epochs in (1, 2)
+    )
+    assert before.fingerprint != after.fingerprint and "train-00" in before.needs
+
+
+def test_fresh_documents_are_prepared_for_each_iteration() -> None:
+    plan = make("corpus.fresh=true")
+    assert "corpus" not in plan.stage("prepare").outputs
+    for iteration in (1, 2):
+        stage = plan.stage(f"prepare-{iteration:02d}")
+        assert list(stage.outputs) == [f"corpus-{iteration:02d}"] and stage.name == "prepare"
+        assert stage.key in plan.stage(f"sample-{iteration:02d}").needs
+        assert stage.key in plan.stage(f"train-{iteration:02d}").needs
+    assert plan.output("corpus-01") != plan.output("corpus-02")
+    assert plan.output("corpus-01") == make("corpus.fresh=true", iterations=1).output("corpus-01")
+    assert not any(stage.key.startswith("prepare-") for stage in make().stages)
+
+
+def test_stages_come_after_what_they_need() -> None:
+    for overrides in ((), ("corpus.fresh=true", "train.start=previous")):
+        seen: set[str] = set()
+        for stage in make(*overrides).stages:
+            assert set(stage.needs) <= seen, stage.key
+            seen.add(stage.key)
+
+
 @pytest.mark.parametrize(
     "override",
     [
@@ -45,6 +79,8 @@ def test_another_selection_keeps_the_first_samples() -> None:
         "local.train_ranks=1",
         "local.threads=4",
         "sample.num_shards=3",
+        "sample.vllm.kv_cache_gb=1",
+        "sample.vllm.max_num_seqs=9",  # of an engine that is not used
         "train.zero_stage=3",
         "train.micro_batch_rows=1",
         "warm_start.zero_stage=0",
@@ -52,6 +88,10 @@ def test_another_selection_keeps_the_first_samples() -> None:
         "train.checkpoint_seconds=1",
         "train.checkpoint_steps=5",
         "train.keep_checkpoints=1",
+        "train.activation_checkpointing=true",
+        "train.log_steps=10",
+        "hardware.peak_tflops=312",
+        "estimate.corpus_tokens=1000",
         "slurm.partition=other",
         "slurm.train.nodes=4",
     ],
@@ -62,7 +102,7 @@ def test_where_and_how_it_runs_redoes_nothing(override: str) -> None:
 
 @pytest.mark.parametrize(
     "override",
-    ["sample.temperature=0.9", "sample.top_p=0.9", "sample.top_k=5"],
+    ["sample.temperature=0.9", "sample.top_p=0.9", "sample.top_k=5", "sample.engine=vllm"],
 )
 def test_another_proposal_also_changes_the_held_out_bound(override: str) -> None:
     assert changed(override) == AFTER_WARM_START | {"evaluate-00"}

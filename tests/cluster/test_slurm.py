@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lt_hpc.cluster import slurm
+from lt_hpc.cluster import slurm, submit
 
 QUEUE = """\
 55394355_2|lt-95dca6aa-1b2c3d4e|PENDING|JobArrayTaskLimit
@@ -57,3 +60,10 @@ def test_a_dependency_names_each_job_once(jobs: list[str]) -> None:
     kind, *named = slurm.dependency(jobs).split(":")
     assert kind == "afterany"
     assert sorted(named) == sorted(set(jobs))
+
+
+def test_a_signal_before_a_task_can_handle_it_does_not_kill_it() -> None:
+    program = "import os, signal; os.kill(os.getpid(), signal.SIGUSR2); print('alive')"
+    command = f"{submit.python_command()} -c {shlex.quote(program)}"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout.strip()) == (0, "alive")

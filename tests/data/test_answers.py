@@ -34,6 +34,11 @@ from lt_hpc.data import answers
         ("Infinity", "inf", False),
         ("1e99999999999999999999", "1", False),
         ("0.1", "0.10000000000000001", False),
+        ("1,2", "12", False),
+        ("3$5", "35", False),
+        ("1_000", "1000", False),
+        (".", "0", False),
+        ("$", "0", False),
     ],
 )
 def test_numbers_compare_as_numbers_and_text_as_text(answer: str, expected: str, same: bool) -> None:

@@ -26,7 +26,7 @@ def example(index: int, prefix: int, suffix: int, thought: int | None, given_pre
 def test_labels_are_the_next_token_inside_each_document(epoch: int, given_prefix: bool, seed: int) -> None:
     examples = [example(i, i % 4, 3, None if i % 5 == 0 else 2 + i % 3, given_prefix) for i in range(20)]
     packed = data.epoch(examples, seed, 1, epoch, 64)
-    batch = data.batch([(packed, row) for row in range(len(packed.rows))], examples, LAYOUT, PAD, 64)
+    batch = data.batch([(packed, row) for row in range(len(packed.rows))], LAYOUT, PAD, 64)
     counted = 0
     for row, members in enumerate(packed.rows):
         start = 0
@@ -62,8 +62,8 @@ def test_both_orders_are_drawn_afresh_in_each_epoch_about_equally() -> None:
 def test_a_packed_row_by_hand() -> None:
     thought = Example(Chunk(0, [1, 2], [3, 4], 2, given=True), [5])
     raw = Example(Chunk(1, [6, 7], [8], 1, given=False), None)
-    packed = data.Epoch([[0, 1]], np.array([True, False]))
-    batch = data.batch([(packed, 0)], [thought, raw], LAYOUT, PAD, 14)
+    packed = data.Epoch([thought, raw], [[0, 1]], np.array([True, False]))
+    batch = data.batch([(packed, 0)], LAYOUT, PAD, 14)
     sol, eol, prior, no = 100, 101, 102, IGNORED
     assert batch.ids.tolist() == [[1, 2, sol, prior, 5, eol, 3, 4, 6, 7, 8, PAD, PAD, PAD]]
     assert batch.positions.tolist() == [[0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 0, 1, 2]]
@@ -145,5 +145,5 @@ def test_over_a_document_every_token_but_the_first_takes_raw_loss_once() -> None
     document = [tokens[:7], tokens[7:12], tokens[12:20], tokens[20:]]
     examples = [Example(chunk, None) for chunk in corpus([[]], [document], 2, 64).chunks()]
     packed = data.epoch(examples, 0, 1, 0, 64)
-    labels = data.batch([(packed, r) for r in range(len(packed.rows))], examples, LAYOUT, PAD, 64).labels
+    labels = data.batch([(packed, r) for r in range(len(packed.rows))], LAYOUT, PAD, 64).labels
     assert sorted(labels[labels != IGNORED].tolist()) == tokens[1:]

@@ -284,8 +284,6 @@ def test_check_loads_no_slow_library(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["builtin:chain", "builtin:gsm"])
 def test_a_builtin_stream_is_reproducible_and_told_apart_by_its_seed(source: str) -> None:
-    if source == "builtin:gsm":
-        pytest.importorskip("reasoning_gym")
     config = corpus(source, num_documents=30)
     check(config, "corpus", "given", needs_thought=True)
     stream = list(documents(config, "given"))

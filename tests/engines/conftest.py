@@ -9,7 +9,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 
-def make_llama(folder: Path, vocabulary: int) -> Path:
+def make_llama(folder: Path, vocabulary: int, head_dim: int = 8, spread: float = 0.4) -> Path:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=vocabulary,
@@ -17,8 +17,9 @@ def make_llama(folder: Path, vocabulary: int) -> Path:
         intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=4,
+        head_dim=head_dim,
         max_position_embeddings=128,
-        initializer_range=0.4,
+        initializer_range=spread,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder

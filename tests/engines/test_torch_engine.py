@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM
 
 from lt_hpc.engines import torch_engine
 from lt_hpc.engines.proposal import draw, log_proposal
 from lt_hpc.engines.protocol import SamplingParams
 from lt_hpc.engines.torch_engine import TorchEngine
-
-STOP = 0
-TRUNCATED = SamplingParams(3, STOP, temperature=0.7, top_p=0.9, top_k=4)
-PLAIN = SamplingParams(3, STOP)
-
-
-_MODELS: dict[Path, torch.nn.Module] = {}
-
-
-def plain_logits(path: Path, ids: Sequence[int]) -> torch.Tensor:
-    """[T, V] logits of a full forward without cache or padding."""
-    if path not in _MODELS:
-        _MODELS[path] = AutoModelForCausalLM.from_pretrained(path)
-    with torch.inference_mode():
-        return _MODELS[path](torch.tensor([list(ids)]), use_cache=False).logits[0]
+from tests.engines.exactness import (
+    PLAIN,
+    STOP,
+    TRUNCATED,
+    check_against_the_enumeration,
+    enumerate_thoughts,
+    plain_logits,
+    plain_scores,
+)
 
 
 def ragged(seed: int) -> tuple[list[list[int]], list[list[list[int]]]]:
@@ -53,10 +45,7 @@ def test_scores_are_those_of_a_full_forward(
     for prefix, of_prefix, scores in zip(prefixes, continuations, scored, strict=True):
         assert len(scores) == len(of_prefix)
         for ids, logprobs in zip(of_prefix, scores, strict=True):
-            expected = plain_logits(model_path, [*prefix, *ids]).log_softmax(-1)
-            rows = range(len(prefix) - 1, len(prefix) + len(ids) - 1)
-            wanted = [float(expected[row, token]) for row, token in zip(rows, ids, strict=True)]
-            np.testing.assert_allclose(logprobs, wanted, atol=1e-4)
+            np.testing.assert_allclose(logprobs, plain_scores(model_path, prefix, ids), atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -76,9 +65,7 @@ def test_log_q_is_the_density_the_tokens_were_drawn_from(model_path: Path, param
             assert sample.finished == (ids[-1] == STOP)
             assert STOP not in ids[:-1]
             assert sample.finished or len(ids) == params.max_tokens
-            log_q = log_proposal(plain_logits(model_path, [*prompt, *ids]), params)
-            rows = range(len(prompt) - 1, len(prompt) + len(ids) - 1)
-            wanted = [float(log_q[row, token]) for row, token in zip(rows, ids, strict=True)]
+            wanted = plain_scores(model_path, prompt, ids, params)
             np.testing.assert_allclose(sample.logprobs, wanted, atol=1e-4)
 
 
@@ -149,56 +136,15 @@ def test_greedy_takes_the_most_likely_token(model_path: Path) -> None:
         so_far.append(token)
 
 
-def enumerate_thoughts(path: Path, prompt: list[int], params: SamplingParams) -> dict[tuple[int, ...], float]:
-    """q of every finished and unfinished sequence of at most max_tokens tokens."""
-    found: dict[tuple[int, ...], float] = {}
-    for length in range(1, params.max_tokens + 1):
-        for ids in itertools.product(range(6), repeat=length):
-            if STOP in ids[:-1] or (ids[-1] != STOP and length < params.max_tokens):
-                continue
-            log_q = log_proposal(plain_logits(path, (*prompt, *ids)), params)
-            rows = range(len(prompt) - 1, len(prompt) + length - 1)
-            found[ids] = float(np.exp(sum(float(log_q[r, t]) for r, t in zip(rows, ids, strict=True))))
-    return found
-
-
 @pytest.mark.parametrize("params", [PLAIN, TRUNCATED])
 def test_samples_and_weights_agree_with_the_enumeration(tiny_path: Path, params: SamplingParams) -> None:
-    prompt, joint_prompt, suffix = [1, 2, 3], [1, 4], [2, 5]
-    q = enumerate_thoughts(tiny_path, prompt, params)
-    assert sum(q.values()) == pytest.approx(1, abs=1e-5)
-
-    engine, count = TorchEngine(tiny_path, "float32", 2**20), 6000
-    samples = engine.sample([prompt], [list(range(count))], params)[0]
-    drawn = [tuple(sample.ids.tolist()) for sample in samples]
-    assert all(q[ids] > 0 for ids in drawn), "a sample outside the support of q"
-    common = {ids for ids, probability in q.items() if probability * count >= 10}
-    for group in [*({ids} for ids in common), set(q) - common]:  # the rare ones counted together
-        probability = sum(q[ids] for ids in group)
-        error = np.sqrt(probability * (1 - probability) / count)
-        share = sum(ids in group for ids in drawn) / count
-        assert abs(share - probability) <= 4 * error + 1e-9
-
-    finished = {ids for ids, probability in q.items() if ids[-1] == STOP and probability > 0}
-    order = sorted(finished)
-    scores = engine.score([joint_prompt], [[[*ids, *suffix] for ids in order]])[0]
-    joint = {ids: float(np.exp(score.sum())) for ids, score in zip(order, scores, strict=True)}
-    exact = sum(joint.values())
-    w = np.array([joint[ids] / q[ids] if ids in finished else 0.0 for ids in drawn])
-    assert abs(w.mean() - exact) <= 4 * w.std() / np.sqrt(count)
-    # What truncation and the length limit leave out of the support of q is not in the estimate.
-    everything = [(*ids, STOP) for n in range(3) for ids in itertools.product(range(1, 6), repeat=n)]
-    whole = sum(
-        float(np.exp(score.sum()))
-        for score in engine.score([joint_prompt], [[[*ids, *suffix] for ids in everything]])[0]
-    )
-    if params is TRUNCATED:
-        assert exact < 0.999 * whole
-    else:
-        assert exact == pytest.approx(whole, rel=1e-5)
+    engine = TorchEngine(tiny_path, "float32", 2**20)
+    q = enumerate_thoughts(tiny_path, [1, 2, 3], params)
+    scored = engine.score([[1, 2, 3]], [list(q)], params)[0]
+    np.testing.assert_allclose([np.exp(log_q.sum()) for log_q in scored], list(q.values()), atol=1e-5)
+    check_against_the_enumeration(engine, tiny_path, params, 6000)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.floats(-30, 30, width=32), min_size=2, max_size=12),
     st.floats(0.1, 3),
@@ -219,7 +165,6 @@ def test_a_removed_token_is_never_drawn(
     assert not top_k or int((log_q > -torch.inf).sum()) <= top_k
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.integers(-40, 40).map(lambda value: value / 4), min_size=2, max_size=10, unique=True),
     st.sampled_from([0.5, 0.7, 1.0, 2.0]),
@@ -270,3 +215,8 @@ def test_the_ends_of_the_unit_interval_draw_the_first_and_the_last_possible_toke
     uniforms = torch.tensor([0.0, np.nextafter(1.0, 0.0)], dtype=torch.float64)
     tokens, _ = draw(logits, uniforms, SamplingParams(1, STOP, top_k=2))
     assert tokens.tolist() == [1, 2]
+
+
+def test_a_chunk_with_nothing_left_to_score_has_no_scores(model_path: Path) -> None:
+    scored = TorchEngine(model_path, "float32", 1).score([[3], [4, 5]], [[[], []], [[6]]])
+    assert [[len(scores) for scores in of_prefix] for of_prefix in scored] == [[0, 0], [1]]

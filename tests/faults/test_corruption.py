@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tests.faults.conftest import events, finish, launch, outputs
+from tests.faults.small_run import events, finish, launch, outputs
 
 
 def test_a_corrupt_block_is_sampled_again(undisturbed: Path, tmp_path: Path) -> None:

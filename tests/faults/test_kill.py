@@ -6,7 +6,7 @@ import random
 import signal
 from pathlib import Path
 
-from tests.faults.conftest import (
+from tests.faults.small_run import (
     cpu_seconds,
     events,
     finish,

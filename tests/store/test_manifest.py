@@ -54,7 +54,7 @@ def test_a_finished_folder_verifies_and_reads_back(folder: Path) -> None:
         (lambda f: (f / "manifest.json").write_text(""), "no manifest"),
         (lambda f: (f / "manifest.json").write_text("[]"), "no manifest"),
         (lambda f: (f / "manifest.json").write_bytes(b"\xff\xfe"), "no manifest"),
-        (lambda f: edit(f, format=2), "no manifest"),
+        (lambda f: edit(f, format=manifest.FORMAT + 1), "no manifest"),
         (lambda f: edit(f, files=None), "no manifest"),
         (lambda f: edit(f, unheard_of=1), "no manifest"),
         (lambda f: edit(f, complete=False), "not finished"),

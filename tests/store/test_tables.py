@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lt_hpc.errors import IncompleteError
 from lt_hpc.store import tables
 
 SAMPLES = {
@@ -19,6 +20,7 @@ SAMPLES = {
     "log_q": [[-1.25, -0.1], [0.0, -3.5e-300]],
     "log_prior": [[-2.5, -np.inf], [-np.inf, -1 / 3]],
     "log_likelihood": [[-0.5, -np.inf], [-np.inf, -1e300]],
+    "suffix_length": [3, 1],
 }
 
 
@@ -81,3 +83,9 @@ def test_a_matrix_has_a_row_a_chunk(tmp_path: Path) -> None:
     table = tables.read(tmp_path / "part", tables.SAMPLES)
     assert tables.matrix(table["log_q"], 2).tolist() == SAMPLES["log_q"]
     assert tables.matrix(table["finished"], 2).tolist() == SAMPLES["finished"]
+
+
+def test_another_table_is_refused_with_the_columns_it_has(tmp_path: Path) -> None:
+    tables.write(tmp_path / "part", tables.SAMPLES, SAMPLES)
+    with pytest.raises(IncompleteError, match="log_likelihood"):
+        tables.read(tmp_path / "part", tables.SELECTED)

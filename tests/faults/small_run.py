@@ -12,8 +12,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 SMALL_RUN = [
     "--iters=1",
     "--cluster=local",
@@ -113,11 +111,3 @@ def kill_all(process: subprocess.Popen[str], run: Path) -> None:
             continue
     process.communicate()
     wait_until(lambda: all(cpu_seconds(pid) == float("inf") for pid in pids), process)
-
-
-@pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder of a run that nothing interrupted."""
-    run = tmp_path_factory.mktemp("undisturbed") / "run"
-    finish(launch(run))
-    return run

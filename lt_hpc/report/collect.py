@@ -1,13 +1,8 @@
-"""python -m lt_hpc.report RUN_DIR
-
-Collects what the manifests and metrics of a run say into report.json and report.html.
-"""
+"""What the manifests and metrics of a run say, as one JSON-able tree."""
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +10,8 @@ from lt_hpc import config as configuration
 from lt_hpc.cluster import plan as planning
 from lt_hpc.cluster import state
 from lt_hpc.cluster.plan import Plan, Stage
-from lt_hpc.errors import ConfigError, LtError
+from lt_hpc.errors import ConfigError
 from lt_hpc.store import manifest, shards
-from lt_hpc.store.atomic import write_json, write_text
 from lt_hpc.store.manifest import Manifest
 from lt_hpc.store.paths import METRICS, RunPaths
 
@@ -37,10 +31,15 @@ def collect(plan: Plan, paths: RunPaths) -> dict[str, Any]:
         "name": plan.config.name,
         "plan": plan.fingerprint,
         "config": planning.to_json(plan)["config"],
-        "corpora": {name: _counts(paths.documents(name)) for name in planning.CORPORA},
+        "corpora": {name: _counts(paths.documents(name)) for name in _corpora(plan)},
         "complete": not state.pending(paths, plan),
         "iterations": iterations,
     }
+
+
+def _corpora(plan: Plan) -> list[str]:
+    prepared = [stage.outputs for stage in plan.stages if stage.name == "prepare"]
+    return [name for outputs in prepared for name in outputs if name != "base"]
 
 
 def _counts(folder: Path) -> dict[str, int]:
@@ -88,47 +87,6 @@ def _samples(paths: RunPaths, iteration: int) -> list[Manifest]:
     return [record for record in records if record is not None]
 
 
-def write(plan: Plan, paths: RunPaths) -> None:
-    """Write report.json and report.html of what is done so far."""
-    from lt_hpc.report_html import render
-
-    value = collect(plan, paths)
-    write_json(paths.report_json, value)
-    write_text(paths.report_html, render(value, _decoder(paths)))
-
-
-def _decoder(paths: RunPaths) -> Any:
-    """Token ids -> text for the examples, by the run's own tokenizer file."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(paths.base / "tokenizer.json"))
-    return lambda ids: tokenizer.decode(ids, skip_special_tokens=False)
-
-
-def print_table(plan: Plan, paths: RunPaths) -> None:
-    """The iterations as a table on the terminal, and where the report is."""
-    from rich.console import Console
-    from rich.table import Table
-
-    value = collect(plan, paths)
-    table = Table(title=f"{value['name']}: held-out measures by iteration")
-    for column in ("iteration", "accuracy", "bound", "NLL", "ESS", "unfinished", "seconds"):
-        table.add_column(column, justify="right")
-    for row in value["iterations"]:
-        table.add_row(
-            str(row["iteration"]), _number(row["accuracy"]), _number(row["bound"]), _number(row["nll"]),
-            _number(row["ess_mean"]), str(row["selected_unfinished"]), f"{row['seconds']:.0f}",
-        )  # fmt: skip
-    console = Console(width=None if sys.stdout.isatty() else 100)
-    console.print(table)
-    console.print("bound and NLL in nats a token; ESS of the selection's K thoughts")
-    console.print(f"report: {paths.report_html}", soft_wrap=True)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
 def pinned_plan(paths: RunPaths) -> Plan:
     """The newest plan of a run folder.
 
@@ -140,23 +98,3 @@ def pinned_plan(paths: RunPaths) -> Plan:
         raise ConfigError(f"{paths.root}: no run here (plans/ is missing or empty)")
     raw = json.loads(files[-1].read_text())
     return planning.from_json(raw, configuration.from_dict(raw["config"]))
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m lt_hpc.report", description=__doc__)
-    parser.add_argument("run_dir", type=Path)
-    options = parser.parse_args(arguments)
-    paths = RunPaths(options.run_dir)
-    try:
-        plan = pinned_plan(paths)
-        write(plan, paths)
-        print_table(plan, paths)
-    except LtError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,206 @@
+"""The engine on vLLM, on GPUs or a CPU. The only file that imports vllm.
+
+Every sample is a request of its own, with its own seed: the prefix cache computes a prompt
+once for all of them. Scoring asks for prompt log-probabilities of the joint sequences, again over
+cached prefixes, and never while sampling: that would switch the cache off.
+
+vLLM runs inside this process, so all requests of a call are queued before its first step and
+the batches are the same each time. `sample` starts from an empty prefix cache; what `score` finds
+in it are the prompts sampled from just before. One engine loads one model: for another model
+make another engine (reloaded weights would leave stale caches and tied embeddings behind).
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoConfig
+
+for _name, _value in {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # fixed batches, and a kill leaves nothing behind
+    "VLLM_USE_V2_MODEL_RUNNER": "0",  # the runner that the tests know
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # tasks on one machine must not sit on the same cores
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_NO_USAGE_STATS": "1",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+import vllm  # noqa: E402
+from vllm.platforms import current_platform  # noqa: E402
+
+from lt_hpc.config import VllmConfig  # noqa: E402
+from lt_hpc.engines.head_padding import with_supported_heads  # noqa: E402
+from lt_hpc.engines.protocol import Completion, Ids, SamplingParams  # noqa: E402
+from lt_hpc.errors import ConfigError  # noqa: E402
+
+BLOCK_TOKENS = 32
+"""Of the prefix cache: a prefix is shared in whole blocks."""
+STEP_TOKENS = 8192
+"""Prompt tokens in one forward."""
+CPU_CACHE_GB = 2.0
+
+
+class VllmEngine:
+    """Samples and scores with vLLM. `max_tokens`: of a prompt and what follows it, together."""
+
+    def __init__(
+        self,
+        model_path: Path,
+        dtype: str,
+        settings: VllmConfig,
+        max_tokens: int,
+        trust_remote_code: bool = False,
+    ) -> None:
+        config = AutoConfig.from_pretrained(model_path, trust_remote_code=trust_remote_code)
+        longest = getattr(config.get_text_config(), "max_position_embeddings", None)
+        # One more than asked for: scoring draws a token, and throws it away.
+        self.max_tokens = min(max_tokens + 1, longest or max_tokens + 1)
+        with tempfile.TemporaryDirectory() as scratch:
+            folder, cache_gb = model_path, settings.kv_cache_gb
+            if current_platform.is_cpu():
+                from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
+
+                # What eager mode leaves to compile takes longer than it saves.
+                torch.compiler.set_stance("force_eager")
+                sizes = CPUAttentionBackend.get_supported_head_sizes()
+                folder = with_supported_heads(model_path, sizes, Path(scratch))
+                cache_gb = cache_gb or CPU_CACHE_GB
+            self.llm = _start(folder, dtype, settings, self.max_tokens, cache_gb, trust_remote_code)
+
+    def sample(
+        self, prompts: Sequence[Ids], seeds: Sequence[Sequence[int]], params: SamplingParams
+    ) -> list[list[Completion]]:
+        """See `protocol.Engine.sample`."""
+        self._check_length(max(map(len, prompts), default=0), params.max_tokens)
+        self.llm.reset_prefix_cache()
+        requests = [(prompt, seed) for prompt, of_one in zip(prompts, seeds, strict=True) for seed in of_one]
+        outputs = self._run([prompt for prompt, _ in requests], [_sampling(params, s) for _, s in requests])
+        completions = iter([_completion(output.outputs[0], params) for output in outputs])
+        return [[next(completions) for _ in of_prompt] for of_prompt in seeds]
+
+    def score(
+        self, prefixes: Sequence[Ids], continuations: Sequence[Sequence[Ids]]
+    ) -> list[list[np.ndarray]]:
+        """See `protocol.Engine.score`."""
+        longest = [
+            len(prefix) + max(map(len, of_prefix), default=0)
+            for prefix, of_prefix in zip(prefixes, continuations, strict=True)
+        ]
+        self._check_length(max(longest, default=0), 1)
+        results = [[None if ids else np.zeros(0, np.float32) for ids in many] for many in continuations]
+        for use_cache in (True, False):
+            wanted = [(i, k) for i, many in enumerate(results) for k, one in enumerate(many) if one is None]
+            pairs = [(prefixes[i], continuations[i][k]) for i, k in wanted]
+            for (i, k), (logprobs, num_missing) in zip(
+                wanted, self._prompt_logprobs(pairs, use_cache), strict=True
+            ):
+                if num_missing:
+                    donor = _donor(continuations[i], results[i], continuations[i][k][:num_missing])
+                    if donor is None:
+                        continue  # the second time without the cache
+                    logprobs[:num_missing] = donor[:num_missing]
+                results[i][k] = logprobs
+        return results
+
+    def _prompt_logprobs(self, pairs: list[tuple[Ids, Ids]], use_cache: bool) -> list[tuple[np.ndarray, int]]:
+        """float32 [T] log-probabilities of each continuation, and how many at its start are
+        missing: a position read from the prefix cache has no logits."""
+        params = vllm.SamplingParams(
+            max_tokens=1, temperature=0, prompt_logprobs=0, flat_logprobs=True, detokenize=False,
+            ignore_eos=True, skip_reading_prefix_cache=not use_cache,
+        )  # fmt: skip
+        outputs = self._run([[*prefix, *ids] for prefix, ids in pairs], [params] * len(pairs))
+        rows = []
+        for (prefix, ids), output in zip(pairs, outputs, strict=True):
+            # The first prompt token has no log-probability; each other one has exactly one.
+            logprobs = np.array(output.prompt_logprobs.logprobs, np.float32)[len(prefix) - 1 :]
+            assert len(logprobs) == len(ids)
+            # Token t is predicted at position t - 1, which must not come from the cache.
+            rows.append((logprobs, max(0, (output.num_cached_tokens or 0) - (len(prefix) - 1))))
+        return rows
+
+    def _run(self, prompts: Sequence[Ids], params: list[vllm.SamplingParams]) -> list[vllm.RequestOutput]:
+        if not prompts:
+            return []
+        requests = [vllm.TokensPrompt(prompt_token_ids=list(prompt)) for prompt in prompts]
+        return self.llm.generate(requests, params, use_tqdm=False)
+
+    def _check_length(self, num_tokens: int, num_new: int) -> None:
+        if num_tokens + num_new > self.max_tokens:
+            raise ConfigError(
+                f"a prompt of {num_tokens} tokens and {num_new} new ones do not fit the {self.max_tokens} of "
+                "the model: lower model.context_length or evaluate.max_answer_tokens"
+            )
+
+
+def _start(
+    folder: Path, dtype: str, settings: VllmConfig, max_tokens: int, cache_gb: float | None, trusted: bool
+) -> vllm.LLM:
+    try:
+        return vllm.LLM(
+            str(folder),
+            dtype=dtype,
+            logprobs_mode="processed_logprobs",  # of the tempered, truncated distribution
+            enable_prefix_caching=True,
+            enable_chunked_prefill=False,  # a seeded request must not be prefilled in pieces
+            block_size=BLOCK_TOKENS,
+            max_model_len=max_tokens,
+            max_num_batched_tokens=max(STEP_TOKENS, max_tokens),
+            max_num_seqs=settings.max_num_seqs,
+            tensor_parallel_size=settings.tensor_parallel_size,
+            gpu_memory_utilization=settings.gpu_memory_utilization,
+            kv_cache_memory_bytes=None if cache_gb is None else int(cache_gb * 2**30),
+            enforce_eager=settings.enforce_eager or current_platform.is_cpu(),
+            skip_tokenizer_init=True,
+            generation_config="vllm",  # no sampling defaults from the model's folder
+            trust_remote_code=trusted,
+            seed=0,
+        )
+    except (ValueError, NotImplementedError, torch.OutOfMemoryError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        cause = lines[0] if lines else type(error).__name__
+        raise ConfigError(f"sample.engine=vllm: {cause}{_advice(cause)}") from error
+
+
+def _advice(cause: str) -> str:
+    """Which field to change, where the cause tells."""
+    if "memory" in cause.lower() or "kv cache" in cause.lower():
+        return " (sample.vllm.kv_cache_gb, sample.vllm.gpu_memory_utilization, model.context_length)"
+    return ""
+
+
+def _sampling(params: SamplingParams, seed: int) -> vllm.SamplingParams:
+    return vllm.SamplingParams(
+        max_tokens=params.max_tokens,
+        temperature=params.temperature,
+        top_p=params.top_p,
+        top_k=params.top_k,
+        seed=seed,
+        stop_token_ids=[params.stop_id] if params.stop_id >= 0 else [],
+        ignore_eos=True,  # the model's own end of text is a token like any other
+        logprobs=0,  # of the sampled token alone
+        flat_logprobs=True,
+        detokenize=False,
+    )
+
+
+def _completion(output: vllm.CompletionOutput, params: SamplingParams) -> Completion:
+    ids = np.array(output.token_ids, np.int32)
+    logprobs = np.array(output.logprobs.logprobs, np.float32)
+    assert len(ids) == len(logprobs)
+    if params.temperature == 0:
+        logprobs = np.zeros_like(logprobs)  # greedy: the only possible token
+    return Completion(ids, logprobs, output.finish_reason == "stop")
+
+
+def _donor(siblings: Sequence[Ids], scores: list[np.ndarray | None], start: Ids) -> np.ndarray | None:
+    """The scores of a continuation of the same prefix that starts with the tokens `start`."""
+    for ids, logprobs in zip(siblings, scores, strict=True):
+        if logprobs is not None and list(ids[: len(start)]) == list(start):
+            return logprobs
+    return None

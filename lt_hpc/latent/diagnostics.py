@@ -1,0 +1,89 @@
+"""Whether importance weights say anything: tail shape, intervals, dependence on length.
+
+Pure; log-weights in nats, float64. Arrays of log-weights end in the sample axis K.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+MIN_SAMPLES_FOR_PARETO = 25
+"""The tail is a fifth of the samples, and fewer than five say nothing."""
+
+
+def pareto_k(log_w_K: np.ndarray) -> float:
+    """Shape of the generalised Pareto distribution of the largest weights; nan when fewer than
+    MIN_SAMPLES_FOR_PARETO have any weight. Below 0.5 the weights have a finite variance; above
+    0.7 their means can't be trusted.
+
+    Vehtari et al., "Pareto smoothed importance sampling" (arXiv 1507.02646, section 3): the tail is
+    the min(K / 5, 3 sqrt(K)) largest weights.
+    """
+    usable = np.sort(log_w_K[np.isfinite(log_w_K)])
+    count = len(usable)
+    if count < MIN_SAMPLES_FOR_PARETO:
+        return float("nan")
+    size = int(np.ceil(min(count / 5, 3 * np.sqrt(count))))
+    weights = np.exp(usable - usable[-1])
+    excess = weights[-size:] - weights[-size - 1]
+    if excess[-1] <= 0:  # equal weights: no tail at all
+        return float("-inf")
+    return _generalised_pareto_shape(excess)
+
+
+def _generalised_pareto_shape(excess: np.ndarray) -> float:
+    """Zhang and Stephens (2009): the posterior mean over a grid of a profile likelihood, with
+    the weak prior towards 0.5 of Vehtari et al., appendix C. `excess` is sorted."""
+    count = len(excess)
+    grid_size = 30 + int(np.sqrt(count))
+    quartile = excess[int(count / 4 + 0.5) - 1]
+    steps = np.arange(1, grid_size + 1) - 0.5
+    spread = max(3 * quartile, np.finfo(float).tiny)
+    theta = (1 - np.sqrt(grid_size / steps)) / spread + 1 / excess[-1]
+    shape = np.log1p(-theta[:, None] * excess).mean(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        profile = count * (np.log(-theta / shape) - shape - 1)
+    profile = np.where(np.isfinite(profile), profile, -np.inf)
+    posterior = np.exp(profile - profile.max())
+    mean = float(np.sum(theta * posterior) / posterior.sum())
+    estimate = float(np.log1p(-mean * excess).mean())
+    return (count * estimate + 10 * 0.5) / (count + 10)
+
+
+def ratio_interval(
+    numerators: np.ndarray,
+    denominators: np.ndarray,
+    generator: np.random.Generator,
+    level: float = 0.95,
+    draws: int = 1000,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Percentile bootstrap interval of sum(numerators) / sum(denominators) over chunks.
+
+    `numerators` [N, ...] and `denominators` [N] are per chunk: chunks, not tokens, are what a
+    corpus is a sample of. Returns (low, high), each [...].
+    """
+    count = len(denominators)
+    ratios = np.empty((draws, *numerators.shape[1:]))
+    for draw in range(draws):
+        chosen = generator.integers(count, size=count)
+        ratios[draw] = numerators[chosen].sum(axis=0) / denominators[chosen].sum()
+    tail = (1 - level) / 2
+    return np.quantile(ratios, tail, axis=0), np.quantile(ratios, 1 - tail, axis=0)
+
+
+def mean_by_length(values: np.ndarray, lengths: np.ndarray, bins: int = 5) -> list[tuple[float, float, int]]:
+    """Mean of `values` [N] in bins of equal count by `lengths` [N]: (mean length, mean value,
+    count) of each, shortest first."""
+    order = np.argsort(lengths, kind="stable")
+    return [
+        (float(lengths[part].mean()), float(values[part].mean()), len(part))
+        for part in np.array_split(order, min(bins, max(1, len(order))))
+        if len(part)
+    ]
+
+
+def correlation(one: np.ndarray, other: np.ndarray) -> float | None:
+    """Pearson correlation of two samples [N]; None where either does not vary."""
+    if len(one) < 2 or np.std(one) == 0 or np.std(other) == 0:
+        return None
+    return float(np.corrcoef(one, other)[0, 1])

@@ -1,0 +1,45 @@
+"""Which of a chunk's K thoughts are selected, from its log-weights and given random numbers.
+
+Every function returns indices [count]; all are -1 where no thought has any weight.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lt_hpc.latent.weights import normalised
+
+METHODS = ("multinomial", "systematic", "argmax")
+
+
+def select(method: str, log_w_K: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
+    """`count` thoughts of one chunk by one of METHODS."""
+    if method == "multinomial":
+        return multinomial(log_w_K, generator.random(count))
+    if method == "systematic":
+        return systematic(log_w_K, generator.random(), generator.permutation(count))
+    return argmax(log_w_K, count)
+
+
+def multinomial(log_w_K: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+    """An independent draw for each of `uniforms` [count] in [0, 1): k with probability
+    w_k / sum w, by inversion."""
+    cumulative = np.cumsum(normalised(log_w_K))
+    if not cumulative[-1] > 0:
+        return np.full(len(uniforms), -1)
+    # Rounding may carry u * total up to total itself, past the last thought with any weight.
+    targets = np.minimum(uniforms * cumulative[-1], np.nextafter(cumulative[-1], 0.0))
+    return np.asarray(np.searchsorted(cumulative, targets, side="right"))
+
+
+def systematic(log_w_K: np.ndarray, uniform: float, order: np.ndarray) -> np.ndarray:
+    """Draws on an evenly spaced grid that `uniform` in [0, 1) shifts (Kitagawa 1996): of `count`
+    draws, thought k has floor or ceil of count * w_k / sum w. `order`, a random permutation
+    [count], gives each single draw the exact distribution too."""
+    count = len(order)
+    return np.asarray(multinomial(log_w_K, (np.arange(count) + uniform) / count)[order])
+
+
+def argmax(log_w_K: np.ndarray, count: int) -> np.ndarray:
+    """The largest weight, `count` times. Biased: the most likely thought, never the others."""
+    return np.full(count, np.argmax(log_w_K) if np.any(np.isfinite(log_w_K)) else -1)

@@ -1,0 +1,1 @@
+"""What a run found, for people and programs: `python -m lt_hpc.report RUN_DIR`."""

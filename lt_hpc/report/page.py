@@ -1,0 +1,135 @@
+"""The report as one self-contained HTML page: no script, no link out."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from typing import Any
+
+from lt_hpc.report import plots
+from lt_hpc.report.warnings import warnings
+
+Decode = Callable[[list[int]], str]
+
+_STYLE = """
+body{font:16px/1.5 system-ui,sans-serif;max-width:1000px;margin:2rem auto;padding:0 1rem;color:#1a1a1a}
+table{border-collapse:collapse;margin:1rem 0}th,td{border-bottom:1px solid #ddd;padding:.3rem .7rem;
+text-align:right}th{background:#f5f5f5}td.text{text-align:left;font-family:ui-monospace,monospace;
+font-size:13px;white-space:pre-wrap}figure{margin:0;display:inline-block}svg{max-width:100%;height:auto}
+.warn{background:#fff4e0;border-left:4px solid #d9822b;padding:.5rem 1rem}.picked{background:#eaf6ea}
+"""
+
+
+def render(report: dict[str, Any], decode: Decode) -> str:
+    """The whole page."""
+    rows = report["iterations"]
+    parts = [
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{_text(report['name'])}</title>",
+        f"<style>{_STYLE}</style><h1>{_text(report['name'])}: latent thoughts by EM</h1>",
+        _introduction(report),
+        *(f'<p class="warn">{_text(line)}</p>' for line in warnings(rows)),
+        _table(rows),
+    ]
+    if rows:
+        parts += ["<h2>Held-out measures</h2>", plots.measures(rows)]
+        if any(value is not None for row in rows for value in row["bound_by_k"]):
+            parts.append(plots.bounds(rows))
+        chosen = [row for row in rows if row["selection"]]
+        if chosen:
+            parts += ["<h2>Importance weights</h2>", _weights(chosen), plots.ess(chosen)]
+            parts.append(_thoughts(chosen[-1], decode))
+        parts += ["<h2>Training</h2>", plots.losses(rows)]
+        parts += ["<h2>Tokens and time by stage</h2>", plots.costs(rows), _answers(rows)]
+    return "\n".join(part for part in parts if part)
+
+
+def _introduction(report: dict[str, Any]) -> str:
+    config = report["config"]
+    corpora = "; ".join(
+        f"{name}: {counts.get('chunks', 0)} chunks, {counts.get('tokens', 0)} tokens"
+        + "".join(f", {n} {reason}" for reason, n in counts.items() if reason.startswith("dropped"))
+        for name, counts in report["corpora"].items()
+    )
+    return (
+        f"<p>Objective {_text(config['objective'])}, base {_text(config['model']['path'])}, "
+        f"K = {config['sample']['num_samples']}, engine {_text(config['sample']['engine'])}, "
+        f"seed {config['seed']}. {_text(corpora)}.</p><p>Bound: K-sample importance-weighted lower bound on "
+        "log p(x | c) with the model's own posterior, higher is better. NLL: of the raw held-out text, "
+        "without markers or thoughts. Nats a token.</p>"
+    )
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    columns = {
+        "iteration": "iteration", "accuracy": "accuracy", "accuracy_sampled": "accuracy, sampled",
+        "accuracy_direct": "accuracy, no thought", "bound": "bound", "bound_a_byte": "bound, nats a byte",
+        "nll": "NLL", "nll_a_byte": "NLL, nats a byte", "nll_marked": "NLL, marked", "seconds": "seconds",
+    }  # fmt: skip
+    return _html_table(list(columns.values()), [[row.get(key) for key in columns] for row in rows])
+
+
+def _weights(rows: list[dict[str, Any]]) -> str:
+    """What the weights of each iteration look like."""
+    columns = {
+        "ess_mean": "mean ESS", "largest_weight_mean": "weight of the largest",
+        "pareto_k": "median Pareto k", "unfinished_share": "unfinished",
+        "selected_unfinished": "unfinished selected", "fallback_chunks": "chunks without a thought",
+        "length_correlation_within": "correlation with length",
+        "train_bound_nats_a_chunk": "bound, nats a chunk", "alpha": "alpha",
+        "selection_ess_mean": "ESS selected by",
+    }  # fmt: skip
+    lines = []
+    for row in rows:
+        selection = row["selection"]
+        values = {**selection, "pareto_k": (selection["pareto_k"] or {}).get("median")}
+        lines.append([row["iteration"], *(values[key] for key in columns)])
+    return _html_table(["iteration", *columns.values()], lines)
+
+
+def _html_table(titles: list[str], lines: list[list[Any]]) -> str:
+    head = "".join(f"<th>{title}</th>" for title in titles)
+    body = "".join("<tr>" + "".join(f"<td>{_cell(v)}</td>" for v in line) + "</tr>" for line in lines)
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _text(value: Any) -> str:
+    return html.escape(str(value))
+
+
+def _thoughts(row: dict[str, Any], decode: Decode) -> str:
+    lines = []
+    for example in row["selection"]["examples"]:
+        ranked = sorted(enumerate(example["weights"]), key=lambda pair: -pair[1])
+        shown = ranked if len(ranked) <= 4 else [*ranked[:2], *ranked[-2:]]
+        for k, weight in shown:
+            style = ' class="picked"' if k in example["selected"] else ""
+            numbers = [weight, *(example[name][k] for name in ("log_prior", "log_likelihood", "log_q"))]
+            cells = "".join(f"<td>{_cell(value)}</td>" for value in (example["chunk"], *numbers))
+            text = _text(decode(example["thoughts"][k]))
+            lines.append(f'<tr{style}>{cells}<td class="text">{text}</td></tr>')
+    titles = ("chunk", "weight", "log p(z | c)", "log p(x | c, z)", "log q", "thought")
+    head = "".join(f"<th>{title}</th>" for title in titles)
+    return (
+        f"<h3>Thoughts of iteration {row['iteration']}</h3><p>Highest and lowest weight of some chunks; "
+        "what is selected is shaded. Nats; no log p where a thought did not finish.</p>"
+        f"<table><tr>{head}</tr>{''.join(lines)}</table>"
+    )
+
+
+def _answers(rows: list[dict[str, Any]]) -> str:
+    examples = rows[-1]["examples"]
+    if not examples:
+        return ""
+    keys = ("prefix", "thought", "answer", "suffix")
+    rendered = ["".join(f'<td class="text">{_text(e[key])}</td>' for key in keys) for e in examples]
+    lines = "".join(f"<tr>{cells}</tr>" for cells in rendered)
+    return (
+        "<h2>Held-out answers of the last model</h2><table><tr><th>question</th><th>thought</th>"
+        f"<th>answer</th><th>expected</th></tr>{lines}</table>"
+    )

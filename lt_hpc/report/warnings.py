@@ -1,0 +1,63 @@
+"""What a reader of a report should act on, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+COLLAPSED_ESS = 1.2
+COLLAPSED_LARGEST = 0.9
+"""A mean ESS below the one, or a mean share of weight on the largest sample above the other:
+selection is little more than taking the largest weight."""
+UNFINISHED_SHARE = 0.05
+PARETO_SHARE = 0.2
+LENGTH_CORRELATION = 0.5
+SELECTION_CHANGE = 0.05
+
+
+def warnings(rows: list[dict[str, Any]]) -> list[str]:
+    """One line a finding, over all iterations of a report."""
+    return [
+        f"iteration {row['iteration']}: {line}"
+        for row in rows
+        if row["selection"]
+        for line in _selection(row["selection"])
+    ]
+
+
+def _selection(selection: dict[str, Any]) -> Iterator[str]:
+    ess, num_samples = selection["ess_mean"], selection["num_samples"]
+    largest = selection["largest_weight_mean"]
+    if num_samples > 1 and ess and (ess < COLLAPSED_ESS or largest > COLLAPSED_LARGEST):
+        yield (
+            f"selection has collapsed to taking the largest weight (mean ESS {ess:.2f} of {num_samples}, "
+            f"{largest:.0%} of the weight on one thought): the weights say little. More samples, a better "
+            "warm start or merge.weights=tempered would help."
+        )
+    if selection["unfinished_share"] > UNFINISHED_SHARE:
+        yield (
+            f"{selection['unfinished_share']:.0%} of the thoughts did not finish within "
+            "sample.max_thought_tokens and have weight zero."
+        )
+    if selection["fallback_chunks"]:
+        yield f"{selection['fallback_chunks']} chunks had no finished thought at all (merge.unfinished)."
+    if selection["selected_unfinished"]:
+        yield f"{selection['selected_unfinished']} unfinished thoughts were selected: report this."
+    pareto = selection["pareto_k"]
+    if pareto and pareto["share_above_0.7"] > PARETO_SHARE:
+        yield (
+            f"{pareto['share_above_0.7']:.0%} of the chunks have a Pareto k above 0.7: their weights have "
+            "too heavy a tail for the bound to be trusted at this K."
+        )
+    correlation = selection["length_correlation_within"]
+    if correlation is not None and abs(correlation) > LENGTH_CORRELATION:
+        yield (
+            f"within a chunk the weights prefer {'long' if correlation > 0 else 'short'} thoughts "
+            f"(correlation {correlation:.2f})."
+        )
+    precision = selection["precision"]
+    if precision and precision["selection_change"] > SELECTION_CHANGE:
+        yield (
+            f"sample.dtype moves {precision['selection_change']:.0%} of the weight between the thoughts of a "
+            f"chunk, against float32 (log-weights off by {precision['log_weight_deviation']:.2f} nats)."
+        )

@@ -1,0 +1,140 @@
+"""What a selection looks like in figures: for the manifest of selected/, the report, and people
+who have to decide whether to trust the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lt_hpc.latent import diagnostics, weights
+from lt_hpc.store.manifest import Manifest
+
+if TYPE_CHECKING:
+    from lt_hpc.stages.merge import Thoughts
+
+NUM_EXAMPLES = 5
+HISTOGRAM_BINS = 20
+
+
+class Summary:
+    """Collects the shards of one iteration. Figures are of the exact weights, whatever weights
+    selection goes by, but for `selection_ess_mean`."""
+
+    def __init__(self, alpha: float, kind: str) -> None:
+        self.alpha, self.kind = alpha, kind
+        self.log_w: list[np.ndarray] = []
+        self.selection_log_w: list[np.ndarray] = []
+        self.finished: list[np.ndarray] = []
+        self.lengths: list[np.ndarray] = []
+        self.chosen: list[np.ndarray] = []
+        self.examples: list[dict[str, Any]] = []
+
+    def add(self, thoughts: Thoughts, selection_log_w: np.ndarray, chosen: np.ndarray) -> None:
+        """One shard: its thoughts, the log-weights that selection went by [N, K], and the
+        selected indices [N, D]."""
+        self.log_w.append(thoughts.log_w)
+        self.selection_log_w.append(selection_log_w)
+        self.finished.append(thoughts.finished)
+        self.lengths.append(thoughts.lengths)
+        self.chosen.append(chosen)
+        for row in np.flatnonzero(thoughts.finished.any(axis=1))[: NUM_EXAMPLES - len(self.examples)]:
+            self.examples.append(_example(thoughts, int(row), chosen[row]))
+
+    def statistics(self) -> dict[str, Any]:
+        """JSON-able figures; bounds and log-weights in nats a chunk, lengths in tokens."""
+        log_w, finished, lengths = map(np.concatenate, (self.log_w, self.finished, self.lengths))
+        chosen = np.concatenate(self.chosen)
+        usable = finished.any(axis=1)
+        ess = weights.effective_sample_size(log_w[usable])
+        num_samples = log_w.shape[1]
+        counts, edges = np.histogram(ess, bins=HISTOGRAM_BINS, range=(1, max(2, num_samples)))
+        selection_ess = weights.effective_sample_size(np.concatenate(self.selection_log_w)[usable])
+        chunk_lengths = lengths[usable].mean(axis=1)
+        return {
+            "num_samples": num_samples,
+            "weights": self.kind,
+            "alpha": self.alpha,
+            "ess_mean": _mean(ess, empty=0.0),
+            "selection_ess_mean": _mean(selection_ess, empty=0.0),
+            "ess_histogram": {"counts": counts.tolist(), "edges": edges.tolist()},
+            "ess_by_length": diagnostics.mean_by_length(ess, chunk_lengths) if len(ess) else [],
+            "largest_weight_mean": _mean(weights.normalised(log_w[usable]).max(axis=1), empty=0.0),
+            "pareto_k": _pareto(log_w[usable]),
+            "train_bound_nats_a_chunk": _mean(weights.log_mean_exp(log_w[usable])),
+            "unfinished_share": float((~finished).mean()) if finished.size else 0.0,
+            "selected_unfinished": int(_selected_unfinished(finished, chosen)),
+            "fallback_chunks": int((~usable).sum()),
+            "length_correlation": diagnostics.correlation(lengths[finished], log_w[finished]),
+            "length_correlation_within": _within_chunks(lengths, log_w, finished),
+            "examples": self.examples,
+        }
+
+
+def _mean(values: np.ndarray, empty: float | None = None) -> float | None:
+    return float(values.mean()) if values.size else empty
+
+
+def _selected_unfinished(finished: np.ndarray, chosen: np.ndarray) -> int:
+    """How many selected thoughts have no <EOL>: 0, or something is broken."""
+    rows, draws = np.nonzero(chosen >= 0)
+    return int((~finished[rows, chosen[rows, draws]]).sum())
+
+
+def _pareto(log_w: np.ndarray) -> dict[str, float] | None:
+    """Median Pareto k over chunks and the share above 0.7; None where K is too small to tell."""
+    if log_w.shape[1] < diagnostics.MIN_SAMPLES_FOR_PARETO:
+        return None
+    shapes = np.array([diagnostics.pareto_k(row) for row in log_w])
+    shapes = shapes[~np.isnan(shapes)]
+    if not shapes.size:
+        return None
+    shapes = np.maximum(shapes, -1.0)  # equal weights have -inf, which is not JSON
+    return {"median": float(np.median(shapes)), "share_above_0.7": float((shapes > 0.7).mean())}
+
+
+def _within_chunks(lengths: np.ndarray, log_w: np.ndarray, finished: np.ndarray) -> float | None:
+    """Correlation of thought length and log-weight after each chunk's own means are taken off:
+    whether selection prefers long or short thoughts, not whether long chunks have low weights."""
+    count = np.maximum(finished.sum(axis=1, keepdims=True), 1)
+
+    def centred(values: np.ndarray) -> np.ndarray:
+        known = np.where(finished, values, 0.0)
+        return (known - known.sum(axis=1, keepdims=True) / count)[finished]
+
+    return diagnostics.correlation(centred(lengths), centred(log_w))
+
+
+def _example(thoughts: Thoughts, row: int, chosen: np.ndarray) -> dict[str, Any]:
+    """A chunk's K thoughts with the parts of their log-weights."""
+    record = thoughts.table.slice(row, 1).to_pylist()[0]
+    parts = {
+        name: [value if ok else None for value, ok in zip(record[name], record["finished"], strict=True)]
+        for name in ("log_prior", "log_likelihood", "log_q")
+    }
+    return {
+        "chunk": record["chunk"],
+        "thoughts": record["thoughts"],
+        "weights": weights.normalised(thoughts.log_w[row]).tolist(),
+        **parts,
+        "selected": chosen.tolist(),
+    }
+
+
+def precision(records: Iterable[Manifest]) -> dict[str, float] | None:
+    """What the shards measured of their arithmetic, weighted by chunks; None where sampling ran
+    in float32 and nothing was measured."""
+    found = [record.statistics["precision"] for record in records if "precision" in record.statistics]
+    if not found:
+        return None
+    chunks = [one["chunks"] for one in found]
+    squares = {
+        name: np.average([one[name] ** 2 for one in found], weights=chunks)
+        for name in ("log_weight_deviation", "log_q_deviation_a_token")
+    }
+    return {
+        "chunks": int(sum(chunks)),
+        "selection_change": float(np.average([one["selection_change"] for one in found], weights=chunks)),
+        **{name: float(np.sqrt(value)) for name, value in squares.items()},
+    }

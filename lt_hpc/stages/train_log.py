@@ -1,0 +1,87 @@
+"""What training reports every few steps: JSON lines always, TensorBoard and Weights & Biases
+when asked."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+from lt_hpc.store.atomic import append_line
+from lt_hpc.store.checkpoints import Cost
+
+
+class Tracker(Protocol):
+    """Somewhere else that numbers go to."""
+
+    def log(self, values: dict[str, float], step: int) -> None: ...
+    def close(self) -> None: ...
+
+
+class _TensorBoard:
+    def __init__(self, folder: Path, name: str, first: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(str(folder / "tensorboard" / name), purge_step=first)
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        for key, value in values.items():
+            self.writer.add_scalar(f"train/{key}", value, step)
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class _Wandb:
+    def __init__(self, folder: Path, name: str, first: int) -> None:
+        import wandb
+
+        folder.mkdir(parents=True, exist_ok=True)
+        # The same id after a restart: one curve a model. Project and entity come from WANDB_*.
+        self.run = wandb.init(dir=folder, name=name, id=name, resume="allow")
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        self.run.log({f"train/{key}": value for key, value in values.items()}, step=step)
+
+    def close(self) -> None:
+        self.run.finish()
+
+
+TRACKERS = {"tensorboard": _TensorBoard, "wandb": _Wandb}
+
+
+class TrainLog:
+    """The log of one model's training, on rank 0. `path` outlives attempts."""
+
+    def __init__(self, path: Path, trackers: list[str], folder: Path, name: str, first: int) -> None:
+        self.path = path
+        self.trackers: list[Tracker] = [TRACKERS[kind](folder, name, first) for kind in trackers]
+
+    def step(self, values: dict[str, Any]) -> None:
+        """A line on the step values["step"]; null for what can't be measured here."""
+        append_line(self.path, values)
+        numbers = {k: v for k, v in values.items() if k != "step" and v is not None}
+        for tracker in self.trackers:
+            tracker.log(numbers, values["step"])
+
+    def checkpoint(self, cost: Cost) -> None:
+        """A line on what a checkpoint took."""
+        append_line(self.path, {"checkpoint": asdict(cost)})
+
+    def close(self) -> None:
+        for tracker in self.trackers:
+            tracker.close()
+
+
+def read(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, float]]]:
+    """(the last line of each step, in order; the lines on checkpoints), over all attempts."""
+    steps: dict[int, dict[str, Any]] = {}
+    checkpoints = []
+    for text in path.read_text().splitlines():
+        line = json.loads(text)
+        if "checkpoint" in line:
+            checkpoints.append(line["checkpoint"])
+        else:
+            steps[line["step"]] = line
+    return [steps[step] for step in sorted(steps)], checkpoints

@@ -1,0 +1,22 @@
+"""For all tests: one small finished run, and Hypothesis that draws the same examples each time and
+does not look at the clock."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from tests.faults.small_run import finish, launch
+
+settings.register_profile("lt_hpc", deadline=None, derandomize=True)
+settings.load_profile("lt_hpc")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a small run that nothing interrupted."""
+    run = tmp_path_factory.mktemp("undisturbed") / "run"
+    finish(launch(run))
+    return run

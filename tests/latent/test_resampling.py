@@ -1,0 +1,74 @@
+"""Selection: exact frequencies, nothing without weight, nothing that depends on a shift."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lt_hpc.latent import resampling
+from lt_hpc.latent.weights import normalised
+
+anything = st.one_of(st.floats(-700, 700), st.just(-np.inf), st.floats(-1e300, 1e300))
+eighths = st.integers(-5000, 5000).map(lambda value: value / 8)  # sums of these are exact
+methods = st.sampled_from(resampling.METHODS)
+
+
+def select(method: str, log_w: np.ndarray, count: int, seed: int) -> np.ndarray:
+    return resampling.select(method, log_w, count, np.random.default_rng(seed))
+
+
+@given(methods, st.lists(anything, min_size=1, max_size=12), st.integers(1, 5), st.integers(0, 2**32))
+def test_only_thoughts_with_weight_are_selected(
+    method: str, log_w: list[float], count: int, seed: int
+) -> None:
+    array = np.array(log_w)
+    chosen = select(method, array, count, seed)
+    assert chosen.shape == (count,)
+    if np.isfinite(array).any():
+        assert np.isfinite(array[chosen]).all() and (chosen >= 0).all()
+    else:
+        assert (chosen == -1).all()
+
+
+@given(methods, st.lists(eighths, min_size=1, max_size=12), eighths, st.integers(0, 2**32))
+def test_a_common_shift_of_the_log_weights_changes_no_selection(
+    method: str, log_w: list[float], shift: float, seed: int
+) -> None:
+    array = np.array(log_w)
+    assert np.array_equal(select(method, array, 3, seed), select(method, array + shift, 3, seed))
+
+
+@given(st.lists(anything, min_size=1, max_size=12), st.integers(0, 2**32))
+def test_argmax_takes_the_largest_weight(log_w: list[float], seed: int) -> None:
+    array = np.array(log_w)
+    chosen = select("argmax", array, 2, seed)
+    assert (array[chosen] == array.max()).all() if np.isfinite(array).any() else (chosen == -1).all()
+
+
+@given(st.lists(st.floats(-20, 20), min_size=1, max_size=8), st.integers(1, 12), st.integers(0, 2**32))
+def test_a_systematic_draw_has_the_expected_count_up_to_one(
+    log_w: list[float], count: int, seed: int
+) -> None:
+    expected = count * normalised(np.array(log_w))
+    counts = np.bincount(select("systematic", np.array(log_w), count, seed), minlength=len(log_w))
+    assert np.all(np.abs(counts - expected) < 1 + 1e-9)
+
+
+@pytest.mark.parametrize("method", ["multinomial", "systematic"])
+@pytest.mark.parametrize("draw", [0, 2])
+def test_each_draw_has_the_normalised_weights_as_its_distribution(method: str, draw: int) -> None:
+    log_w = np.array([0.3, -1.0, 2.0, -np.inf, 1.1])
+    generator = np.random.default_rng(1)
+    chosen = [resampling.select(method, log_w, 3, generator)[draw] for _ in range(20_000)]
+    frequency = np.bincount(chosen, minlength=5) / len(chosen)
+    expected = normalised(log_w)
+    error = np.sqrt(expected * (1 - expected) / len(chosen))
+    assert np.all(np.abs(frequency - expected) <= 4 * error)
+
+
+@pytest.mark.parametrize("uniform", [0.0, np.nextafter(1.0, 0.0)])
+def test_the_ends_of_the_unit_interval_select_the_first_and_the_last_with_weight(uniform: float) -> None:
+    log_w = np.array([-np.inf, 1.0, 0.0, -np.inf])
+    assert resampling.multinomial(log_w, np.array([uniform])).tolist() == [1 if uniform == 0 else 2]

@@ -1,0 +1,165 @@
+"""The merge on real files: which thoughts it selects, and what it says about them."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lt_hpc import config as configuration
+from lt_hpc.cluster import plan as planning
+from lt_hpc.errors import IncompleteError
+from lt_hpc.latent import weights
+from lt_hpc.report.warnings import warnings
+from lt_hpc.stages import merge
+from lt_hpc.stages.context import Progress, Task
+from lt_hpc.store import manifest, shards, tables
+from lt_hpc.store.atomic import write_json
+from lt_hpc.store.manifest import Manifest
+from lt_hpc.store.paths import RunPaths, sample_part
+from lt_hpc.store.shards import ShardMap
+
+EOL, CHUNKS, BLOCK = 4, 23, 2
+
+
+def samples(num_samples: int, seed: int = 0, scale: float = 2.0) -> list[dict[str, Any]]:
+    """CHUNKS rows of the samples table; a quarter of the thoughts is unfinished, chunk 5 wholly."""
+    generator = np.random.default_rng(seed)
+    rows = []
+    for chunk in range(CHUNKS):
+        finished = generator.random(num_samples) > 0.25
+        finished[0] = True
+        if chunk == 5:
+            finished[:] = False
+        thoughts = [
+            [*generator.integers(10, 99, size=generator.integers(0, 6)).tolist(), *([EOL] if ok else [7])]
+            for ok in finished
+        ]
+        parts = {
+            name: np.where(finished, generator.normal(-20, scale, num_samples), -np.inf).tolist()
+            for name in ("log_prior", "log_likelihood")
+        }
+        log_q = generator.normal(-12, scale, num_samples).tolist()
+        rows.append(
+            {"chunk": chunk, "thoughts": thoughts, "finished": finished.tolist(), "log_q": log_q, **parts}
+            | {"suffix_length": 3}
+        )
+    return rows
+
+
+def task(folder: Path, rows: list[dict[str, Any]], num_shards: int, *overrides: str) -> Task:
+    """A merge task on a run folder whose shards hold `rows`."""
+    num_samples = len(rows[0]["thoughts"])
+    config = configuration.load(configuration.demo_file(), [f"sample.num_samples={num_samples}", *overrides])
+    plan = planning.make(config, 1, {name: name for name in ("model", *planning.CORPORA)})
+    paths = RunPaths(folder)
+    paths.base.mkdir(parents=True)
+    write_json(paths.layout, {"sol": 3, "eol": EOL, "prior": 5, "post": 6, "eos": None, "pad": 0})
+    fingerprint = plan.stage("sample-01").fingerprint
+    shard_map = shards.pin(paths, 1, ShardMap(fingerprint, len(rows), BLOCK, num_shards))
+    for shard in range(num_shards):
+        entries = []
+        paths.shard(1, shard).mkdir(parents=True)
+        for block in shard_map.blocks(shard):
+            path = paths.shard(1, shard) / sample_part(block)
+            chosen = [rows[chunk] for chunk in shard_map.chunks(block)]
+            tables.write(path, tables.SAMPLES, {k: [r[k] for r in chosen] for k in tables.SAMPLES.names})
+            entries.append(manifest.describe(path))
+        record = Manifest("shard", shard_map.fingerprint(shard), True, tuple(entries))
+        manifest.write(paths.shard(1, shard), record)
+    stage = plan.stage("merge-01")
+    return Task(plan, stage, paths, 0, 1, (), Progress(folder / "progress.json"), lambda: False)
+
+
+def merged(
+    folder: Path, rows: list[dict[str, Any]], num_shards: int, *overrides: str
+) -> list[dict[str, Any]]:
+    """The rows that a merge selects."""
+    merge.run(task(folder, rows, num_shards, *overrides))
+    files = sorted(RunPaths(folder).selected(1).glob("*.parquet"))
+    return [row for file in files for row in pq.read_table(file).to_pylist()]
+
+
+def statistics(folder: Path) -> dict[str, Any]:
+    found = manifest.read(RunPaths(folder).selected(1))
+    assert found is not None
+    return found.statistics
+
+
+@settings(max_examples=12)
+@given(
+    num_shards=st.integers(1, 15),
+    seed=st.integers(0, 100),
+    option=st.sampled_from(["merge.weights=exact", "merge.weights=tempered", "merge.method=systematic"]),
+)
+def test_the_selection_does_not_depend_on_the_shards(num_shards: int, seed: int, option: str) -> None:
+    rows = samples(4, seed)
+    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
+        assert merged(Path(one) / "run", rows, num_shards, option) == merged(
+            Path(other) / "run", rows, 1, option
+        )
+        assert statistics(Path(one) / "run") == statistics(Path(other) / "run")
+
+
+def test_each_selected_thought_is_a_finished_one_of_its_own_chunk(tmp_path: Path) -> None:
+    rows = samples(4)
+    for drawn, chosen in zip(rows, merged(tmp_path / "run", rows, 3), strict=True):
+        (k,), (thought,) = chosen["samples"], chosen["thoughts"]
+        if drawn["chunk"] == 5:
+            assert k == -1 and thought == []
+        else:
+            assert drawn["finished"][k]
+            assert drawn["thoughts"][k] == [*thought, EOL]
+    found = statistics(tmp_path / "run")
+    assert found["fallback_chunks"] == 1 and found["selected_unfinished"] == 0
+    share = np.mean([not ok for row in rows for ok in row["finished"]])
+    assert found["unfinished_share"] == pytest.approx(share)
+
+
+def test_several_thoughts_a_chunk_are_selected_when_asked(tmp_path: Path) -> None:
+    rows = samples(8)
+    chosen = merged(tmp_path / "run", rows, 2, "merge.num_selected=3", "merge.method=systematic")
+    assert {len(row["samples"]) for row in chosen} == {3}
+    assert any(len(set(row["samples"])) > 1 for row in chosen)
+
+
+def test_tempered_weights_reach_the_target_and_the_exact_ones_are_kept(tmp_path: Path) -> None:
+    rows = samples(8, scale=20.0)
+    settings_ = ("merge.weights=tempered", "merge.target_ess=3")
+    chosen = merged(tmp_path / "run", rows, 4, *settings_)
+    found = statistics(tmp_path / "run")
+    assert found["ess_mean"] < 2 < found["selection_ess_mean"] == pytest.approx(3, abs=1e-3)
+    assert 0 < found["alpha"] < 1
+    log_w = weights.log_weights(
+        *(np.array(rows[0][name]) for name in ("log_prior", "log_likelihood", "log_q", "finished"))
+    )
+    assert chosen[0]["log_weights"] == log_w.tolist()
+
+
+def test_a_collapsed_selection_is_said_in_words(tmp_path: Path) -> None:
+    merged(tmp_path / "run", samples(8, scale=40.0), 1)
+    row = {"iteration": 1, "selection": statistics(tmp_path / "run")}
+    assert any("collapsed" in line and "iteration 1" in line for line in warnings([row]))
+    merged(tmp_path / "fine", samples(8, scale=0.3), 1)
+    row = {"iteration": 1, "selection": statistics(tmp_path / "fine")}
+    assert not any("collapsed" in line for line in warnings([row]))
+
+
+def test_pareto_k_is_reported_where_there_are_enough_samples(tmp_path: Path) -> None:
+    merged(tmp_path / "few", samples(8), 1)
+    assert statistics(tmp_path / "few")["pareto_k"] is None
+    merged(tmp_path / "many", samples(64, scale=8.0), 1)
+    assert statistics(tmp_path / "many")["pareto_k"]["median"] > 0.7
+
+
+def test_a_chunk_that_is_missing_or_double_fails_the_merge(tmp_path: Path) -> None:
+    rows = samples(2)
+    rows[3] = {**rows[3], "chunk": 4}
+    with pytest.raises(IncompleteError, match="chunk 4 where 3 was expected"):
+        merged(tmp_path / "run", rows, 2)

@@ -1,0 +1,38 @@
+"""Sampling in a low precision says how far off its weights are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lt_hpc.report.warnings import warnings
+from lt_hpc.stages import precision
+from lt_hpc.store import manifest
+from tests.stages.tiny_run import run_e_step
+
+
+def test_bfloat16_is_measured_against_float32(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "WARN_SELECTION_CHANGE", 0.0)
+    longer = ("sample.max_thought_tokens=60", "sample.num_samples=16")  # so that enough of them end
+    task = run_e_step(tmp_path, "sample.dtype=bfloat16", "sample.precision_chunks=3", *longer)
+    assert "warning: sample.dtype=bfloat16 moves" in capsys.readouterr().err
+    merged = manifest.read(task.paths.selected(1))
+    assert merged is not None
+    found = merged.statistics["precision"]
+    assert 1 <= found["chunks"] <= 3
+    assert 0 < found["log_q_deviation_a_token"] < 0.1
+    assert 0 < found["selection_change"] < 0.5
+    row = {
+        "iteration": 1,
+        "selection": {**merged.statistics, "precision": {**found, "selection_change": 0.2}},
+    }
+    assert any("sample.dtype moves 20%" in line for line in warnings([row]))
+
+
+def test_float32_has_nothing_to_measure(tmp_path: Path) -> None:
+    merged = manifest.read(run_e_step(tmp_path).paths.selected(1))
+    assert merged is not None
+    assert merged.statistics["precision"] is None

@@ -1,0 +1,84 @@
+"""A run on a tiny random model, up to its M-step, all stages in this process."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from lt_hpc import config as configuration
+from lt_hpc.cluster import plan as planning
+from lt_hpc.stages import merge, prepare, sample
+from lt_hpc.stages.context import Progress, Task
+from lt_hpc.store import manifest
+from lt_hpc.store.manifest import Manifest
+from lt_hpc.store.paths import RunPaths
+
+TEXTS = [
+    f"The {a} sat on the {b}. Then the {b} was gone."
+    for a in ("cat", "dog", "hen", "fox")
+    for b in ("mat", "log")
+]
+CONTEXT, THOUGHT, SAMPLES = 96, 24, 4
+
+
+def make_model(folder: Path) -> Path:
+    """A random Llama with a byte-level BPE tokenizer: most id sequences it draws are not what the
+    tokenizer would make of their text."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["<eos>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>").save_pretrained(folder)
+    torch.manual_seed(0)
+    size = tokenizer.get_vocab_size()
+    LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=size, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4,
+            max_position_embeddings=CONTEXT,
+        )
+    ).save_pretrained(folder)  # fmt: skip
+    return folder
+
+
+def run_e_step(folder: Path, *more: str) -> Task:
+    """Prepare, sample and merge; returns the task of the M-step, which is not started. The model
+    of iteration 0 is the untrained base."""
+    corpus = folder / "corpus.jsonl"
+    corpus.write_text("\n".join(json.dumps({"text": text, "thought": text}) for text in TEXTS))
+    source = {"source": str(corpus), "thought_column": "thought"}
+    overrides = [f"{name}.{key}={value}" for name in planning.CORPORA for key, value in source.items()]
+    config = configuration.load(
+        configuration.demo_file(),
+        [
+            *overrides, f"model.path={make_model(folder / 'model')}", f"model.context_length={CONTEXT}",
+            "chunking.mode=sentences", "chunking.mean_sentences=1", f"sample.max_thought_tokens={THOUGHT}",
+            "corpus.num_documents=null", "warm.num_documents=null", "heldout.num_documents=null",
+            f"sample.num_samples={SAMPLES}", "sample.num_shards=2", "sample.block_chunks=4",
+            f"train.batch_tokens={4 * CONTEXT}", f"warm_start.batch_tokens={4 * CONTEXT}",
+            *more,
+        ],
+    )  # fmt: skip
+    plan = planning.make(config, 1, {name: name for name in ("model", *planning.CORPORA)})
+    paths = RunPaths(folder / "run")
+
+    def task(key: str) -> Task:
+        progress = Progress(folder / f"{key}.json")
+        return Task(plan, plan.stage(key), paths, 0, 1, (0, 1), progress, lambda: False)
+
+    prepare.run(task("prepare"))
+    shutil.copytree(paths.base, paths.model(0))
+    files = tuple(
+        manifest.describe(path) for path in sorted(paths.model(0).iterdir()) if path.name != manifest.NAME
+    )
+    manifest.write(paths.model(0), Manifest("model", plan.output("iter-00/model"), True, files))
+    sample.run(task("sample-01"))
+    merge.run(task("merge-01"))
+    return task("train-01")

@@ -1,0 +1,350 @@
+"""python tools/bench_mstep.py [--model builtin:demo_base] [--source builtin:chain] [--repeats 3] ...
+
+Useful tokens (no padding) a second of the M-step, side by side on the same documents, each arm in
+fresh processes with one thread each, the arms in turn `--repeats` times:
+
+    padded      Hugging Face Trainer, each micro-batch padded to its longest document
+    flattened   Hugging Face Trainer with DataCollatorWithFlattening, no cache: its packing
+    bare        forward, backward, clipping and AdamW on our packed rows, no framework
+    ours        the trainer of lt_hpc on one rank
+    ours2       the same on two ranks
+
+Prints a line an arm and the ratios: median (lowest to highest). --profile prints where the time
+of one step of ours goes, --checkpoint what saving and restoring costs. SmolLM2 on word problems:
+
+    python tools/bench_mstep.py --model models/smollm2-135m --source builtin:gsm --context 512 \\
+        --rows 4 --micro-rows 1 --steps 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lt_hpc.config import ModelConfig
+from lt_hpc.data import base_model
+
+ARMS = {"padded": 1, "flattened": 1, "bare": 1, "ours": 1, "ours2": 2}
+"""Arm -> processes."""
+RATIOS = (("ours", "padded"), ("ours", "flattened"), ("ours", "bare"), ("ours2", "ours"))
+RATE, WARM_UP_ROWS = 1e-4, 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="builtin:demo_base")
+    parser.add_argument("--source", default="builtin:chain")
+    parser.add_argument("--context", type=int, default=128, help="tokens of a packed row")
+    parser.add_argument("--rows", type=int, default=16, help="rows of an optimizer step, over all ranks")
+    parser.add_argument("--micro-rows", type=int, default=8, help="rows of a micro-batch")
+    parser.add_argument("--steps", type=int, default=20, help="measured steps, after a small one to warm up")
+    parser.add_argument("--zero-stage", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
+    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--checkpoint", action="store_true")
+    parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)  # arm, rank, count, folder
+    options = parser.parse_args()
+    if options.worker:
+        _work(options, options.worker[0], int(options.worker[1]), int(options.worker[2]), options.worker[3])
+        return
+    speeds: dict[str, list[float]] = {arm: [] for arm in options.arms}
+    efficiency: dict[str, list[float]] = {arm: [] for arm in options.arms}
+    with tempfile.TemporaryDirectory() as folder:
+        base_model.build(
+            ModelConfig(path=options.model, context_length=options.context), Path(folder) / "base"
+        )
+        for repeat in range(options.repeats):
+            for arm in options.arms[:: 1 if repeat % 2 == 0 else -1]:
+                speed, cpu_speed = _measure(arm, Path(folder) / f"{arm}-{repeat}")
+                speeds[arm].append(speed)
+                efficiency[arm].append(cpu_speed)
+                print(
+                    f"{repeat} {arm}: {speed:.1f} useful tokens/s, {cpu_speed:.1f} a CPU second", flush=True
+                )
+    for unit, found in (("s", speeds), ("CPU second of rank 0", efficiency)):
+        for arm, values in found.items():
+            print(f"{arm:10} {_spread(values, 1)} useful tokens/{unit}")
+        for upper, lower in RATIOS:
+            if upper in found and lower in found:
+                pairs = zip(found[upper], found[lower], strict=True)
+                print(f"{upper} / {lower}: {_spread([a / b for a, b in pairs], 3)}")
+
+
+def _spread(values: list[float], digits: int) -> str:
+    median, low, high = (
+        f"{value:.{digits}f}" for value in (statistics.median(values), min(values), max(values))
+    )
+    return f"{median} ({low} to {high})"
+
+
+def _measure(arm: str, folder: Path) -> tuple[float, float]:
+    """Useful tokens a second, and a CPU second of rank 0, of an arm in processes of its own. The
+    second figure is the steadier one on a busy machine."""
+    folder.mkdir()
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    count = ARMS[arm]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, *sys.argv, "--worker", arm, str(rank), str(count), str(folder)],
+            env=environment,
+            stderr=subprocess.PIPE,
+            stdout=None if {"--profile", "--checkpoint"} & set(sys.argv) else subprocess.DEVNULL,
+            text=True,
+        )
+        for rank in range(count)
+    ]
+    errors = [process.communicate()[1] for process in processes]
+    if any(process.returncode for process in processes):
+        sys.exit(f"{arm} failed:\n{errors[0][-3000:]}")
+    result = json.loads((folder / "result.json").read_text())
+    return result["tokens"] / result["seconds"], result["tokens"] / result["cpu_seconds"]
+
+
+@dataclass(frozen=True)
+class Data:
+    """The documents of all steps, packed: `rows[s]` are the packed rows of step s, of which the
+    first only warms up."""
+
+    examples: list[Any]
+    epoch: Any
+    rows: list[list[int]]
+    layout: Any
+    pad: int
+
+    def members(self, step: int) -> list[int]:
+        return [member for row in self.rows[step] for member in self.epoch.rows[row]]
+
+    def tokens(self, member: int) -> list[int]:
+        ids: list[int] = self.examples[member].tokens(self.layout, bool(self.epoch.thought_first[member]))
+        return ids
+
+    def useful(self, step: int) -> int:
+        return sum(len(self.tokens(member)) for member in self.members(step))
+
+    def scored(self, step: int) -> int:
+        contexts = sum(self.examples[member].num_context() for member in self.members(step))
+        return self.useful(step) - contexts
+
+
+def _load(options: argparse.Namespace, base: Path) -> Data:
+    """Documents with their teacher's thoughts, packed."""
+    from transformers import AutoTokenizer
+
+    from lt_hpc.config import CorpusConfig
+    from lt_hpc.data import examples as data
+    from lt_hpc.data import sources
+    from lt_hpc.data.corpus import Chunk
+    from lt_hpc.latent.layout import Layout
+
+    raw = json.loads((base / "layout.json").read_text())
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    number = (WARM_UP_ROWS + options.steps * options.rows) * (4 if options.source == "builtin:gsm" else 12)
+    made: list[Any] = []
+    for document in sources.documents(CorpusConfig(source=options.source, num_documents=number), "given"):
+        question, thought, answer = (
+            tokenizer(text, add_special_tokens=False)["input_ids"]
+            for text in (document.question, document.thought, document.answer)
+        )
+        example = data.Example(Chunk(len(made), question, answer, 1, given=True), thought)
+        if example.length(False) <= options.context:
+            made.append(example)
+    packed = data.epoch(made, 0, 1, 0, options.context)
+    ends = [WARM_UP_ROWS + s * options.rows for s in range(options.steps + 1)]
+    rows = [list(range(first, last)) for first, last in zip([0, *ends], ends, strict=False)]
+    assert ends[-1] <= len(packed.rows), "too few documents"
+    layout = Layout(raw["sol"], raw["eol"], raw["prior"], raw["post"])
+    return Data(made, packed, rows, layout, raw["pad"])
+
+
+def _work(options: argparse.Namespace, arm: str, rank: int, count: int, folder: str) -> None:
+    """One process of an arm; rank 0 writes the tokens and seconds of the measured steps."""
+    import torch
+
+    torch.set_num_threads(1)
+    model = Path(folder).parent / "base"
+    documents = _load(options, model)
+    if arm in ("padded", "flattened"):
+        ends, tokens = _run_trainer(options, model, documents, flatten=arm == "flattened")
+    else:
+        make = _bare_step if arm == "bare" else _our_step
+        step = make(options, model, documents, rank, count, Path(folder))
+        ends = list(_timed(step, len(documents.rows), options.profile and arm != "bare" and rank == 0))
+        tokens = sum(documents.useful(s) for s in range(1, len(documents.rows)))
+    if rank == 0:
+        seconds, cpu = (last - first for first, last in zip(ends[0], ends[-1], strict=True))
+        result = {"tokens": tokens, "seconds": seconds, "cpu_seconds": cpu}
+        (Path(folder) / "result.json").write_text(json.dumps(result))
+
+
+def _now() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+def _timed(step: Callable[[int], None], count: int, profile: bool) -> Iterator[tuple[float, float]]:
+    for index in range(count):
+        if profile and index == count - 1:
+            from torch.profiler import ProfilerActivity
+            from torch.profiler import profile as record
+
+            with record(activities=[ProfilerActivity.CPU]) as found:
+                step(index)
+            print(found.key_averages().table(sort_by="self_cpu_time_total", row_limit=25), flush=True)
+        else:
+            step(index)
+        yield _now()
+
+
+def _batches(options: argparse.Namespace, documents: Data, step: int, rank: int, count: int) -> list[Any]:
+    from lt_hpc.data import examples as data
+
+    mine = documents.rows[step][rank::count]
+    rows_a_rank = -(-options.rows // count)
+    empty = (data.Epoch([], [[]], np.zeros(0, bool)), 0)
+    batches = []
+    for first in range(0, rows_a_rank, options.micro_rows):
+        rows = [(documents.epoch, row) for row in mine[first : first + options.micro_rows]]
+        batches.append(data.batch(rows or [empty], documents.layout, documents.pad, options.context))
+    return batches
+
+
+def _our_step(
+    options: argparse.Namespace, model: Path, documents: Data, rank: int, count: int, folder: Path
+) -> Callable[[int], None]:
+    from lt_hpc.cluster import rendezvous
+    from lt_hpc.config import TrainConfig
+    from lt_hpc.engines import zero
+
+    zero.init_process_group(rendezvous.store(folder, "bench", rank, count, local=True), rank, count)
+    config = TrainConfig(zero_stage=options.zero_stage, learning_rate=RATE)
+    trainer = zero.ZeroTrainer(model, config, len(_batches(options, documents, 0, rank, count)), False)
+
+    def step(index: int) -> None:
+        nll, _ = trainer.step(
+            _batches(options, documents, index, rank, count), documents.scored(index), RATE, index
+        )
+        zero.all_sum(nll)
+        if options.checkpoint and index == 0:  # before the measured steps
+            _checkpoint(trainer, zero, rank, count, folder)
+
+    return step
+
+
+def _checkpoint(trainer: Any, zero: Any, rank: int, count: int, folder: Path) -> None:
+    """Save and restore once, and print what that took."""
+    from lt_hpc.stages.saving import Saver
+
+    saver = Saver(folder, "bench", "bench", rank, count, 1, zero)
+    saver.save(trainer, 1)
+    cost = saver.wait()
+    zero.all_sum(0)
+    started = time.perf_counter()
+    saver.resume(trainer)
+    if cost:
+        print(
+            f"checkpoint on {count} ranks: {cost.bytes:,} bytes, "
+            f"training held up {cost.blocked_seconds:.2f} s, complete after {cost.seconds:.2f} s, "
+            f"verified and restored in {time.perf_counter() - started:.2f} s",
+            flush=True,
+        )
+
+
+def _bare_step(
+    options: argparse.Namespace, model: Path, documents: Data, rank: int, count: int, folder: Path
+) -> Callable[[int], None]:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).train()
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=RATE, betas=(0.9, 0.95), weight_decay=0.01, fused=True
+    )
+
+    def step(index: int) -> None:
+        for batch in _batches(options, documents, index, rank, count):
+            ids, positions, labels = (torch.from_numpy(v) for v in (batch.ids, batch.positions, batch.labels))
+            logits = network(input_ids=ids, position_ids=positions, use_cache=False).logits
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
+            (loss / documents.scored(index)).backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def _run_trainer(
+    options: argparse.Namespace, model: Path, documents: Data, flatten: bool
+) -> tuple[list[tuple[float, float]], int]:
+    """Hugging Face Trainer on the same documents in the same order; ends of its steps, and the
+    tokens of the measured ones. Its micro-batches hold a fixed number of documents: the mean
+    number in ours, rounded down."""
+    import torch
+    from torch.utils.data import SequentialSampler
+    from transformers import AutoModelForCausalLM, DataCollatorWithFlattening, Trainer, TrainerCallback
+
+    steps, ends = len(documents.rows), []
+    members = [member for step in range(1, steps) for member in documents.members(step)]
+    micro_batches = -(-options.rows // options.micro_rows)
+    per_step = len(members) // (options.steps * micro_batches) * micro_batches
+    members = [*members[:per_step], *members[: options.steps * per_step]]  # the first warms up
+    features = [{"input_ids": (ids := documents.tokens(m)), "labels": ids} for m in members]
+    network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    network.config.use_cache = False
+
+    class Clock(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            ends.append(_now())
+
+    class InOrder(Trainer):  # type: ignore[misc]
+        def _get_train_sampler(self, *_: Any, **__: Any) -> Any:
+            return SequentialSampler(features)
+
+    arguments = _trainer_arguments(model.parent / "trainer", per_step // micro_batches, micro_batches, steps)
+    collate = DataCollatorWithFlattening() if flatten else functools.partial(_pad, documents.pad)
+    InOrder(network, arguments, data_collator=collate, train_dataset=features, callbacks=[Clock]).train()
+    assert len(ends) == steps
+    return ends, sum(len(f["input_ids"]) for f in features[per_step:])
+
+
+def _trainer_arguments(folder: Path, size: int, micro_batches: int, steps: int) -> Any:
+    from transformers import TrainingArguments
+
+    return TrainingArguments(
+        output_dir=str(folder), per_device_train_batch_size=size, gradient_accumulation_steps=micro_batches,
+        max_steps=steps, learning_rate=RATE, lr_scheduler_type="constant", weight_decay=0.01,
+        adam_beta2=0.95, max_grad_norm=1.0, use_cpu=True, save_strategy="no", logging_strategy="no",
+        report_to=[], disable_tqdm=True, remove_unused_columns=False, optim="adamw_torch_fused",
+    )  # fmt: skip
+
+
+def _pad(pad: int, batch: list[dict[str, list[int]]]) -> dict[str, Any]:
+    import torch
+
+    longest = max(len(feature["input_ids"]) for feature in batch)
+    filled = {"input_ids": pad, "labels": -100, "attention_mask": 0}
+    rows: dict[str, list[list[int]]] = {key: [] for key in filled}
+    for feature in batch:
+        ids = feature["input_ids"]
+        for key, value in (("input_ids", ids), ("labels", ids), ("attention_mask", [1] * len(ids))):
+            rows[key].append([*value, *[filled[key]] * (longest - len(ids))])
+    return {key: torch.tensor(value) for key, value in rows.items()}
+
+
+if __name__ == "__main__":
+    main()

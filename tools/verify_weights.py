@@ -1,0 +1,111 @@
+"""Scores thoughts of a finished E-step again with full forwards of plain transformers, one
+sequence at a time, without cache, batch or padding, and compares the log-probabilities.
+
+    python tools/verify_weights.py runs/demo --iteration 1 --thoughts 200
+
+Exit code 1 when a log-probability is off by more than --tolerance nats a token.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM
+
+from lt_hpc.cluster.plan import Plan, corpus_name
+from lt_hpc.data import corpus as corpora
+from lt_hpc.data.corpus import View
+from lt_hpc.engines.proposal import log_proposal
+from lt_hpc.engines.protocol import SamplingParams
+from lt_hpc.latent.layout import Layout
+from lt_hpc.report.collect import pinned_plan
+from lt_hpc.store import shards, tables
+from lt_hpc.store.paths import RunPaths, sample_part
+
+NAMES = ("log_q", "log_prior", "log_likelihood")
+
+
+def thoughts(
+    plan: Plan, paths: RunPaths, iteration: int
+) -> Iterator[tuple[list[int], list[int], list[int], list[float]]]:
+    """(prefix, suffix, thought, recorded sums in nats) of every thought; an unfinished one has no
+    <EOL>, and minus infinity where only finished ones are scored."""
+    config = plan.config
+    view = View(config.chunking.prefix_chunks, config.model.context_length, config.sample.max_thought_tokens)
+    name = corpus_name(config, iteration)
+    corpus = corpora.read(paths.documents(name), plan.output(name), view)
+    chunks = {chunk.chunk_id: chunk for chunk in corpus.chunks()}
+    shard_map = shards.read(paths, iteration)
+    if shard_map is None:
+        sys.exit(f"{paths.samples(iteration)}: no samples here")
+    for shard in range(shard_map.num_shards):
+        for block in shard_map.blocks(shard):
+            table = tables.read(paths.shard(iteration, shard) / sample_part(block), tables.SAMPLES)
+            for row in table.to_pylist():
+                chunk = chunks[row["chunk"]]
+                for k, thought in enumerate(row["thoughts"]):
+                    yield chunk.prefix, chunk.suffix, thought, [row[name][k] for name in NAMES]
+
+
+@torch.inference_mode()
+def score(
+    model: torch.nn.Module, prompt: list[int], ids: list[int], params: SamplingParams | None
+) -> np.ndarray:
+    """log p of each of `ids` after `prompt` [T], float64 nats; under `params` where given."""
+    logits = model(torch.tensor([[*prompt, *ids]]), use_cache=False).logits[0, len(prompt) - 1 : -1].float()
+    table = log_proposal(logits, params) if params else logits.log_softmax(-1)
+    return table[torch.arange(len(ids)), torch.tensor(ids)].double().numpy()
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("--iteration", type=int, default=1)
+    parser.add_argument("--thoughts", type=int, default=200)
+    parser.add_argument("--tolerance", type=float, default=1e-3, help="nats a token")
+    options = parser.parse_args()
+    paths = RunPaths(options.run_dir)
+    plan = pinned_plan(paths)
+    raw = json.loads(paths.layout.read_text())
+    layout = Layout(raw["sol"], raw["eol"], raw["prior"], raw["post"])
+    settings = plan.config.sample
+    params = SamplingParams(
+        settings.max_thought_tokens, layout.eol, settings.temperature, settings.top_p, settings.top_k
+    )
+    model = AutoModelForCausalLM.from_pretrained(
+        paths.model(options.iteration - 1), dtype=torch.float32
+    ).eval()
+    every = list(thoughts(plan, paths, options.iteration))
+    chosen = np.random.default_rng(0).permutation(len(every))[: options.thoughts]
+    deviations = []
+    for index in chosen:
+        prefix, suffix, thought, recorded = every[index]
+        log_q = score(model, layout.posterior_prompt(prefix, suffix), thought, params)
+        found = [log_q.sum() - recorded[0], np.nan, np.nan]
+        if thought[-1] == layout.eol:
+            joint = score(model, layout.joint_prompt(prefix), [*thought, *suffix], None)
+            found[1] = joint[: len(thought)].sum() - recorded[1]
+            found[2] = joint[len(thought) :].sum() - recorded[2]
+        deviations.append(np.abs(found) / [len(thought), len(thought), len(suffix)])
+    table = np.array(deviations)
+    print(f"{len(table)} thoughts of iteration {options.iteration}; deviation in nats a token")
+    for name, column in zip(NAMES, table.T, strict=True):
+        known = column[~np.isnan(column)]
+        if len(known):
+            print(
+                f"{name:15} {len(known):4} thoughts, median {np.median(known):.2e}, largest {known.max():.2e}"
+            )
+    return int(np.nanmax(table) > options.tolerance)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
