@@ -139,6 +139,7 @@ def _pin(plan: Plan, paths: RunPaths) -> None:
     settings must be gone by now: they would go on writing."""
     write_json(paths.plan(plan.fingerprint), planning.to_json(plan))
     write_text(paths.config, configuration.to_yaml(plan.config))
+    state.remove_spent_checkpoints(paths, list(plan.stages))
     pending = state.pending(paths, plan)
     for moved in state.move_superseded(paths, pending):
         print(f"made with other settings, moved: {moved}")

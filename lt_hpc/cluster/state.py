@@ -63,6 +63,14 @@ def slow_checkpoints(paths: RunPaths, plan: Plan) -> list[str]:
     return warnings
 
 
+def remove_spent_checkpoints(paths: RunPaths, stages: list[Stage]) -> None:
+    """Delete the checkpoints of every model that is done: training deletes its own, unless it is
+    killed just before."""
+    for stage in stages:
+        if stage.name == "train" and problem(paths, stage) is None:
+            shutil.rmtree(paths.checkpoints(stage.iteration, stage.fingerprint), ignore_errors=True)
+
+
 def _fingerprint_of(folder: Path, stage: Stage, paths: RunPaths) -> str | None:
     if stage.name == "sample":
         found = shards.read(paths, stage.iteration)

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from lt_hpc.cluster import rendezvous
+from lt_hpc.cluster import rendezvous, state
 from lt_hpc.cluster.plan import corpus_name, train_config, training_data
 from lt_hpc.data import corpus as corpora
 from lt_hpc.data import examples as data
@@ -41,6 +41,8 @@ def run(task: Task) -> None:
     """Train and export the model of the iteration."""
     from lt_hpc.engines import zero
 
+    if state.problem(task.paths, task.stage) is None:
+        return _clean_up(task)  # an earlier attempt was killed between its last two actions
     attempt = os.environ["LT_ATTEMPT"]
     local = os.environ.get("LT_RENDEZVOUS", "local") == "local"
     folder = task.paths.checkpoints(task.stage.iteration, task.stage.fingerprint)
@@ -51,8 +53,12 @@ def run(task: Task) -> None:
         _Training(task, zero, folder, attempt).run()
     finally:
         zero.leave()
+    _clean_up(task)
+
+
+def _clean_up(task: Task) -> None:
     if task.index == 0:
-        shutil.rmtree(folder)
+        state.remove_spent_checkpoints(task.paths, [task.stage])
 
 
 def examples_of(task: Task) -> list[list[Example]]:

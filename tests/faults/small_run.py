@@ -84,6 +84,12 @@ def progress(run: Path, task: str) -> int:
         return 0
 
 
+def steps(run: Path, stage: str) -> list[dict[str, float]]:
+    """The lines of a training's log, one a step that was made, in the order they were."""
+    lines = [line for path in run.glob(f"logs/{stage}-*.jsonl") for line in path.read_text().splitlines()]
+    return [value for value in map(json.loads, lines) if "step" in value]
+
+
 def cpu_seconds(pid: int) -> float:
     """CPU time a process has used; infinite once it is gone."""
     try:

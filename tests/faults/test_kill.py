@@ -14,6 +14,7 @@ from tests.faults.small_run import (
     launch,
     outputs,
     progress,
+    steps,
     task_pids,
     wait_until,
 )
@@ -29,7 +30,10 @@ def test_killed_in_every_stage_the_run_ends_with_the_same_bytes(undisturbed: Pat
     for stage in STAGES:
         task = f"{stage}.0"
         process = launch(run)
-        if stage.startswith(("train", "sample")):
+        if stage.startswith("train"):
+            target = rng.randint(1, 5)
+            wait_until(lambda stage=stage, target=target: len(steps(run, stage)) >= target, process)
+        elif stage.startswith("sample"):
             target = rng.randint(1, 5)
             wait_until(lambda task=task, target=target: progress(run, task) >= target, process)
         else:

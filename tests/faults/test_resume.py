@@ -7,11 +7,13 @@ import json
 import random
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.faults.small_run import finish, kill_all, launch, outputs, progress, wait_until
+from tests.faults.small_run import finish, kill_all, launch, outputs, steps, wait_until
 
 SEED = random.SystemRandom().randrange(2**32)
 
@@ -30,12 +32,6 @@ def losses(run: Path) -> list[float]:
     return found
 
 
-def steps(run: Path) -> list[dict[str, float]]:
-    """The lines of the last training's log, one a step that was made, in the order they were."""
-    (path,) = run.glob("logs/train-01-*.jsonl")
-    return [value for value in map(json.loads, path.read_text().splitlines()) if "step" in value]
-
-
 @pytest.mark.parametrize("how", ["TERM", "KILL"])
 def test_stopped_at_a_random_step_it_ends_with_the_same_bytes(
     undisturbed: Path, tmp_path: Path, how: str
@@ -44,7 +40,7 @@ def test_stopped_at_a_random_step_it_ends_with_the_same_bytes(
     before_training(undisturbed, run)
     target = random.Random(SEED).randint(1, 5)
     process = launch(run)
-    wait_until(lambda: progress(run, "train-01.0") >= target, process)
+    wait_until(lambda: len(steps(run, "train-01")) >= target, process)
     if how == "KILL":
         kill_all(process, run)
     else:
@@ -62,15 +58,15 @@ def test_killed_on_two_ranks_it_goes_on_on_one_and_under_another_zero_stage(
     run = tmp_path / "run"
     before_training(undisturbed, run)
     process = launch(run)
-    wait_until(lambda: progress(run, "train-01.0") >= 4, process)
+    wait_until(lambda: any(run.glob("iter-01/checkpoints/*/step-*/manifest.json")), process)
     kill_all(process, run)
-    made = len(steps(run))
+    made = len(steps(run, "train-01"))
     finish(launch(run, "local.train_ranks=1", "train.zero_stage=3"))
     assert losses(run) == pytest.approx(losses(undisturbed), abs=1e-4)
-    again = steps(run)[made:]
+    again = steps(run, "train-01")[made:]
     assert again[0]["step"] in (2, 4), "it went on from a checkpoint"
     (path,) = undisturbed.glob("logs/train-01-*.jsonl")
-    tokens = {value["step"]: value["tokens"] for value in steps(undisturbed)}
+    tokens = {value["step"]: value["tokens"] for value in steps(undisturbed, "train-01")}
     assert path.is_file() and all(value["tokens"] == tokens[value["step"]] for value in again)
 
 
@@ -81,3 +77,18 @@ def test_what_checkpoints_cost_is_recorded(undisturbed: Path) -> None:
     assert 0 <= record["checkpoint"]["blocked_seconds"] <= record["checkpoint"]["seconds"]
     assert record["longest_step_seconds"] > 0
     assert not list((undisturbed / "iter-01").glob("checkpoints/*"))
+
+
+def test_killed_just_before_it_removes_its_checkpoints_they_are_removed_later(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(undisturbed, run)
+    fingerprint = json.loads((run / "iter-01/model/manifest.json").read_text())["fingerprint"]
+    (plan,) = run.glob("plans/*.json")
+    task = [sys.executable, "-m", "lt_hpc.stages", str(run), plan.stem, "train-01"]
+    for again in (lambda: subprocess.check_call(task), lambda: finish(launch(run))):
+        (run / f"iter-01/checkpoints/{fingerprint}/step-00000004-gone").mkdir(parents=True)
+        again()
+        assert not list(run.glob("iter-01/checkpoints/*"))
+    assert outputs(run) == outputs(undisturbed)
