@@ -9,6 +9,8 @@ import numpy as np
 
 MIN_SAMPLES_FOR_PARETO = 25
 """The tail is a fifth of the samples, and fewer than five say nothing."""
+WARN_SELECTION_CHANGE = 0.05
+"""Weight that arithmetic may move between the thoughts of a chunk, on average, before anyone is told."""
 
 
 def pareto_k(log_w_K: np.ndarray) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from lt_hpc.latent.diagnostics import WARN_SELECTION_CHANGE
+
 COLLAPSED_ESS = 1.2
 COLLAPSED_LARGEST = 0.9
 """A mean ESS below the one, or a mean share of weight on the largest sample above the other:
@@ -12,7 +14,6 @@ selection is little more than taking the largest weight."""
 UNFINISHED_SHARE = 0.05
 PARETO_SHARE = 0.2
 LENGTH_CORRELATION = 0.5
-SELECTION_CHANGE = 0.05
 
 
 def warnings(rows: list[dict[str, Any]]) -> list[str]:
@@ -56,7 +57,7 @@ def _selection(selection: dict[str, Any]) -> Iterator[str]:
             f"(correlation {correlation:.2f})."
         )
     precision = selection["precision"]
-    if precision and precision["selection_change"] > SELECTION_CHANGE:
+    if precision and precision["selection_change"] > WARN_SELECTION_CHANGE:
         yield (
             f"sample.dtype moves {precision['selection_change']:.0%} of the weight between the thoughts of a "
             f"chunk, against float32 (log-weights off by {precision['log_weight_deviation']:.2f} nats)."

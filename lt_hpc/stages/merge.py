@@ -9,21 +9,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from lt_hpc.config import MergeConfig
 from lt_hpc.errors import IncompleteError
 from lt_hpc.latent import resampling, seeds, weights
 from lt_hpc.stages.context import Task
 from lt_hpc.stages.selection import Summary, precision
+from lt_hpc.stages.thoughts import Thoughts, read
 from lt_hpc.store import manifest, shards, tables
 from lt_hpc.store.atomic import clean_temporaries
 from lt_hpc.store.manifest import FileEntry, Manifest
-from lt_hpc.store.paths import sample_part, selected_part
+from lt_hpc.store.paths import selected_part
 from lt_hpc.store.shards import ShardMap
 
 
@@ -44,7 +43,7 @@ def run(task: Task) -> None:
     files: list[FileEntry] = []
     expected = 0
     for shard in range(shard_map.num_shards):
-        thoughts = _read(task, shard_map, shard)
+        thoughts = read(task, shard_map, shard)
         wrong = np.flatnonzero(thoughts.chunk != np.arange(expected, expected + len(thoughts.chunk)))
         if len(wrong):
             raise IncompleteError(
@@ -85,58 +84,12 @@ def _records(task: Task, shard_map: ShardMap) -> Iterator[Manifest]:
             yield record
 
 
-@dataclass(frozen=True)
-class Thoughts:
-    """The thoughts of some chunks, in chunk order. Arrays [N] and [N, K]; log-weights are the
-    exact ones, in nats; lengths in tokens, <EOL> included."""
-
-    table: pa.Table
-    chunk: np.ndarray
-    finished: np.ndarray
-    log_w: np.ndarray
-    lengths: np.ndarray
-    suffix_lengths: np.ndarray
-
-    def selection_log_weights(self, settings: MergeConfig, alpha: float) -> np.ndarray:
-        """The log-weights [N, K] that selection goes by."""
-        if settings.weights == "length_normalised":
-            return weights.length_normalised(self.log_w, self.lengths + self.suffix_lengths[:, None])
-        return weights.tempered(self.log_w, alpha) if alpha != 1.0 else self.log_w
-
-    def ids(self, row: int, sample: int) -> np.ndarray:
-        """A thought's token ids, <EOL> included where it has one."""
-        return np.asarray(self.table["thoughts"][row].values[sample].values)
-
-
-def _read(task: Task, shard_map: ShardMap, shard: int) -> Thoughts:
-    num_samples = task.plan.config.sample.num_samples
-    folder = task.paths.shard(task.stage.iteration, shard)
-    parts = [tables.read(folder / sample_part(block), tables.SAMPLES) for block in shard_map.blocks(shard)]
-    table = pa.concat_tables(parts).combine_chunks() if parts else tables.SAMPLES.empty_table()
-    columns = {
-        name: tables.matrix(table[name], num_samples)
-        for name in ("finished", "log_q", "log_prior", "log_likelihood")
-    }
-    log_w = weights.log_weights(
-        columns["log_prior"], columns["log_likelihood"], columns["log_q"], columns["finished"]
-    )
-    lengths = pa.compute.list_value_length(pa.compute.list_flatten(table["thoughts"]))
-    return Thoughts(
-        table=table,
-        chunk=table["chunk"].to_numpy(),
-        finished=columns["finished"],
-        log_w=log_w,
-        lengths=lengths.to_numpy().reshape(-1, num_samples),
-        suffix_lengths=table["suffix_length"].to_numpy(),
-    )
-
-
 def _exponent(task: Task, shard_map: ShardMap, settings: MergeConfig) -> float:
     """Alpha of w^alpha: 1 unless the weights are tempered."""
     if settings.weights != "tempered":
         return 1.0
     # Log-weights of the whole iteration at once: 8 K bytes a chunk.
-    every = [_read(task, shard_map, shard).log_w for shard in range(shard_map.num_shards)]
+    every = [read(task, shard_map, shard).log_w for shard in range(shard_map.num_shards)]
     return weights.tempered_exponent(np.concatenate(every), settings.target_ess)
 
 

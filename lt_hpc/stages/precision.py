@@ -1,8 +1,8 @@
 """How much low-precision arithmetic moves log-weights and selection, measured on real thoughts.
 
-Sampling in bfloat16 or float16 rounds every log-probability; over hundreds of tokens the
-errors add up to a nat, and selection goes by differences of log-weights. So each task
-scores a few of its thoughts again in float32 and says what that would have changed.
+Sampling in bfloat16 or float16 rounds every log-probability; over a thought the errors add
+up, and selection goes by differences of log-weights. So each task scores a few of its
+thoughts again in float32 and says what that would have changed.
 """
 
 from __future__ import annotations
@@ -18,9 +18,6 @@ from lt_hpc.engines.torch_engine import TorchEngine
 from lt_hpc.latent import weights
 from lt_hpc.latent.layout import Layout
 from lt_hpc.stages.estep import Proposals
-
-WARN_SELECTION_CHANGE = 0.05
-"""Probability mass that moves between the thoughts of a chunk, on average."""
 
 
 def measure(

@@ -232,8 +232,3 @@ def _finished_parts(folder: Path, fingerprint: str) -> dict[str, FileEntry]:
     if found is None or found.fingerprint != fingerprint:
         return {}
     return {e.name: e for e in found.files if manifest.file_problem(folder, e, checksums=True) is None}
-
-
-def dropped(counts: dict[str, int]) -> dict[str, int]:
-    """Reason -> number of dropped documents, for reports."""
-    return {key.removeprefix("dropped: "): n for key, n in counts.items() if key.startswith("dropped: ")}

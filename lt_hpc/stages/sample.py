@@ -22,7 +22,7 @@ from lt_hpc.data import corpus as corpora
 from lt_hpc.data.corpus import Chunk
 from lt_hpc.engines.load import load, load_reference
 from lt_hpc.engines.protocol import Completion, Engine, Ids, SamplingParams
-from lt_hpc.latent import seeds
+from lt_hpc.latent import diagnostics, seeds
 from lt_hpc.latent.layout import Layout
 from lt_hpc.stages import precision
 from lt_hpc.stages.context import Task
@@ -106,7 +106,7 @@ class _Sampler:
         layout, params = self._parameters()
         reference = load_reference(config, self.task.paths.model(self.task.stage.iteration - 1))
         measured = precision.measure(reference, layout, chunks[:count], proposals[:count], params)
-        if measured and measured["selection_change"] > precision.WARN_SELECTION_CHANGE:
+        if measured and measured["selection_change"] > diagnostics.WARN_SELECTION_CHANGE:
             change = f"{measured['selection_change']:.0%}"
             print(
                 f"warning: sample.dtype={config.sample.dtype} moves {change} of the weight between the "

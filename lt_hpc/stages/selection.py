@@ -4,15 +4,13 @@ who have to decide whether to trust the weights."""
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from lt_hpc.latent import diagnostics, weights
+from lt_hpc.stages.thoughts import Thoughts
 from lt_hpc.store.manifest import Manifest
-
-if TYPE_CHECKING:
-    from lt_hpc.stages.merge import Thoughts
 
 NUM_EXAMPLES = 5
 HISTOGRAM_BINS = 20

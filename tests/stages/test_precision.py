@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from lt_hpc.latent import diagnostics
 from lt_hpc.report.warnings import warnings
-from lt_hpc.stages import precision
 from lt_hpc.store import manifest
 from tests.stages.tiny_run import run_e_step
 
@@ -15,7 +15,7 @@ from tests.stages.tiny_run import run_e_step
 def test_bfloat16_is_measured_against_float32(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(precision, "WARN_SELECTION_CHANGE", 0.0)
+    monkeypatch.setattr(diagnostics, "WARN_SELECTION_CHANGE", 0.0)
     longer = ("sample.max_thought_tokens=60", "sample.num_samples=16")  # so that enough of them end
     task = run_e_step(tmp_path, "sample.dtype=bfloat16", "sample.precision_chunks=3", *longer)
     assert "warning: sample.dtype=bfloat16 moves" in capsys.readouterr().err
