@@ -229,7 +229,7 @@ def generate_loop(
 
 def bench_torch(options: argparse.Namespace) -> None:
     import torch
-    from transformers import AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from lt_hpc.engines.torch_engine import TorchEngine
 
@@ -241,15 +241,14 @@ def bench_torch(options: argparse.Namespace) -> None:
     prompts = [layout.posterior_prompt(c, x) for c, x in chunks]
     num_samples, tokens = options.samples[-1], options.thought_tokens
     engine = TorchEngine(options.model, options.dtype, 65536)
+    plain = AutoModelForCausalLM.from_pretrained(options.model, dtype=getattr(torch, options.dtype)).eval()
     repeated = [prompt for prompt in prompts for _ in range(num_samples)]
     ends: dict[str, tuple[float, float]] = {}
 
     def by_generate(batch: int) -> Callable[[], None]:
         def run() -> None:
             torch.manual_seed(0)
-            rows = generate_loop(
-                engine.model, repeated, batch, tokens, layout.eol, tokenizer.pad_token_id or 0
-            )
+            rows = generate_loop(plain, repeated, batch, tokens, layout.eol, tokenizer.pad_token_id or 0)
             lengths = [row.index(layout.eol) + 1 if layout.eol in row else tokens for row in rows]
             unfinished = [layout.eol not in row for row in rows]
             ends[f"generate, batches of {batch}"] = float(np.mean(lengths)), float(np.mean(unfinished))

@@ -1,14 +1,13 @@
 """The engine on plain torch and transformers: any causal LM, CPU or GPU.
 
-The prefix is computed once for all samples that share it (its KV cache is repeated), prompts
-are batched by length, and rows leave the batch as they finish. Padding is on the left, so
-that the newest position of every row is the last column.
-Shapes: N prompts, K samples a prompt, R = N * K rows, P prompt width, T continuation width.
+The prefix is computed and held once for all samples that share it (shared_prefix.py), prompts are
+batched by length, and rows leave the batch as they finish. A prompt's last token belongs to its
+continuations: its logits predict their first token.
+Shapes: N prompts, K samples a prompt, R = N * K rows, T continuation width.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,8 +15,11 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache
 
+from lt_hpc.engines import shared_prefix
 from lt_hpc.engines.proposal import draw, log_proposal
 from lt_hpc.engines.protocol import Completion, Ids, SamplingParams
+from lt_hpc.engines.shared_prefix import Prefixes
+from lt_hpc.errors import ConfigError
 from lt_hpc.latent.seeds import uniforms
 
 MAX_LOGITS = 2**27
@@ -32,10 +34,30 @@ class TorchEngine:
     ) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = AutoModelForCausalLM.from_pretrained(
-            model_path, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code
+            model_path,
+            dtype=getattr(torch, dtype),
+            trust_remote_code=trust_remote_code,
+            attn_implementation=shared_prefix.NAME,
         )
         self.model.to(self.device).eval()
         self.batch_tokens = batch_tokens
+        self._check_attention()
+
+    @torch.inference_mode()
+    def _check_attention(self) -> None:
+        """Raise unless every key and value goes through our attention."""
+        prefixes, cache = Prefixes.nothing(1, self.device), DynamicCache()
+        layers = set(getattr(self.model.config.get_text_config(), "layer_types", None) or [])
+        try:
+            self._forward(torch.zeros(1, 1, dtype=torch.long, device=self.device), prefixes, cache)
+            problem = prefixes.calls != len(cache.layers) or layers - {"full_attention", "sliding_attention"}
+        except NotImplementedError:
+            problem = True
+        if problem:
+            raise ConfigError(
+                f"sample.engine=torch does not know the attention of {type(self.model).__name__}: "
+                "use sample.engine=vllm"
+            )
 
     @torch.inference_mode()
     def sample(
@@ -54,11 +76,13 @@ class TorchEngine:
     def _sample_group(
         self, prompts: list[Ids], seeds: list[Sequence[int]], params: SamplingParams
     ) -> list[list[Completion]]:
-        cache, mask_NP, logits_NV = self._prefill(prompts)
         counts = torch.tensor([len(of_prompt) for of_prompt in seeds], device=self.device)
-        owner_R = torch.arange(len(prompts), device=self.device).repeat_interleave(counts)
+        prefixes, cache = self._prefill(prompts), DynamicCache()
+        last = torch.tensor([[prompt[-1]] for prompt in prompts], device=self.device)
+        logits_NV = self._forward(last, prefixes, cache)[:, -1]
+        owner_R = prefixes.owners.repeat_interleave(counts)
         cache.batch_select_indices(owner_R)
-        mask, logits = mask_NP[owner_R], logits_NV[owner_R]
+        prefixes, logits = prefixes.of(owner_R), logits_NV[owner_R]
         uniforms_RT = torch.tensor(
             np.stack([uniforms(seed, params.max_tokens) for of_prompt in seeds for seed in of_prompt]),
             device=self.device,
@@ -80,10 +104,10 @@ class TorchEngine:
             if len(going) == 0 or step + 1 == params.max_tokens:
                 break
             if len(going) < len(active):
-                active, tokens, mask = active[going], tokens[going], mask[going]
+                active, tokens = active[going], tokens[going]
                 cache.batch_select_indices(going)
-            mask = torch.cat([mask, mask.new_ones(len(active), 1)], dim=1)
-            logits = self._forward(tokens[:, None], mask, cache)[:, -1]
+                prefixes = prefixes.of(prefixes.owners[going])
+            logits = self._forward(tokens[:, None], prefixes, cache)[:, -1]
         return _completions(
             ids_RT.cpu().numpy(), logprobs_RT.cpu().numpy(), lengths_R.tolist(), finished_R.tolist(),
             counts.tolist(),
@@ -115,43 +139,29 @@ class TorchEngine:
     ) -> list[list[np.ndarray]]:
         if not any(len(ids) for of_prefix in continuations for ids in of_prefix):
             return [[np.zeros(0, np.float32) for _ in of_prefix] for of_prefix in continuations]
-        # The last prefix token is fed with the continuation: its logits predict the first one.
-        cache, mask_NP = self._prefill_all_but_last(prefixes)
-        owner_R = [i for i, of_prefix in enumerate(continuations) for _ in of_prefix]
+        prefixes_N = self._prefill(prefixes)
+        owners = [i for i, of_prefix in enumerate(continuations) for _ in of_prefix]
         targets = [list(ids) for of_prefix in continuations for ids in of_prefix]
-        width = max((len(ids) for ids in targets), default=0)
-        step = max(1, MAX_LOGITS // max(1, width * self.model.config.get_text_config().vocab_size))
+        width = max(map(len, targets))
+        step = max(1, MAX_LOGITS // (width * self.model.config.get_text_config().vocab_size))
         flat: list[np.ndarray] = []
         for start in range(0, len(targets), step):
             rows = slice(start, start + step)
-            last_piece = start + step >= len(targets)
-            piece = cache if last_piece or cache is None else copy.deepcopy(cache)
-            flat += self._score_rows(prefixes, owner_R[rows], targets[rows], piece, mask_NP, params)
+            shared = prefixes_N.of(torch.tensor(owners[rows], device=self.device))
+            last = [prefixes[owner][-1] for owner in owners[rows]]
+            flat += self._score_rows(last, targets[rows], shared, params)
         scored = iter(flat)
         return [[next(scored) for _ in of_prefix] for of_prefix in continuations]
 
     def _score_rows(
-        self,
-        prefixes: list[Ids],
-        owner_R: list[int],
-        targets: list[list[int]],
-        cache: DynamicCache | None,
-        mask_NP: torch.Tensor,
-        params: SamplingParams | None,
+        self, last: list[int], targets: list[list[int]], prefixes: Prefixes, params: SamplingParams | None
     ) -> list[np.ndarray]:
-        width = max(len(ids) for ids in targets)
-        inputs = np.zeros((len(targets), width), dtype=np.int64)
-        wanted = np.zeros((len(targets), width), dtype=np.int64)
-        valid = np.zeros((len(targets), width), dtype=np.int64)
-        for row, (owner, ids) in enumerate(zip(owner_R, targets, strict=True)):
-            inputs[row, : len(ids)] = [prefixes[owner][-1], *ids[:-1]][: len(ids)]
+        """Log-probabilities of `targets` after prefixes that end in the tokens `last`."""
+        wanted = np.zeros((len(targets), max(1, *map(len, targets))), dtype=np.int64)
+        for row, ids in enumerate(targets):
             wanted[row, : len(ids)] = ids
-            valid[row, : len(ids)] = 1
-        owner = torch.tensor(owner_R, device=self.device)
-        if cache is not None:
-            cache.batch_select_indices(owner)
-        mask = torch.cat([mask_NP[owner], torch.tensor(valid, device=self.device)], dim=1)
-        logits_RTV = self._forward(torch.tensor(inputs, device=self.device), mask, cache).float()
+        inputs = np.concatenate([np.array(last)[:, None], wanted[:, :-1]], axis=1)
+        logits_RTV = self._forward(torch.tensor(inputs, device=self.device), prefixes).float()
         wanted_RT1 = torch.tensor(wanted, device=self.device)[..., None]
         if params is None:
             logprobs_RT = logits_RTV.gather(-1, wanted_RT1)[..., 0] - logits_RTV.logsumexp(dim=-1)
@@ -161,35 +171,36 @@ class TorchEngine:
         logprobs = logprobs_RT.cpu().numpy()
         return [logprobs[row, : len(ids)].copy() for row, ids in enumerate(targets)]
 
-    def _prefill_all_but_last(self, prefixes: list[Ids]) -> tuple[DynamicCache | None, torch.Tensor]:
-        if max(len(prefix) for prefix in prefixes) == 1:
-            return None, torch.zeros(len(prefixes), 0, dtype=torch.long, device=self.device)
-        cache, mask_NP, _ = self._prefill([prefix[:-1] for prefix in prefixes])
-        return cache, mask_NP
-
-    def _prefill(self, prompts: list[Ids]) -> tuple[DynamicCache, torch.Tensor, torch.Tensor]:
-        width = max(len(prompt) for prompt in prompts)
-        ids = np.zeros((len(prompts), width), dtype=np.int64)
-        mask = np.zeros((len(prompts), width), dtype=np.int64)
+    def _prefill(self, prompts: list[Ids]) -> Prefixes:
+        """Keys and values of all but the last token of each prompt."""
+        nothing = Prefixes.nothing(len(prompts), self.device)
+        lengths = np.array([len(prompt) - 1 for prompt in prompts])
+        if not lengths.any():
+            return nothing
+        ids = np.zeros((len(prompts), lengths.max()), dtype=np.int64)
         for row, prompt in enumerate(prompts):
-            ids[row, width - len(prompt) :] = prompt
-            mask[row, width - len(prompt) :] = 1
-        mask_NP = torch.tensor(mask, device=self.device)
-        cache = DynamicCache(config=self.model.config)
-        logits = self._forward(torch.tensor(ids, device=self.device), mask_NP, cache, logits_to_keep=1)
-        return cache, mask_NP, logits[:, -1]
+            ids[row, : lengths[row]] = prompt[:-1]
+        cache = DynamicCache()
+        self._forward(torch.tensor(ids, device=self.device), nothing, cache, logits_to_keep=1)
+        return Prefixes.computed(cache, torch.tensor(lengths, device=self.device))
 
     def _forward(
-        self, ids: torch.Tensor, mask: torch.Tensor, cache: DynamicCache | None, logits_to_keep: int = 0
+        self,
+        ids: torch.Tensor,
+        prefixes: Prefixes,
+        cache: DynamicCache | None = None,
+        logits_to_keep: int = 0,
     ) -> torch.Tensor:
-        positions = (mask.cumsum(dim=-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        """Logits of the rows `ids`, which go on from their prefixes and what `cache` holds."""
+        steps = torch.arange(ids.shape[1], device=self.device)
+        positions = prefixes.lengths[prefixes.owners, None] + (cache.get_seq_length() if cache else 0) + steps
         return self.model(
             input_ids=ids,
-            attention_mask=mask,
             position_ids=positions,
             past_key_values=cache,
             use_cache=cache is not None,
             logits_to_keep=logits_to_keep,
+            prefixes=prefixes,
         ).logits
 
 

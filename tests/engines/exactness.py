@@ -25,7 +25,8 @@ _MODELS: dict[Path, torch.nn.Module] = {}
 def plain_logits(path: Path, ids: Sequence[int]) -> torch.Tensor:
     """[T, V] logits of a full forward without cache or padding."""
     if path not in _MODELS:
-        _MODELS[path] = AutoModelForCausalLM.from_pretrained(path)
+        # Other implementations leave out what some models need (a soft cap on the scores).
+        _MODELS[path] = AutoModelForCausalLM.from_pretrained(path, attn_implementation="eager")
     with torch.inference_mode():
         return _MODELS[path](torch.tensor([list(ids)]), use_cache=False).logits[0]
 
