@@ -121,7 +121,6 @@ class Data:
     """The documents of all steps, packed: `rows[s]` are the packed rows of step s, of which the
     first only warms up."""
 
-    examples: list[Any]
     epoch: Any
     rows: list[list[int]]
     layout: Any
@@ -131,15 +130,16 @@ class Data:
         return [member for row in self.rows[step] for member in self.epoch.rows[row]]
 
     def tokens(self, member: int) -> list[int]:
-        ids: list[int] = self.examples[member].tokens(self.layout, bool(self.epoch.thought_first[member]))
+        ids: list[int] = self.epoch.examples[member].tokens(
+            self.layout, bool(self.epoch.thought_first[member])
+        )
         return ids
 
     def useful(self, step: int) -> int:
         return sum(len(self.tokens(member)) for member in self.members(step))
 
     def scored(self, step: int) -> int:
-        contexts = sum(self.examples[member].num_context() for member in self.members(step))
-        return self.useful(step) - contexts
+        return self.useful(step) - int(self.epoch.examples.context[self.members(step)].sum())
 
 
 def _load(options: argparse.Namespace, base: Path) -> Data:
@@ -161,15 +161,15 @@ def _load(options: argparse.Namespace, base: Path) -> Data:
             tokenizer(text, add_special_tokens=False)["input_ids"]
             for text in (document.question, document.thought, document.answer)
         )
-        example = data.Example(Chunk(len(made), question, answer, 1, given=True), thought)
-        if example.length(False) <= options.context:
-            made.append(example)
-    packed = data.epoch(made, 0, 1, 0, options.context)
+        made.append(data.Example(Chunk(len(made), question, answer, 1, given=True), thought))
+    lengths = data.of_list(made).lengths(np.zeros(len(made), bool))
+    fitting = [example for example, size in zip(made, lengths, strict=True) if size <= options.context]
+    packed = data.epoch(data.of_list(fitting), 0, 1, 0, options.context)
     ends = [WARM_UP_ROWS + s * options.rows for s in range(options.steps + 1)]
     rows = [list(range(first, last)) for first, last in zip([0, *ends], ends, strict=False)]
     assert ends[-1] <= len(packed.rows), "too few documents"
     layout = Layout(raw["sol"], raw["eol"], raw["prior"], raw["post"])
-    return Data(made, packed, rows, layout, raw["pad"])
+    return Data(packed, rows, layout, raw["pad"])
 
 
 def _work(options: argparse.Namespace, arm: str, rank: int, count: int, folder: str) -> None:
@@ -215,11 +215,10 @@ def _batches(options: argparse.Namespace, documents: Data, step: int, rank: int,
 
     mine = documents.rows[step][rank::count]
     rows_a_rank = -(-options.rows // count)
-    empty = (data.Epoch([], [[]], np.zeros(0, bool)), 0)
     batches = []
     for first in range(0, rows_a_rank, options.micro_rows):
         rows = [(documents.epoch, row) for row in mine[first : first + options.micro_rows]]
-        batches.append(data.batch(rows or [empty], documents.layout, documents.pad, options.context))
+        batches.append(data.batch(rows, documents.layout, documents.pad, options.context))
     return batches
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from lt_hpc.errors import IncompleteError
-from lt_hpc.latent.layout import cut_prefix, prefix_budget
+from lt_hpc.latent.layout import prefix_budgets
 from lt_hpc.store import manifest, tables
+
+Lists = tuple[np.ndarray, np.ndarray]
+"""Lists end to end, and the offsets [lists + 1] between them."""
 
 
 @dataclass(frozen=True)
@@ -37,49 +41,85 @@ class View:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents of one folder (or of a range of chunks of it)."""
+    """Documents of one folder (or of a range of chunks of it), as flat arrays: a list of lists is
+    its values and its offsets. Chunk n is the n-th of them, with the id first_chunk[0] + n."""
 
     view: View
-    context: tuple[np.ndarray, np.ndarray]
-    tokens: tuple[np.ndarray, np.ndarray]
-    lengths: tuple[np.ndarray, np.ndarray]
+    context: Lists
+    tokens: Lists
+    lengths: Lists
     bytes: np.ndarray
-    thoughts: list[list[list[int]]]
+    thoughts: Lists
+    """Of all documents that have them, one after the other; a document has one a chunk or none."""
+    first_thought: np.ndarray
+    """[documents] index of its first thought in `thoughts`, or -1."""
     first_chunk: np.ndarray
 
     @property
     def num_chunks(self) -> int:
         return int(self.lengths[1][-1])
 
+    @cached_property
+    def document(self) -> np.ndarray:
+        """[num_chunks] the document of each chunk."""
+        return np.repeat(np.arange(len(self.first_chunk)), np.diff(self.lengths[1]))
+
+    @cached_property
+    def ends(self) -> np.ndarray:
+        """[num_chunks + 1] where in the tokens chunk n begins, and n - 1 ends."""
+        return np.concatenate([[0], np.cumsum(self.lengths[0], dtype=np.int64)])
+
+    @cached_property
+    def given(self) -> np.ndarray:
+        """[num_chunks] whether the prefix is a question (see `Chunk`)."""
+        given = np.zeros(self.num_chunks, bool)
+        asked = np.flatnonzero((np.diff(self.context[1]) > 0) & (np.diff(self.lengths[1]) > 0))
+        given[self.lengths[1][asked]] = True
+        return given
+
+    @cached_property
+    def prefix_lengths(self) -> np.ndarray:
+        """[num_chunks] tokens of each chunk's prefix, after it is cut."""
+        whole = np.diff(self.context[1])[self.document] + self.ends[:-1] - self.ends[self._first_of_prefix]
+        longest, most = self.view.context_length, self.view.max_thought_tokens
+        return np.minimum(whole, prefix_budgets(longest, most, self.lengths[0]))
+
+    @cached_property
+    def _first_of_prefix(self) -> np.ndarray:
+        """[num_chunks] the first chunk of each one's prefix; the chunk itself where there is none."""
+        first_of_document = self.lengths[1][self.document]
+        return np.maximum(first_of_document, np.arange(self.num_chunks) - self.view.prefix_chunks)
+
+    @cached_property
+    def thought_rows(self) -> np.ndarray:
+        """[num_chunks] index of each one's own thought in `thoughts`, or -1."""
+        first = self.first_thought[self.document]
+        index = np.arange(self.num_chunks) - self.lengths[1][self.document]
+        return np.where(first >= 0, first + index, -1)
+
+    def chunk(self, n: int) -> Chunk:
+        """The n-th chunk."""
+        begin, end = self.ends[self._first_of_prefix[n]], self.ends[n]
+        before = np.concatenate([row(self.context, self.document[n]), self.tokens[0][begin:end]])
+        thought = self.thought_rows[n]
+        return Chunk(
+            chunk_id=int(self.first_chunk[0]) + n,
+            prefix=before[len(before) - self.prefix_lengths[n] :].tolist(),
+            suffix=self.tokens[0][end : self.ends[n + 1]].tolist(),
+            num_bytes=int(self.bytes[n]),
+            given=bool(self.given[n]),
+            thought=row(self.thoughts, thought).tolist() if thought >= 0 else None,
+        )
+
     def chunks(self) -> Iterator[Chunk]:
         """All chunks in order of their ids."""
-        for document in range(len(self.first_chunk)):
-            yield from self._document_chunks(document)
-
-    def _document_chunks(self, document: int) -> Iterator[Chunk]:
-        context = _row(self.context, document)
-        tokens = _row(self.tokens, document)
-        lengths = _row(self.lengths, document)
-        ends = np.concatenate([[0], np.cumsum(lengths)])
-        thoughts = self.thoughts[document]
-        for index in range(len(lengths)):
-            suffix = tokens[ends[index] : ends[index + 1]].tolist()
-            start = ends[max(0, index - self.view.prefix_chunks)]
-            prefix = [*context.tolist(), *tokens[start : ends[index]].tolist()]
-            budget = prefix_budget(self.view.context_length, self.view.max_thought_tokens, len(suffix))
-            yield Chunk(
-                chunk_id=int(self.first_chunk[document]) + index,
-                prefix=cut_prefix(prefix, budget),
-                suffix=suffix,
-                num_bytes=int(self.bytes[self.lengths[1][document] + index]),
-                given=len(context) > 0 and index == 0,
-                thought=thoughts[index] if thoughts else None,
-            )
+        return map(self.chunk, range(self.num_chunks))
 
 
-def _row(flat: tuple[np.ndarray, np.ndarray], row: int) -> np.ndarray:
-    values, offsets = flat
-    return values[offsets[row] : offsets[row + 1]]
+def row(lists: Lists, index: int) -> np.ndarray:
+    """One of the lists."""
+    values, offsets = lists
+    return values[offsets[index] : offsets[index + 1]]
 
 
 def read(folder: Path, fingerprint: str, view: View, start: int = 0, stop: int | None = None) -> Corpus:
@@ -100,13 +140,15 @@ def read(folder: Path, fingerprint: str, view: View, start: int = 0, stop: int |
     import pyarrow as pa
 
     table = pa.concat_tables(needed) if needed else tables.DOCUMENTS.empty_table()
+    thoughts, rows = tables.nested_lists(table["thoughts"])
     return Corpus(
         view=view,
         context=tables.flat_lists(table["context"]),
         tokens=tables.flat_lists(table["tokens"]),
         lengths=tables.flat_lists(table["chunk_lengths"]),
         bytes=tables.flat_lists(table["chunk_bytes"])[0],
-        thoughts=table["thoughts"].to_pylist(),
+        thoughts=thoughts,
+        first_thought=np.where(np.diff(rows) > 0, rows[:-1], -1),
         first_chunk=table["first_chunk"].to_numpy(),
     )
 

@@ -12,15 +12,16 @@ contexts that training never shows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from lt_hpc.data import packing
-from lt_hpc.data.corpus import Chunk
+from lt_hpc.data.corpus import Chunk, Corpus, Lists, row
 from lt_hpc.latent import seeds
-from lt_hpc.latent.layout import Layout
+from lt_hpc.latent.layout import NUM_JOINT_MARKERS, NUM_MARKERS, Layout
 
 IGNORED = -100
 """Label of a position that takes no loss."""
@@ -33,13 +34,6 @@ class Example:
     chunk: Chunk
     thought: list[int] | None
 
-    def length(self, thought_first: bool) -> int:
-        """Tokens of the layout."""
-        text = len(self.chunk.prefix) + len(self.chunk.suffix)
-        if self.thought is None:
-            return text
-        return text + len(self.thought) + (3 if thought_first else 5)
-
     def tokens(self, layout: Layout, thought_first: bool) -> list[int]:
         """The ids of one of the two orders (or of the raw text)."""
         chunk = self.chunk
@@ -48,27 +42,87 @@ class Example:
         order = layout.joint if thought_first else layout.posterior
         return order(chunk.prefix, self.thought, chunk.suffix)
 
-    def num_context(self) -> int:
-        """Leading tokens without loss: the first has no context, and a prefix made of earlier
-        chunks takes its loss in their own examples."""
-        return 1 if self.chunk.given else max(1, len(self.chunk.prefix))
+
+@dataclass(frozen=True)
+class Examples:
+    """N examples, each made when it is asked for: only their sizes are held. Arrays [N], tokens."""
+
+    make: Callable[[int], Example]
+    text: np.ndarray
+    """Of c x."""
+    thought: np.ndarray
+    """Of z; -1 for raw text."""
+    context: np.ndarray
+    """Leading tokens without loss: the first has no context, and a prefix made of earlier chunks
+    takes its loss in their own examples."""
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+    def __getitem__(self, index: int) -> Example:
+        return self.make(index)
+
+    def lengths(self, thought_first: np.ndarray) -> np.ndarray:
+        """[N] tokens of each example's layout, for its order."""
+        with_thought = self.text + self.thought + np.where(thought_first, NUM_JOINT_MARKERS, NUM_MARKERS)
+        return np.where(self.thought < 0, self.text, with_thought)
+
+
+def of_list(examples: list[Example]) -> Examples:
+    """Examples that are there already."""
+    chunks = [example.chunk for example in examples]
+    sizes = [len(chunk.prefix) + len(chunk.suffix) for chunk in chunks]
+    thoughts = [-1 if example.thought is None else len(example.thought) for example in examples]
+    given = np.array([chunk.given for chunk in chunks], bool)
+    prefixes = np.array([len(chunk.prefix) for chunk in chunks], np.int64)
+    return Examples(
+        examples.__getitem__,
+        np.array(sizes, np.int64),
+        np.array(thoughts, np.int64),
+        context_lengths(given, prefixes),
+    )
+
+
+def of_corpus(corpus: Corpus, chunks: np.ndarray, thoughts: Lists, rows: np.ndarray) -> Examples:
+    """Chunks `chunks` [N] of a corpus, with the thoughts of these rows of `thoughts` (-1: none)."""
+    lengths = np.append(np.diff(thoughts[1]), -1)
+
+    def make(index: int) -> Example:
+        thought = row(thoughts, rows[index]).tolist() if rows[index] >= 0 else None
+        return Example(corpus.chunk(int(chunks[index])), thought)
+
+    prefixes = corpus.prefix_lengths[chunks]
+    text = prefixes + corpus.lengths[0][chunks]
+    return Examples(make, text, lengths[rows], context_lengths(corpus.given[chunks], prefixes))
+
+
+def context_lengths(given: np.ndarray, prefixes: np.ndarray) -> np.ndarray:
+    """See `Examples.context`."""
+    return np.where(given, 1, np.maximum(1, prefixes))
 
 
 @dataclass(frozen=True)
 class Epoch:
     """One pass over the chunks: packed rows of indices into `examples`, and each one's order."""
 
-    examples: Sequence[Example]
+    examples: Examples
     rows: list[list[int]]
     thought_first: np.ndarray
 
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """[N] tokens of each example."""
+        return self.examples.lengths(self.thought_first)
 
-def epoch(examples: Sequence[Example], run_seed: int, iteration: int, index: int, capacity: int) -> Epoch:
+
+_EMPTY = Epoch(of_list([]), [[]], np.zeros(0, bool))
+
+
+def epoch(examples: Examples, run_seed: int, iteration: int, index: int, capacity: int) -> Epoch:
     """The packed rows of epoch `index`; each chunk's order is a fair coin of its own."""
     coins = seeds.generator(run_seed, "order", iteration, index).random(len(examples)) < 0.5
     shuffle = packing.shuffled(len(examples), seeds.generator(run_seed, "shuffle", iteration, index))
-    lengths = [example.length(bool(coin)) for example, coin in zip(examples, coins, strict=True)]
-    rows = packing.pack(lengths, shuffle.tolist(), capacity)
+    rows = packing.pack(examples.lengths(coins), shuffle, capacity)
     mixed = packing.shuffled(len(rows), seeds.generator(run_seed, "rows", iteration, index))
     return Epoch(examples, [rows[i] for i in mixed], coins)
 
@@ -83,8 +137,10 @@ class Batch:
 
 
 def batch(rows: Sequence[tuple[Epoch, int]], layout: Layout, pad: int, capacity: int) -> Batch:
-    """The arrays of some rows, each given as (its epoch, index in it). Labels are shifted:
-    labels[t] is the token at t + 1, and the padding at the end is a document of its own."""
+    """The arrays of some rows, each given as (its epoch, index in it); of one empty row where there
+    are none. Labels are shifted: labels[t] is the token at t + 1, and the padding at the end is a
+    document of its own."""
+    rows = rows or [(_EMPTY, 0)]
     ids = np.full((len(rows), capacity), pad, dtype=np.int64)
     positions = np.zeros((len(rows), capacity), dtype=np.int64)
     labels = np.full((len(rows), capacity), IGNORED, dtype=np.int64)
@@ -96,7 +152,7 @@ def batch(rows: Sequence[tuple[Epoch, int]], layout: Layout, pad: int, capacity:
             stop = start + len(tokens)
             ids[r, start:stop] = tokens
             positions[r, start:stop] = np.arange(len(tokens))
-            first = example.num_context()
+            first = int(of_epoch.examples.context[member])
             labels[r, start + first - 1 : stop - 1] = tokens[first:]
             start = stop
         positions[r, start:] = np.arange(capacity - start)

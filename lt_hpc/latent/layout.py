@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 MARKERS = ("<SOL>", "<EOL>", "<PRIOR>", "<POST>")
 """Start of latent, end of latent, prior role, posterior role."""
 
@@ -53,17 +55,14 @@ class Layout:
 
 NUM_MARKERS = 5
 """Markers of the longest layout, the posterior."""
+NUM_JOINT_MARKERS = 3
 
 
-def prefix_budget(context_length: int, max_thought_tokens: int, num_suffix: int) -> int:
-    """Tokens of prefix that fit beside a suffix and the longest thought.
+def prefix_budgets(context_length: int, max_thought_tokens: int, num_suffix_N: np.ndarray) -> np.ndarray:
+    """Tokens of prefix [N] that fit beside each suffix and the longest thought.
 
-    The same cut serves sampling, scoring, training and evaluation: a function of the chunk
-    alone, so that c is the same c in p and in q.
+    The same cut, of the prefix's first tokens, serves sampling, scoring, training and evaluation:
+    a function of the chunk alone, so that c is the same c in p and in q.
     """
-    return max(0, context_length - NUM_MARKERS - max_thought_tokens - num_suffix)
-
-
-def cut_prefix(prefix: Ids, budget: int) -> list[int]:
-    """The last `budget` tokens of the prefix."""
-    return list(prefix[-budget:]) if budget else []
+    room = context_length - NUM_MARKERS - max_thought_tokens
+    return np.maximum(0, room - num_suffix_N.astype(np.int64))

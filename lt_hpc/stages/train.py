@@ -13,24 +13,20 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lt_hpc.cluster import rendezvous, state
-from lt_hpc.cluster.plan import corpus_name, train_config, training_data
-from lt_hpc.data import corpus as corpora
+from lt_hpc.cluster.plan import train_config
 from lt_hpc.data import examples as data
-from lt_hpc.data.examples import Epoch, Example
-from lt_hpc.errors import IncompleteError, Interrupted, StageError
+from lt_hpc.errors import Interrupted, StageError
 from lt_hpc.latent import cost, seeds
 from lt_hpc.latent.schedule import learning_rate
-from lt_hpc.stages import train_log
+from lt_hpc.stages import train_log, training_data
 from lt_hpc.stages.context import Task
 from lt_hpc.stages.saving import Saver
-from lt_hpc.store import manifest, tables
+from lt_hpc.stages.training_data import StepSize
+from lt_hpc.store import manifest
 from lt_hpc.store.atomic import atomic_folder, clean_temporaries
 from lt_hpc.store.checkpoints import Cost
 from lt_hpc.store.manifest import Manifest
@@ -59,100 +55,6 @@ def run(task: Task) -> None:
 def _clean_up(task: Task) -> None:
     if task.index == 0:
         state.remove_spent_checkpoints(task.paths, [task.stage])
-
-
-def examples_of(task: Task) -> list[list[Example]]:
-    """The iteration's training examples, in chunk order, once for each selected thought of a
-    chunk: epoch e trains on list e modulo their number.
-
-    Raises:
-        IncompleteError: when the corpus or the selection does not verify.
-    """
-    config, iteration = task.plan.config, task.stage.iteration
-    kind = training_data(config, iteration)
-    name = "warm" if kind == "teacher" else corpus_name(config, iteration)
-    corpus = corpora.read(task.paths.documents(name), task.plan.output(name), task.view)
-    if kind == "teacher":
-        return [[Example(chunk, chunk.thought) for chunk in corpus.chunks()]]
-    if kind == "raw":
-        return [[Example(chunk, None) for chunk in corpus.chunks()]]
-    folder = task.paths.selected(iteration)
-    found = manifest.verified(folder, task.plan.output(f"iter-{iteration:02d}/selected"))
-    selected: dict[int, list[list[int]]] = {}
-    for entry in found.files:
-        table = tables.read(folder / entry.name, tables.SELECTED)
-        columns = (table[name].to_pylist() for name in ("chunk", "samples", "thoughts"))
-        for chunk_id, samples, thoughts in zip(*columns, strict=True):
-            selected[chunk_id] = [z for k, z in zip(samples, thoughts, strict=True) if k >= 0]
-    draws: list[list[Example]] = [[] for _ in range(config.merge.num_selected)]
-    for chunk in corpus.chunks():
-        if chunk.chunk_id not in selected:
-            raise IncompleteError(f"{folder}: chunk {chunk.chunk_id} of the corpus has no row")
-        thoughts = selected[chunk.chunk_id]
-        if thoughts or config.merge.unfinished == "raw":
-            for index, draw in enumerate(draws):
-                draw.append(Example(chunk, thoughts[index] if thoughts else None))
-    return draws
-
-
-@dataclass(frozen=True)
-class StepSize:
-    """Tokens that take a loss, all tokens, and the packed documents that they make up."""
-
-    scored: int
-    tokens: int
-    documents: int
-
-
-@dataclass(frozen=True)
-class Steps:
-    """Which packed rows each optimizer step takes: the same for every world size."""
-
-    epochs: list[Epoch]
-    rows: list[tuple[int, int]]  # (epoch, row)
-    rows_a_step: int
-    count: int
-
-    def of(self, step: int) -> list[tuple[int, int]]:
-        start = step * self.rows_a_step
-        return self.rows[start : start + self.rows_a_step]
-
-    def size(self, step: int) -> StepSize:
-        """What a step trains on, over all ranks."""
-        lengths, context = [], 0
-        for e, row in self.of(step):
-            epoch = self.epochs[e]
-            for member in epoch.rows[row]:
-                lengths.append(epoch.examples[member].length(bool(epoch.thought_first[member])))
-                context += epoch.examples[member].num_context()
-        return StepSize(sum(lengths) - context, sum(lengths), len(lengths))
-
-
-def plan_steps(task: Task, draws: list[list[Example]]) -> Steps:
-    """Pack as many epochs as the settings ask for. The last step may be smaller: no chunk is
-    dropped, and a step's loss is normalised by its own tokens."""
-    config = task.plan.config
-    settings = train_config(config, task.stage.iteration)
-    if not draws[0]:
-        raise StageError("no chunk is left to train on: none had a finished thought")
-    capacity = config.model.context_length
-    rows_a_step = settings.batch_tokens // capacity
-    epochs: list[Epoch] = []
-    rows: list[tuple[int, int]] = []
-
-    def enough() -> bool:
-        if settings.steps is not None:
-            return len(rows) >= settings.steps * rows_a_step
-        return len(epochs) >= settings.epochs
-
-    while not enough():
-        examples = draws[len(epochs) % len(draws)]
-        epoch = data.epoch(examples, config.seed, task.stage.iteration, len(epochs), capacity)
-        share = 1.0 if settings.steps is not None else min(1.0, settings.epochs - len(epochs))
-        rows += [(len(epochs), row) for row in range(round(share * len(epoch.rows)))]
-        epochs.append(epoch)
-    count = settings.steps or -(-len(rows) // rows_a_step)
-    return Steps(epochs, rows[: count * rows_a_step], rows_a_step, count)
 
 
 def start_folder(task: Task) -> tuple[Path, str]:
@@ -189,9 +91,9 @@ class _Training:
         self.task, self.zero = task, zero
         self.config = train_config(task.plan.config, task.stage.iteration)
         self.layout = task.vocabulary()
-        draws = examples_of(task)
+        draws = training_data.examples_of(task)
         self.num_examples = len(draws[0])
-        self.steps = plan_steps(task, draws)
+        self.steps = training_data.plan_steps(task, draws)
         rows_a_rank = -(-self.steps.rows_a_step // task.count)
         self.micro_rows = min(self.config.micro_batch_rows, rows_a_rank)
         self.micro_batches = -(-rows_a_rank // self.micro_rows)
@@ -239,9 +141,8 @@ class _Training:
         rows = [(self.steps.epochs[e], r) for e, r in self.steps.of(step)]
         mine = rows[self.task.index :: self.task.count]
         capacity = self.task.plan.config.model.context_length
-        empty = (Epoch([], [[]], np.zeros(0, bool)), 0)
         for index in range(self.micro_batches):
-            chosen = mine[index * self.micro_rows : (index + 1) * self.micro_rows] or [empty]
+            chosen = mine[index * self.micro_rows : (index + 1) * self.micro_rows]
             yield data.batch(chosen, self.layout.layout, self.layout.pad, capacity)
 
     def _step(self, step: int) -> None:

@@ -73,11 +73,22 @@ def read(path: Path, schema: pa.Schema) -> pa.Table:
 
 def flat_lists(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     """A list column as (values [total], offsets [rows + 1]), both copies-free where possible."""
+    array = _whole(column)
+    offsets = array.offsets.to_numpy()
+    return array.values.to_numpy(zero_copy_only=False)[offsets[0] : offsets[-1]], offsets - offsets[0]
+
+
+def nested_lists(column: pa.ChunkedArray) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+    """A column of lists of lists as (all inner lists, as from `flat_lists`; outer offsets [rows + 1])."""
+    array = _whole(column)
+    return flat_lists(array.flatten()), (array.offsets.to_numpy() - array.offsets[0].as_py())
+
+
+def _whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
-    offsets = array.offsets.to_numpy()
-    return array.values.to_numpy(zero_copy_only=False)[offsets[0] : offsets[-1]], offsets - offsets[0]
+    return array
 
 
 def matrix(column: pa.ChunkedArray, width: int) -> np.ndarray:

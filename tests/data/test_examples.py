@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lt_hpc.data import examples as data
 from lt_hpc.data.corpus import Chunk, Corpus, View
-from lt_hpc.data.examples import IGNORED, Example
+from lt_hpc.data.examples import IGNORED, Example, of_list
 from lt_hpc.latent.layout import Layout
 
 LAYOUT = Layout(100, 101, 102, 103)
@@ -24,7 +24,9 @@ def example(index: int, prefix: int, suffix: int, thought: int | None, given_pre
 
 @given(st.integers(0, 5), st.booleans(), st.integers(0, 2**31))
 def test_labels_are_the_next_token_inside_each_document(epoch: int, given_prefix: bool, seed: int) -> None:
-    examples = [example(i, i % 4, 3, None if i % 5 == 0 else 2 + i % 3, given_prefix) for i in range(20)]
+    examples = of_list(
+        [example(i, i % 4, 3, None if i % 5 == 0 else 2 + i % 3, given_prefix) for i in range(20)]
+    )
     packed = data.epoch(examples, seed, 1, epoch, 64)
     batch = data.batch([(packed, row) for row in range(len(packed.rows))], LAYOUT, PAD, 64)
     counted = 0
@@ -35,7 +37,7 @@ def test_labels_are_the_next_token_inside_each_document(epoch: int, given_prefix
             stop = start + len(tokens)
             assert batch.ids[row, start:stop].tolist() == tokens
             assert batch.positions[row, start:stop].tolist() == list(range(len(tokens)))
-            first = examples[member].num_context()
+            first = examples.context[member]
             labels = batch.labels[row, start:stop].tolist()
             assert labels == [IGNORED] * (first - 1) + tokens[first:] + [IGNORED]
             counted += len(tokens) - first
@@ -45,12 +47,12 @@ def test_labels_are_the_next_token_inside_each_document(epoch: int, given_prefix
 
 
 def test_a_question_takes_loss_and_earlier_chunks_take_it_in_their_own_example() -> None:
-    assert example(1, 5, 3, 2, given_prefix=True).num_context() == 1
-    assert example(1, 5, 3, 2, given_prefix=False).num_context() == 5
+    examples = [example(1, 5, 3, 2, given_prefix=True), example(1, 5, 3, 2, given_prefix=False)]
+    assert of_list(examples).context.tolist() == [1, 5]
 
 
 def test_both_orders_are_drawn_afresh_in_each_epoch_about_equally() -> None:
-    examples = [example(i, 2, 3, 2) for i in range(200)]
+    examples = of_list([example(i, 2, 3, 2) for i in range(200)])
     coins = np.array([data.epoch(examples, 7, 1, e, 64).thought_first for e in range(20)])
     assert abs(coins.mean() - 0.5) < 4 * 0.5 / np.sqrt(coins.size)
     assert coins.mean(axis=0).min() > 0 and coins.mean(axis=0).max() < 1
@@ -62,7 +64,7 @@ def test_both_orders_are_drawn_afresh_in_each_epoch_about_equally() -> None:
 def test_a_packed_row_by_hand() -> None:
     thought = Example(Chunk(0, [1, 2], [3, 4], 2, given=True), [5])
     raw = Example(Chunk(1, [6, 7], [8], 1, given=False), None)
-    packed = data.Epoch([thought, raw], [[0, 1]], np.array([True, False]))
+    packed = data.Epoch(of_list([thought, raw]), [[0, 1]], np.array([True, False]))
     batch = data.batch([(packed, 0)], LAYOUT, PAD, 14)
     sol, eol, prior, no = 100, 101, 102, IGNORED
     assert batch.ids.tolist() == [[1, 2, sol, prior, 5, eol, 3, 4, 6, 7, 8, PAD, PAD, PAD]]
@@ -72,17 +74,17 @@ def test_a_packed_row_by_hand() -> None:
 
 
 def test_each_chunk_is_in_an_epoch_once_in_the_length_of_its_order() -> None:
-    examples = [example(i, i % 7, 3, None if i % 5 == 0 else 4) for i in range(150)]
+    examples = of_list([example(i, i % 7, 3, None if i % 5 == 0 else 4) for i in range(150)])
     packed = data.epoch(examples, 3, 1, 0, 48)
     assert sorted(member for row in packed.rows for member in row) == list(range(150))
     for row in packed.rows:
-        lengths = [examples[i].length(bool(packed.thought_first[i])) for i in row]
+        lengths = packed.lengths[row].tolist()
         assert lengths == [len(examples[i].tokens(LAYOUT, bool(packed.thought_first[i]))) for i in row]
         assert sum(lengths) <= 48
 
 
 def test_the_chunks_are_in_another_order_in_each_epoch() -> None:
-    examples = [example(i, 2, 3, 2) for i in range(60)]
+    examples = of_list([example(i, 2, 3, 2) for i in range(60)])
     orders = [[i for row in data.epoch(examples, 1, 1, e, 64).rows for i in row] for e in range(3)]
     assert orders[0] != orders[1] != orders[2] != orders[0]
     assert orders[0] != list(range(60))
@@ -102,7 +104,8 @@ def corpus(
         tokens=flat([[token for chunk in chunks for token in chunk] for chunks in documents]),
         lengths=flat(lengths),
         bytes=np.ones(sum(map(len, lengths)), int),
-        thoughts=[[] for _ in documents],
+        thoughts=flat([]),
+        first_thought=np.full(len(documents), -1),
         first_chunk=np.cumsum([0, *map(len, documents)])[:-1],
     )
 
@@ -143,7 +146,34 @@ def test_a_question_is_given_once_for_the_first_chunk_of_its_answer() -> None:
 def test_over_a_document_every_token_but_the_first_takes_raw_loss_once() -> None:
     tokens = list(range(1, 31))
     document = [tokens[:7], tokens[7:12], tokens[12:20], tokens[20:]]
-    examples = [Example(chunk, None) for chunk in corpus([[]], [document], 2, 64).chunks()]
+    examples = of_list([Example(chunk, None) for chunk in corpus([[]], [document], 2, 64).chunks()])
     packed = data.epoch(examples, 0, 1, 0, 64)
     labels = data.batch([(packed, r) for r in range(len(packed.rows))], LAYOUT, PAD, 64).labels
     assert sorted(labels[labels != IGNORED].tolist()) == tokens[1:]
+
+
+@given(
+    st.lists(
+        st.lists(st.lists(st.integers(0, 90), min_size=1, max_size=9), min_size=1, max_size=4), min_size=1
+    ),
+    st.data(),
+)
+def test_examples_of_a_corpus_are_those_of_its_chunks(
+    documents: list[list[list[int]]], draw: st.DataObject
+) -> None:
+    contexts = [draw.draw(st.lists(st.integers(0, 90), max_size=3)) for _ in documents]
+    made = corpus(contexts, documents, 2, 40)
+    chunks = list(made.chunks())
+    kept = np.array([n for n in range(len(chunks)) if draw.draw(st.booleans())], int)
+    thoughts = [draw.draw(st.none() | st.lists(st.integers(0, 90), max_size=6)) for _ in kept]
+    rows = np.array(
+        [-1 if z is None else sum(y is not None for y in thoughts[:i]) for i, z in enumerate(thoughts)]
+    )
+    lazy = data.of_corpus(made, kept, flat([z for z in thoughts if z is not None]), rows.astype(int))
+    ready = of_list([Example(chunks[n], z) for n, z in zip(kept, thoughts, strict=True)])
+    assert [lazy[i] for i in range(len(lazy))] == [ready[i] for i in range(len(ready))]
+    for order in (True, False):
+        first = np.full(len(ready), order)
+        lengths = [len(ready[i].tokens(LAYOUT, order)) for i in range(len(ready))]
+        assert lazy.lengths(first).tolist() == ready.lengths(first).tolist() == lengths
+    assert lazy.context.tolist() == ready.context.tolist()

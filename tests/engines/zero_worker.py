@@ -18,7 +18,7 @@ from lt_hpc.cluster import rendezvous
 from lt_hpc.config import TrainConfig
 from lt_hpc.data import examples as data
 from lt_hpc.data.corpus import Chunk
-from lt_hpc.data.examples import Batch, Epoch, Example
+from lt_hpc.data.examples import Batch, Epoch, Example, Examples
 from lt_hpc.latent.layout import Layout
 
 LAYOUT = Layout(28, 29, 30, 31)
@@ -27,7 +27,7 @@ RATES = [0.02, 0.02, 0.015, 0.01, 0.01, 0.008, 0.008, 0.004]
 """The learning rate of each step."""
 
 
-def examples() -> list[Example]:
+def examples() -> Examples:
     """Chunks with and without a thought, some of whose prefix takes no loss; vocabulary 32."""
     rng = np.random.default_rng(3)
     made = []
@@ -35,7 +35,7 @@ def examples() -> list[Example]:
         prefix, suffix, thought = (rng.integers(1, 28, rng.integers(2, 9)).tolist() for _ in range(3))
         chunk = Chunk(index, prefix, suffix, len(suffix), given=index % 3 != 0)
         made.append(Example(chunk, None if index % 4 == 0 else thought))
-    return made
+    return data.of_list(made)
 
 
 def epoch() -> Epoch:
@@ -47,9 +47,9 @@ def rows_of(step: int) -> list[int]:
 
 
 def scored_tokens(step: int) -> int:
-    packed, made = epoch(), examples()
+    packed = epoch()
     members = [member for row in rows_of(step) for member in packed.rows[row]]
-    return sum(made[m].length(bool(packed.thought_first[m])) - made[m].num_context() for m in members)
+    return int((packed.lengths - packed.examples.context)[members].sum())
 
 
 def batches(step: int, rank: int, count: int) -> list[Batch]:
@@ -58,10 +58,11 @@ def batches(step: int, rank: int, count: int) -> list[Batch]:
     mine = rows_of(step)[rank::count]
     rows_a_rank = -(-ROWS_A_STEP // count)
     number = -(-rows_a_rank // MICRO_ROWS)
-    empty = (Epoch([], [[]], np.zeros(0, bool)), 0)
     found = []
     for index in range(number):
-        chosen = [(packed, row) for row in mine[index * MICRO_ROWS : (index + 1) * MICRO_ROWS]] or [empty]
+        chosen = [(packed, row) for row in mine[index * MICRO_ROWS : (index + 1) * MICRO_ROWS]] or [
+            (data.EMPTY, 0)
+        ]
         found.append(data.batch(chosen, LAYOUT, 0, CAPACITY))
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,15 +35,14 @@ def test_what_is_scored_continues_what_was_given(c: list[int], z: list[int], x: 
 
 
 def test_without_room_there_is_no_prefix() -> None:
-    assert layout.prefix_budget(20, 10, 30) == 0
-    assert layout.cut_prefix([1, 2, 3], 0) == []
-    assert layout.cut_prefix([1, 2, 3], 2) == [2, 3]
+    assert layout.prefix_budgets(20, 10, np.array([30, 5, 4])).tolist() == [0, 0, 1]
 
 
 @given(st.integers(0, 300), st.integers(1, 60), st.integers(1, 100))
 def test_every_sequence_fits_the_context_after_the_cut(prefix: int, suffix: int, thought: int) -> None:
     context = 200
-    c = layout.cut_prefix(range(prefix), layout.prefix_budget(context, thought, suffix))
+    (budget,) = layout.prefix_budgets(context, thought, np.array([suffix])).tolist()
+    c = list(range(prefix))[max(0, prefix - budget) :]
     longest = LAYOUT.posterior(c, [7] * thought, [8] * suffix)
     assert len(longest) <= context
     assert c == list(range(prefix))[len(range(prefix)) - len(c) :], "the end of the prefix is kept"

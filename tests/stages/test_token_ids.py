@@ -14,7 +14,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from lt_hpc.config import ModelConfig
 from lt_hpc.data import base_model
 from lt_hpc.data import examples as data
-from lt_hpc.stages import train
+from lt_hpc.stages import training_data
 from tests.stages.tiny_run import CONTEXT, run_e_step
 
 
@@ -27,7 +27,7 @@ def test_the_trained_ids_are_the_sampled_ones(tmp_path: Path) -> None:
     layout = train_task.vocabulary().layout
     sampled = {row["chunk"]: row for row in rows(train_task.paths.samples(1))}
     chosen = {row["chunk"]: row["samples"][0] for row in rows(train_task.paths.selected(1))}
-    (examples,) = train.examples_of(train_task)
+    (examples,) = training_data.examples_of(train_task)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(train_task.paths.base)
     changed = trained = 0
     for epoch in (data.epoch(examples, 0, 1, index, CONTEXT) for index in range(4)):
