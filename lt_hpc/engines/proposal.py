@@ -1,6 +1,6 @@
 """The proposal's density: from logits to the distribution that a token is drawn from.
 
-Shapes: R rows (sequences), V vocabulary.
+Shapes: R rows (sequences), B branches (different sequences), V vocabulary.
 """
 
 from __future__ import annotations
@@ -33,19 +33,20 @@ def log_proposal(logits_RV: torch.Tensor, params: SamplingParams) -> torch.Tenso
 
 
 def draw(
-    logits_RV: torch.Tensor, uniforms_R: torch.Tensor, params: SamplingParams
+    logits_BV: torch.Tensor, branches_R: torch.Tensor, uniforms_R: torch.Tensor, params: SamplingParams
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One token a row by inversion of the distribution function, and its log q in nats.
 
-    `uniforms_R` are float64 in [0, 1). Greedy (temperature 0) takes the argmax, with log q 0.
+    Row r draws from the logits of branch `branches_R[r]`. `uniforms_R` are float64 in [0, 1). Greedy
+    (temperature 0) takes the argmax, with log q 0.
     """
     if params.temperature == 0:
-        tokens = logits_RV.argmax(dim=-1)
+        tokens = logits_BV.argmax(dim=-1)[branches_R]
         return tokens, torch.zeros(tokens.shape, dtype=torch.float32, device=tokens.device)
-    log_q = log_proposal(logits_RV, params)
-    cumulative = log_q.double().exp().cumsum(dim=-1)
+    log_q = log_proposal(logits_BV, params)
+    cumulative = log_q.double().exp().cumsum(dim=-1)[branches_R]
     total = cumulative[:, -1:]
     # Rounding may carry u * total up to total itself, past the last possible token.
     target = torch.minimum(uniforms_R[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
-    tokens = torch.searchsorted(cumulative, target, right=True)
-    return tokens[:, 0], log_q.gather(-1, tokens)[:, 0]
+    tokens = torch.searchsorted(cumulative, target, right=True)[:, 0]
+    return tokens, log_q[branches_R, tokens]

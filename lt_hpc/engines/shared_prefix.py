@@ -11,6 +11,7 @@ in all; H heads, of which groups of G share one of B keys and values; d head wid
 from __future__ import annotations
 
 import functools
+import operator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +69,12 @@ class Prefixes:
         return self.owners * most + slots
 
     @functools.cached_property
+    def padding(self) -> torch.Tensor:
+        """[N, 1, 1, P] which keys belong to no prefix."""
+        steps = torch.arange(self.layers[0][0].shape[2], device=self.lengths.device)
+        return (steps >= self.lengths[:, None])[:, None, None]
+
+    @functools.cached_property
     def _slots(self) -> tuple[torch.Tensor, int]:
         counts = torch.bincount(self.owners, minlength=len(self.lengths))
         first = counts.cumsum(0) - counts
@@ -84,6 +91,15 @@ class _Part:
     numerator: torch.Tensor
     denominator: torch.Tensor
     top: torch.Tensor
+
+    def __add__(self, other: _Part) -> _Part:
+        top = torch.maximum(self.top, other.top)
+        mine, others = (self.top - top).exp_(), (other.top - top).exp_()
+        return _Part(
+            (self.numerator * mine).addcmul_(other.numerator, others),
+            (self.denominator * mine).addcmul_(other.denominator, others),
+            top,
+        )
 
 
 def attend(
@@ -109,8 +125,10 @@ def attend(
         raise NotImplementedError(f"{type(module).__name__}: attention over shared prefixes")
     prefixes.calls += 1
     groups, new, length = query.shape[1] // key.shape[1], query.shape[2], key.shape[2]
-    rule = functools.partial(_part, scale=scaling or query.shape[-1] ** -0.5, softcap=softcap)
-    folded = query.unflatten(1, (key.shape[1], groups)).flatten(2, 3)  # [R, B, G T, d]
+    rule = functools.partial(_part, softcap=softcap)
+    # Scores are float32 whatever the model's dtype: rounded ones would move log-weights.
+    scaled = query.float() * (scaling or query.shape[-1] ** -0.5)
+    folded = scaled.unflatten(1, (key.shape[1], groups)).flatten(2, 3)  # [R, B, G T, d]
     steps = torch.arange(length, device=query.device)
     newest = steps[length - new :, None]
     hidden = None
@@ -134,9 +152,9 @@ def _over_prefixes(
     num_prefixes, most = prefixes.rows.shape
     queries = folded.index_select(0, prefixes.rows.view(-1)).unflatten(0, (num_prefixes, most))
     queries = queries.transpose(1, 2).flatten(2, 3)  # [N, B, K G T, d]
-    steps = torch.arange(keys.shape[2], device=keys.device)
-    hidden = (steps >= prefixes.lengths[:, None])[:, None, None]  # [N, 1, 1, P]
+    hidden = prefixes.padding
     if window:
+        steps = torch.arange(keys.shape[2], device=keys.device)
         outside = steps <= prefixes.lengths[:, None, None] + newest - window  # [N, T, P]
         hidden = hidden | outside.repeat(1, queries.shape[2] // len(newest), 1)[:, None]
     part = rule(queries, keys, values, hidden)
@@ -153,15 +171,14 @@ def _part(
     keys: torch.Tensor,
     values: torch.Tensor,
     hidden: torch.Tensor | None,
-    scale: float,
     softcap: float | None,
 ) -> _Part:
-    """Scores are float32 whatever the model's dtype: rounded ones would move log-weights."""
+    """Scaled queries [.., Q, d] over keys and values [.., L, d], of which some are hidden [.., Q, L]."""
     at_once = max(1, MAX_SCORES // (queries.shape[1] * queries.shape[2] * max(1, keys.shape[2])))
     parts = []
     for start in range(0, len(queries), at_once):
         some = slice(start, start + at_once)
-        scores = (queries[some].float() * scale) @ keys[some].float().transpose(-1, -2)
+        scores = queries[some] @ keys[some].float().transpose(-1, -2)
         if softcap:
             scores = softcap * (scores / softcap).tanh()
         if hidden is not None:
@@ -179,11 +196,8 @@ def _join(parts: list[_Part], sinks: torch.Tensor | None, groups: int) -> torch.
         of_queries = sinks.float().view(-1, groups, 1).expand(-1, -1, shape[2] // groups)
         score = of_queries.flatten(1)[None, ..., None].expand(shape)
         parts = [*parts, _Part(torch.zeros_like(parts[0].numerator), torch.ones_like(score), score)]
-    top = functools.reduce(torch.maximum, (part.top for part in parts))
-    scales = [(part.top - top).exp() for part in parts]
-    numerator = sum(part.numerator * scale for part, scale in zip(parts, scales, strict=True))
-    denominator = sum(part.denominator * scale for part, scale in zip(parts, scales, strict=True))
-    return torch.as_tensor(numerator / denominator)
+    whole = functools.reduce(operator.add, parts)
+    return whole.numerator / whole.denominator
 
 
 AttentionInterface.register(NAME, attend)

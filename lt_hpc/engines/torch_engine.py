@@ -1,8 +1,10 @@
 """The engine on plain torch and transformers: any causal LM, CPU or GPU.
 
-The prefix is computed and held once for all samples that share it (shared_prefix.py), prompts are
-batched by length, and rows leave the batch as they finish. A prompt's last token belongs to its
-continuations: its logits predict their first token.
+Nothing is computed twice: the prefix is computed and held once for all samples that share it
+(shared_prefix.py), samples of a prompt that have drawn the same tokens so far are one branch until
+they differ, and equal continuations are scored once. Prompts are batched by length, and branches
+leave the batch as they finish. A prompt's last token belongs to its continuations: its logits
+predict their first token.
 Shapes: N prompts, K samples a prompt, R = N * K rows, T continuation width.
 """
 
@@ -79,22 +81,20 @@ class TorchEngine:
         counts = torch.tensor([len(of_prompt) for of_prompt in seeds], device=self.device)
         prefixes, cache = self._prefill(prompts), DynamicCache()
         last = torch.tensor([[prompt[-1]] for prompt in prompts], device=self.device)
-        logits_NV = self._forward(last, prefixes, cache)[:, -1]
-        owner_R = prefixes.owners.repeat_interleave(counts)
-        cache.batch_select_indices(owner_R)
-        prefixes, logits = prefixes.of(owner_R), logits_NV[owner_R]
+        logits = self._forward(last, prefixes, cache)[:, -1]
         uniforms_RT = torch.tensor(
             np.stack([uniforms(seed, params.max_tokens) for of_prompt in seeds for seed in of_prompt]),
             device=self.device,
         )
-        num_rows = len(owner_R)
+        num_rows, vocab_size = len(uniforms_RT), logits.shape[-1]
         ids_RT = torch.zeros(num_rows, params.max_tokens, dtype=torch.int32, device=self.device)
         logprobs_RT = torch.zeros(num_rows, params.max_tokens, device=self.device)
         lengths_R = torch.full((num_rows,), params.max_tokens, device=self.device)
         finished_R = torch.zeros(num_rows, dtype=torch.bool, device=self.device)
         active = torch.arange(num_rows, device=self.device)
+        branch = prefixes.owners.repeat_interleave(counts)  # of each active sample
         for step in range(params.max_tokens):
-            tokens, log_q = draw(logits, uniforms_RT[active, step], params)
+            tokens, log_q = draw(logits, branch, uniforms_RT[active, step], params)
             ids_RT[active, step] = tokens.int()
             logprobs_RT[active, step] = log_q
             stopped = tokens == params.stop_id
@@ -103,11 +103,13 @@ class TorchEngine:
             going = (~stopped).nonzero()[:, 0]
             if len(going) == 0 or step + 1 == params.max_tokens:
                 break
-            if len(going) < len(active):
-                active, tokens = active[going], tokens[going]
-                cache.batch_select_indices(going)
-                prefixes = prefixes.of(prefixes.owners[going])
-            logits = self._forward(tokens[:, None], prefixes, cache)[:, -1]
+            active = active[going]
+            grown, branch = torch.unique(branch[going] * vocab_size + tokens[going], return_inverse=True)
+            parents = grown // vocab_size
+            if not torch.equal(parents, torch.arange(len(logits), device=self.device)):
+                cache.batch_select_indices(parents)
+                prefixes = prefixes.of(prefixes.owners[parents])
+            logits = self._forward((grown % vocab_size)[:, None], prefixes, cache)[:, -1]
         return _completions(
             ids_RT.cpu().numpy(), logprobs_RT.cpu().numpy(), lengths_R.tolist(), finished_R.tolist(),
             counts.tolist(),
@@ -140,18 +142,18 @@ class TorchEngine:
         if not any(len(ids) for of_prefix in continuations for ids in of_prefix):
             return [[np.zeros(0, np.float32) for _ in of_prefix] for of_prefix in continuations]
         prefixes_N = self._prefill(prefixes)
-        owners = [i for i, of_prefix in enumerate(continuations) for _ in of_prefix]
-        targets = [list(ids) for of_prefix in continuations for ids in of_prefix]
+        different = sorted({(i, *ids) for i, of_prefix in enumerate(continuations) for ids in of_prefix})
+        owners, targets = [owner for owner, *_ in different], [list(ids) for _, *ids in different]
         width = max(map(len, targets))
         step = max(1, MAX_LOGITS // (width * self.model.config.get_text_config().vocab_size))
-        flat: list[np.ndarray] = []
+        scores: list[np.ndarray] = []
         for start in range(0, len(targets), step):
             rows = slice(start, start + step)
             shared = prefixes_N.of(torch.tensor(owners[rows], device=self.device))
             last = [prefixes[owner][-1] for owner in owners[rows]]
-            flat += self._score_rows(last, targets[rows], shared, params)
-        scored = iter(flat)
-        return [[next(scored) for _ in of_prefix] for of_prefix in continuations]
+            scores += self._score_rows(last, targets[rows], shared, params)
+        found = dict(zip(different, scores, strict=True))
+        return [[found[i, *ids] for ids in of_prefix] for i, of_prefix in enumerate(continuations)]
 
     def _score_rows(
         self, last: list[int], targets: list[list[int]], prefixes: Prefixes, params: SamplingParams | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -159,7 +160,7 @@ def test_a_removed_token_is_never_drawn(
     row = torch.tensor([logits])
     log_q = log_proposal(row, params)
     assert float(log_q.double().exp().sum()) == pytest.approx(1, abs=1e-5)
-    token, logprob = draw(row, torch.tensor([uniform], dtype=torch.float64), params)
+    token, logprob = draw(row, torch.tensor([0]), torch.tensor([uniform], dtype=torch.float64), params)
     assert torch.isfinite(logprob).all()
     assert float(log_q[0, token[0]]) == float(logprob[0])
     assert not top_k or int((log_q > -torch.inf).sum()) <= top_k
@@ -202,7 +203,7 @@ def test_tokens_are_drawn_as_often_as_the_proposal_says(params: SamplingParams) 
     count = 40_000
     logits = torch.tensor([[0.3, -1.0, 2.0, 1.1, -3.0, 0.9]]).expand(count, -1)
     uniforms = torch.tensor(np.random.default_rng(5).random(count))
-    tokens, logprobs = draw(logits, uniforms, params)
+    tokens, logprobs = draw(logits[:1], torch.zeros(count, dtype=torch.long), uniforms, params)
     log_q = log_proposal(logits[:1], params)[0]
     assert torch.equal(logprobs, log_q[tokens])
     q = log_q.double().exp().numpy()
@@ -213,10 +214,29 @@ def test_tokens_are_drawn_as_often_as_the_proposal_says(params: SamplingParams) 
 def test_the_ends_of_the_unit_interval_draw_the_first_and_the_last_possible_token() -> None:
     logits = torch.tensor([[-200.0, 0.0, 0.0, -200.0]]).expand(2, -1)
     uniforms = torch.tensor([0.0, np.nextafter(1.0, 0.0)], dtype=torch.float64)
-    tokens, _ = draw(logits, uniforms, SamplingParams(1, STOP, top_k=2))
+    tokens, _ = draw(logits, torch.arange(2), uniforms, SamplingParams(1, STOP, top_k=2))
     assert tokens.tolist() == [1, 2]
 
 
 def test_a_chunk_with_nothing_left_to_score_has_no_scores(model_path: Path) -> None:
     scored = TorchEngine(model_path, "float32", 1).score([[3], [4, 5]], [[[], []], [[6]]])
     assert [[len(scores) for scores in of_prefix] for of_prefix in scored] == [[0, 0], [1]]
+
+
+def test_what_samples_and_continuations_of_a_prompt_share_is_computed_once(model_path: Path) -> None:
+    engine, computed = TorchEngine(model_path, "float32", 2**20), []
+    engine.model.register_forward_pre_hook(
+        lambda module, args, kwargs: computed.append(kwargs["input_ids"].numel()), with_kwargs=True
+    )
+
+    def tokens(work: Callable[[], object]) -> int:
+        computed.clear()
+        work()
+        return sum(computed)
+
+    prompt, params = [3, 1, 4, 1, 5], SamplingParams(10, STOP)
+    (alone,) = engine.sample([prompt], [[7]], params)[0]
+    assert tokens(lambda: engine.sample([prompt], [[7]], params)) == len(prompt) + len(alone.ids) - 1
+    assert tokens(lambda: engine.sample([prompt], [[7] * 20], params)) == len(prompt) + len(alone.ids) - 1
+    scored = tokens(lambda: engine.score([prompt], [[[2, 3, 4], [5, 6, 7], [2, 3, 4]]]))
+    assert scored == len(prompt) - 1 + 2 * 3
