@@ -6,23 +6,19 @@ are, for fingerprints; `documents` streams them. In messages lines count from 1,
 
 from __future__ import annotations
 
-import contextlib
-import gzip
 import hashlib
 import importlib.metadata
 import importlib.util
 import itertools
-import json
 import re
-import zlib
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lt_hpc import config
 from lt_hpc.config import CorpusConfig
-from lt_hpc.data import chain
+from lt_hpc.data import chain, readers
 from lt_hpc.errors import ConfigError
 from lt_hpc.latent import seeds
 
@@ -34,11 +30,7 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # A hub name may hold dots, but these ends are those of a mistyped or unsupported file.
 _FILE = re.compile(r".*\.(jsonl|parquet|json|csv|tsv|txt|arrow|gz|zst|zip|bz2|xz)")
 _STRINGS = re.compile(r"str|NoneType|null|(large_)?string(_view)?|dictionary<values=(large_)?string,.*")
-_PROBE_ROWS = 100  # rows of a JSON Lines file in which a column must show up
-_PARQUET_ROWS = 256  # rows decoded at a time
 _EDGE_BYTES = 1 << 20  # hashed at each end of a file
-Rows = Generator[tuple[str, Mapping[str, Any]], None, int]
-"""Yields (place for messages, row), returns how many of the rows to skip are still to skip."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +81,7 @@ def check(corpus: CorpusConfig, section: str, mode: str, needs_thought: bool) ->
         location = _locate(corpus, f"{section}.")
         found = _found_columns(location, _fields(corpus, mode).values(), section)
     except OSError as error:
-        raise ConfigError(f"{section}.source={corpus.source!r}: {_first_line(error)}") from error
+        raise ConfigError(f"{section}.source={corpus.source!r}: {readers.first_line(error)}") from error
     if location.kind == "builtin":
         _check_builtin(corpus, f"{section}.")
         return
@@ -170,12 +162,12 @@ def _locate(corpus: CorpusConfig, prefix: str = "") -> _Location:
 def _locate_folder(corpus: CorpusConfig, path: Path, prefix: str) -> _Location:
     where, split = f"{prefix}source={corpus.source!r}", f"{prefix}split={corpus.split!r}"
     if (path / "dataset_dict.json").is_file():
-        splits = _read_json(path / "dataset_dict.json", where).get("splits", [])
+        splits = readers.read_json(path / "dataset_dict.json", where).get("splits", [])
         if corpus.split not in splits:
             raise ConfigError(f"{split}: {corpus.source} has the splits: {', '.join(splits)}")
         return _locate_saved(path / corpus.split, where)
     if (path / "state.json").is_file():
-        own = _read_json(path / "state.json", where).get("_split") or "train"
+        own = readers.read_json(path / "state.json", where).get("_split") or "train"
         if corpus.split not in ("train", own):
             raise ConfigError(f"{split}: {corpus.source} holds one split: {own}")
         return _locate_saved(path, where)
@@ -187,19 +179,12 @@ def _locate_folder(corpus: CorpusConfig, path: Path, prefix: str) -> _Location:
 
 
 def _locate_saved(path: Path, where: str) -> _Location:
-    state = _read_json(path / "state.json", where)
+    state = readers.read_json(path / "state.json", where)
     files = tuple(path / entry["filename"] for entry in state.get("_data_files", []))
     missing = [file.name for file in files if not file.is_file()]
     if missing:
         raise ConfigError(f"{where}: {', '.join(missing)} missing, the folder is not complete")
     return _Location("saved", path, files)
-
-
-def _read_json(path: Path, where: str) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"{where}: not a complete save_to_disk: {_first_line(error)}") from error
 
 
 _REQUIRED = {"sentences": ("text",), "given": ("question", "answer")}
@@ -218,37 +203,15 @@ def _found_columns(location: _Location, wanted: Iterable[str], section: str) -> 
         return None
     try:
         if location.kind == "saved":
-            return _saved_columns(location.path) if location.files else {}
+            return readers.saved_columns(location.path) if location.files else {}
         for path in location.files:
             is_parquet = path.suffix == ".parquet"
-            found = _parquet_columns(path) if is_parquet else _jsonl_columns(path, wanted)
+            found = readers.parquet_columns(path) if is_parquet else readers.jsonl_columns(path, wanted)
             if found:
                 return found
     except ConfigError as error:
         raise ConfigError(f"{section}.source: {error}") from error
     return {}
-
-
-def _jsonl_columns(path: Path, wanted: Iterable[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for _, row in itertools.islice(_jsonl_rows(path, 0), _PROBE_ROWS):
-        for column, value in row.items():
-            if found.get(column, "NoneType") == "NoneType":
-                found[column] = type(value).__name__
-        if all(found.get(column, "NoneType") != "NoneType" for column in wanted):
-            break
-    return found
-
-
-def _parquet_columns(path: Path) -> dict[str, str]:
-    with _parquet(path) as file:
-        return {field.name: str(field.type) for field in file.schema_arrow if file.metadata.num_rows}
-
-
-def _saved_columns(path: Path) -> dict[str, str]:
-    features = _read_json(path / "dataset_info.json", str(path)).get("features") or {}
-    values = {name: feature if isinstance(feature, dict) else {} for name, feature in features.items()}
-    return {name: str(value.get("dtype", value.get("_type"))) for name, value in values.items()}
 
 
 def _check_builtin(corpus: CorpusConfig, prefix: str = "") -> None:
@@ -303,15 +266,15 @@ def _gsm_problem(seed: int, index: int) -> tuple[str, str, str]:
     return entry["question"], entry["answer"], entry["metadata"]["answer_cot"]
 
 
-def _rows(corpus: CorpusConfig, location: _Location, columns: list[str]) -> Rows:
+def _rows(corpus: CorpusConfig, location: _Location, columns: list[str]) -> readers.Rows:
     """The rows from corpus.offset on."""
     if location.kind == "files":
         start = corpus.offset
         for path in location.files:
             if path.suffix == ".parquet":
-                start = yield from _parquet_rows(path, columns, start)
+                start = yield from readers.parquet_rows(path, columns, start)
             else:
-                start = yield from _jsonl_rows(path, start)
+                start = yield from readers.jsonl_rows(path, start)
         return start
     import datasets
 
@@ -324,77 +287,9 @@ def _rows(corpus: CorpusConfig, location: _Location, columns: list[str]) -> Rows
             hub: Any = datasets.load_dataset(name, corpus.config_name, split=split, streaming=True)
             dataset = hub.skip(corpus.offset)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{corpus.source}: {_first_line(error)}") from error
+        raise ConfigError(f"{corpus.source}: {readers.first_line(error)}") from error
     for index, row in enumerate(dataset, corpus.offset):
         if index == corpus.offset:
-            _require(columns, list(row), corpus.source)
+            readers.require(columns, list(row), corpus.source)
         yield f"{corpus.source} row {index}", row
     return 0
-
-
-def _jsonl_rows(path: Path, start: int) -> Rows:
-    """Rows of a JSON Lines file after the first `start`; blank lines are no rows."""
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            for number, line in enumerate(stream, 1):
-                if line.isspace():
-                    continue
-                if start:
-                    start -= 1
-                    continue
-                place = f"{path} line {number}"
-                yield place, _parse(line, place)
-    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise ConfigError(f"{path}: not a complete gzip file: {_first_line(error)}") from error
-    return start
-
-
-def _parse(line: bytes, place: str) -> Mapping[str, Any]:
-    try:
-        row = json.loads(line.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{place}: not valid JSON: {_first_line(error)}") from error
-    if isinstance(row, dict):
-        return row
-    raise ConfigError(f"{place}: holds {type(row).__name__}, expected a JSON object of columns")
-
-
-@contextlib.contextmanager
-def _parquet(path: Path) -> Iterator[Any]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            yield file
-    except pyarrow.ArrowException as error:
-        raise ConfigError(f"{path}: can't be read as Parquet: {_first_line(error)}") from error
-
-
-def _parquet_rows(path: Path, columns: list[str], start: int) -> Rows:
-    """Rows of a Parquet file after the first `start`; whole row groups are skipped unread."""
-    with _parquet(path) as file:
-        _require(columns, file.schema_arrow.names, str(path))
-        row = 0
-        for group in range(file.num_row_groups):
-            num_rows = file.metadata.row_group(group).num_rows
-            if start >= num_rows:
-                start, row = start - num_rows, row + num_rows
-                continue
-            for batch in file.iter_batches(_PARQUET_ROWS, row_groups=[group], columns=columns):
-                skipped = min(start, batch.num_rows)
-                start, row = start - skipped, row + skipped
-                for values in batch.slice(skipped).to_pylist():
-                    yield f"{path} row {row}", values
-                    row += 1
-    return start
-
-
-def _require(columns: Iterable[str], existing: list[str], place: str) -> None:
-    for column in columns:
-        if column not in existing:
-            raise ConfigError(f"{place}: no column {column!r}; it has: {', '.join(existing)}")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
