@@ -4,7 +4,7 @@ Side by side in one process, on the same chunks, model and engine, in alternatin
 
 vllm   the E-step of the method's reference code (every prompt K times, prompt log-probabilities
        while sampling, every joint sequence scored from its first token, no prefix cache) against
-       lt_hpc's `VllmEngine`, on word problems after at least 200 tokens of earlier ones.
+       lt_hpc's `VllmEngine`, on word problems after at least --prefix-tokens of earlier ones.
 torch  `model.generate` over the same prompts K times at its best batch size against `TorchEngine`,
        on the demo's problems.
 same   not a timing: whether `VllmEngine` gives a block the same bytes again, after other work, and
@@ -33,7 +33,6 @@ from lt_hpc.latent import seeds
 from lt_hpc.latent.layout import Layout
 
 NO_STOP = -1
-PREFIX_TOKENS = 200
 
 
 @dataclass
@@ -57,13 +56,13 @@ def reset_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def word_problems(tokenizer: Any, count: int) -> list[tuple[list[int], list[int]]]:
+def word_problems(tokenizer: Any, count: int, prefix_tokens: int) -> list[tuple[list[int], list[int]]]:
     """(prefix, suffix) token ids: a worked-out word problem after earlier ones."""
     source = sources.documents(CorpusConfig(source="builtin:gsm", seed=5, num_documents=20 * count), "given")
     chunks = []
     for _ in range(count):
         prefix: list[int] = []
-        while len(prefix) < PREFIX_TOKENS:
+        while len(prefix) < prefix_tokens:
             prefix += tokenizer.encode(_text(next(source)))
         chunks.append((prefix, tokenizer.encode(_text(next(source)))))
     return chunks
@@ -149,7 +148,7 @@ def bench_vllm(options: argparse.Namespace) -> None:
     from lt_hpc.engines.vllm_engine import VllmEngine
 
     tokenizer = AutoTokenizer.from_pretrained(options.model)
-    chunks = word_problems(tokenizer, options.chunks)
+    chunks = word_problems(tokenizer, options.chunks, options.prefix_tokens)
     # Any four ids do as markers: nothing is trained here, and lengths decide the time.
     layout = Layout(*range(4))
     engine = VllmEngine(options.model, options.dtype, VllmConfig(kv_cache_gb=options.kv_cache_gb), 2048)
@@ -295,7 +294,9 @@ def compare_blocks(options: argparse.Namespace) -> None:
 
     from lt_hpc.engines.vllm_engine import VllmEngine
 
-    chunks = word_problems(AutoTokenizer.from_pretrained(options.model), options.chunks)
+    chunks = word_problems(
+        AutoTokenizer.from_pretrained(options.model), options.chunks, options.prefix_tokens
+    )
     layout, num_samples = Layout(*range(4)), options.samples[-1]
     engine = VllmEngine(options.model, options.dtype, VllmConfig(kv_cache_gb=options.kv_cache_gb), 2048)
     draws = [[seeds.derive(0, "bench", i, k) for k in range(num_samples)] for i in range(len(chunks))]
@@ -343,6 +344,7 @@ def main() -> None:
     parser.add_argument("--block-chunks", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--thought-tokens", type=int, default=64)
+    parser.add_argument("--prefix-tokens", type=int, default=200)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--kv-cache-gb", type=float, default=2.0)
     parser.add_argument("--seconds", type=float, default=3600, help="vllm: no new measurement after these")
