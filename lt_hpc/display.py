@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from types import TracebackType
+from typing import Any
 
 from lt_hpc.cluster.plan import Plan, Stage
 from lt_hpc.store.paths import RunPaths
@@ -33,7 +34,7 @@ class Display:
         self.plan, self.paths = plan, paths
         self.running: dict[str, tuple[Stage, int]] = {}
         self.bars: dict[str, int] = {}
-        self.progress = None
+        self.progress: Any = None
         self.last_line = time.monotonic()
 
     def __enter__(self) -> Display:

@@ -82,13 +82,14 @@ class Corpus:
         """[num_chunks] tokens of each chunk's prefix, after it is cut."""
         whole = np.diff(self.context[1])[self.document] + self.ends[:-1] - self.ends[self._first_of_prefix]
         longest, most = self.view.context_length, self.view.max_thought_tokens
-        return np.minimum(whole, prefix_budgets(longest, most, self.lengths[0]))
+        return np.asarray(np.minimum(whole, prefix_budgets(longest, most, self.lengths[0])))
 
     @cached_property
     def _first_of_prefix(self) -> np.ndarray:
         """[num_chunks] the first chunk of each one's prefix; the chunk itself where there is none."""
         first_of_document = self.lengths[1][self.document]
-        return np.maximum(first_of_document, np.arange(self.num_chunks) - self.view.prefix_chunks)
+        earliest = np.arange(self.num_chunks) - self.view.prefix_chunks
+        return np.asarray(np.maximum(first_of_document, earliest))
 
     @cached_property
     def thought_rows(self) -> np.ndarray:

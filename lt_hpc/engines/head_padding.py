@@ -14,7 +14,7 @@ from lt_hpc.errors import ConfigError
 
 def head_size(config: AutoConfig) -> int:
     """Numbers in one attention head."""
-    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
 
 
 def with_supported_heads(model_path: Path, supported: Sequence[int], scratch: Path) -> Path:

@@ -16,6 +16,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -92,7 +93,9 @@ class VllmEngine:
             for prefix, of_prefix in zip(prefixes, continuations, strict=True)
         ]
         self._check_length(max(longest, default=0), 1)
-        results = [[None if ids else np.zeros(0, np.float32) for ids in many] for many in continuations]
+        results: list[list[Any]] = [
+            [None if ids else np.zeros(0, np.float32) for ids in many] for many in continuations
+        ]
         for use_cache in (True, False):
             wanted = [(i, k) for i, many in enumerate(results) for k, one in enumerate(many) if one is None]
             pairs = [(prefixes[i], continuations[i][k]) for i, k in wanted]
@@ -128,7 +131,7 @@ class VllmEngine:
         if not prompts:
             return []
         requests = [vllm.TokensPrompt(prompt_token_ids=list(prompt)) for prompt in prompts]
-        return self.llm.generate(requests, params, use_tqdm=False)
+        return list(self.llm.generate(requests, params, use_tqdm=False))
 
     def _check_length(self, num_tokens: int, num_new: int) -> None:
         if num_tokens + num_new > self.max_tokens:

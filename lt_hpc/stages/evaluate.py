@@ -160,7 +160,7 @@ class _Evaluation:
         return [self._text(one[0].ids.tolist()) for one in samples]
 
     def _text(self, ids: list[int]) -> str:
-        return self.tokenizer.decode([i for i in ids if i != self.vocabulary.eos])
+        return str(self.tokenizer.decode([i for i in ids if i != self.vocabulary.eos]))
 
     def _judge(self, name: str, chunks: list[Chunk], texts: list[str]) -> None:
         self.correct[name] += [

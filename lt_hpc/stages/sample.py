@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -59,7 +59,7 @@ class _Sampler:
     task: Task
     shard_map: ShardMap
     engine: Engine | None = None
-    seconds: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     checked: bool = False
     tokens: Counter[str] = field(default_factory=Counter)
 
@@ -127,7 +127,7 @@ class _Timed:
     """An engine that adds up how many seconds it samples and scores."""
 
     engine: Engine
-    seconds: Counter[str]
+    seconds: dict[str, float]
 
     def sample(
         self, prompts: Sequence[Ids], seeds: Sequence[Sequence[int]], params: SamplingParams

@@ -99,7 +99,7 @@ def _within_chunks(lengths: np.ndarray, log_w: np.ndarray, finished: np.ndarray)
 
     def centred(values: np.ndarray) -> np.ndarray:
         known = np.where(finished, values, 0.0)
-        return (known - known.sum(axis=1, keepdims=True) / count)[finished]
+        return np.asarray((known - known.sum(axis=1, keepdims=True) / count)[finished])
 
     return diagnostics.correlation(centred(lengths), centred(log_w))
 

@@ -4,6 +4,7 @@ when asked."""
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -48,7 +49,7 @@ class _Wandb:
         self.run.finish()
 
 
-TRACKERS = {"tensorboard": _TensorBoard, "wandb": _Wandb}
+TRACKERS: dict[str, Callable[[Path, str, int], Tracker]] = {"tensorboard": _TensorBoard, "wandb": _Wandb}
 
 
 class TrainLog:
