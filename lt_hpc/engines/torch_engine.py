@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache
 
-from lt_hpc.engines import shared_prefix
+from lt_hpc.engines import host_memory, shared_prefix
 from lt_hpc.engines.proposal import draw, log_proposal
 from lt_hpc.engines.protocol import Completion, Ids, SamplingParams
 from lt_hpc.engines.shared_prefix import Prefixes
@@ -42,6 +42,8 @@ class TorchEngine:
             attn_implementation=shared_prefix.NAME,
         )
         self.model.to(self.device).eval()
+        if self.device.type == "cpu":
+            host_memory.keep_freed()
         self.batch_tokens = batch_tokens
         self._check_attention()
 

@@ -35,6 +35,7 @@ import vllm  # noqa: E402
 from vllm.platforms import current_platform  # noqa: E402
 
 from lt_hpc.config import VllmConfig  # noqa: E402
+from lt_hpc.engines import host_memory  # noqa: E402
 from lt_hpc.engines.head_padding import with_supported_heads  # noqa: E402
 from lt_hpc.engines.protocol import Completion, Ids, SamplingParams  # noqa: E402
 from lt_hpc.errors import ConfigError  # noqa: E402
@@ -64,6 +65,7 @@ class VllmEngine:
         with tempfile.TemporaryDirectory() as scratch:
             folder, cache_gb = model_path, settings.kv_cache_gb
             if current_platform.is_cpu():
+                host_memory.keep_freed()
                 from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
 
                 # What eager mode leaves to compile takes longer than it saves.

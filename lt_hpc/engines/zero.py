@@ -22,7 +22,7 @@ from transformers.integrations import HfDeepSpeedConfig
 
 from lt_hpc.config import TrainConfig
 from lt_hpc.data.examples import IGNORED, Batch
-from lt_hpc.engines import attention, partitions
+from lt_hpc.engines import attention, host_memory, partitions
 from lt_hpc.latent.cost import ModelShape
 
 logger.setLevel("WARNING")
@@ -37,6 +37,8 @@ class ZeroTrainer:
     def __init__(
         self, model_path: Path, config: TrainConfig, micro_batches: int, trust_remote_code: bool
     ) -> None:
+        if _device() == "cpu":
+            host_memory.keep_freed()
         self.config = config
         self.micro_batches = micro_batches
         self.world_size = dist.get_world_size()
