@@ -40,7 +40,7 @@ from lt_hpc.data import base_model
 ARMS = {"padded": 1, "flattened": 1, "bare": 1, "ours": 1, "ours2": 2}
 """Arm -> processes."""
 RATIOS = (("ours", "padded"), ("ours", "flattened"), ("ours", "bare"), ("ours2", "ours"))
-RATE, WARM_UP_ROWS = 1e-4, 1
+RATE = 1e-4
 
 
 def main() -> None:
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--context", type=int, default=128, help="tokens of a packed row")
     parser.add_argument("--rows", type=int, default=16, help="rows of an optimizer step, over all ranks")
     parser.add_argument("--micro-rows", type=int, default=8, help="rows of a micro-batch")
-    parser.add_argument("--steps", type=int, default=20, help="measured steps, after a small one to warm up")
+    parser.add_argument("--steps", type=int, default=20, help="measured steps, after one to warm up")
     parser.add_argument("--zero-stage", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
@@ -154,7 +154,7 @@ def _load(options: argparse.Namespace, base: Path) -> Data:
 
     raw = json.loads((base / "layout.json").read_text())
     tokenizer = AutoTokenizer.from_pretrained(base)
-    number = (WARM_UP_ROWS + options.steps * options.rows) * (4 if options.source == "builtin:gsm" else 12)
+    number = (1 + options.steps) * options.rows * (4 if options.source == "builtin:gsm" else 12)
     made: list[Any] = []
     for document in sources.documents(CorpusConfig(source=options.source, num_documents=number), "given"):
         question, thought, answer = (
@@ -165,7 +165,7 @@ def _load(options: argparse.Namespace, base: Path) -> Data:
     lengths = data.of_list(made).lengths(np.zeros(len(made), bool))
     fitting = [example for example, size in zip(made, lengths, strict=True) if size <= options.context]
     packed = data.epoch(data.of_list(fitting), 0, 1, 0, options.context)
-    ends = [WARM_UP_ROWS + s * options.rows for s in range(options.steps + 1)]
+    ends = [(s + 1) * options.rows for s in range(options.steps + 1)]
     rows = [list(range(first, last)) for first, last in zip([0, *ends], ends, strict=False)]
     assert ends[-1] <= len(packed.rows), "too few documents"
     layout = Layout(raw["sol"], raw["eol"], raw["prior"], raw["post"])
