@@ -100,7 +100,7 @@ def plain_losses(model_path: Path) -> list[float]:
         total, count = torch.zeros(()), 0
         for member in [m for row in worker.rows_of(step) for m in packed.rows[row]]:
             ids = made[member].tokens(worker.LAYOUT, bool(packed.thought_first[member]))
-            first = made[member].num_context()
+            first = int(packed.examples.context[member])
             logits = model(torch.tensor([ids])).logits[0, first - 1 : -1]
             total = total + torch.nn.functional.cross_entropy(
                 logits, torch.tensor(ids[first:]), reduction="sum"
