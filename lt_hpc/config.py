@@ -200,6 +200,7 @@ class SlurmConfig:
     srun_options: list[str] = field(default_factory=list)  # for example --container-image=...
     array_parallelism: int = 64  # array tasks that run at the same time
     max_array_size: int = 1001  # longer arrays are split; the cluster's own limit holds too
+    max_array_tasks: int | None = None  # of one E-step; with more shards a task handles several
     signal_seconds: int = 120  # warning before the time limit
     prepare: JobConfig = field(default_factory=JobConfig)
     sample: JobConfig = field(default_factory=JobConfig)

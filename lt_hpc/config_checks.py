@@ -89,6 +89,7 @@ RANGES: dict[str, tuple[float, float | None, bool]] = {
     "local.threads": (1, None, True),
     "slurm.array_parallelism": (1, None, True),
     "slurm.max_array_size": (1, None, True),
+    "slurm.max_array_tasks": (1, None, True),
     "slurm.signal_seconds": (1, None, True),
     **{
         f"slurm.{stage}.{key}": bounds

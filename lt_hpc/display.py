@@ -14,12 +14,13 @@ from lt_hpc.store.paths import RunPaths
 PLAIN_SECONDS = 15
 
 
-def stage_progress(paths: RunPaths, stage: Stage, tasks: int) -> tuple[int, int, str]:
+def stage_progress(paths: RunPaths, stage: Stage) -> tuple[int, int, str]:
     """(done, total, unit) summed over the tasks of a stage that report; ranks count once."""
     done, total, unit, note = 0, 0, "", ""
-    for task in range(1 if stage.name == "train" else tasks):
+    reports = paths.reports(stage.key)
+    for path in reports[:1] if stage.name == "train" else reports:
         try:
-            value = json.loads(paths.progress(f"{stage.key}.{task}").read_text())
+            value = json.loads(path.read_text())
         except (FileNotFoundError, ValueError):
             continue
         done, total = done + value["done"], total + value["total"]
@@ -32,7 +33,7 @@ class Display:
 
     def __init__(self, plan: Plan, paths: RunPaths) -> None:
         self.plan, self.paths = plan, paths
-        self.running: dict[str, tuple[Stage, int]] = {}
+        self.running: dict[str, Stage] = {}
         self.bars: dict[str, int] = {}
         self.progress: Any = None
         self.last_line = time.monotonic()
@@ -57,7 +58,7 @@ class Display:
 
     def started(self, stage: Stage, tasks: int) -> None:
         """A stage begins with so many tasks."""
-        self.running[stage.key] = (stage, tasks)
+        self.running[stage.key] = stage
         if self.progress is not None:
             self.bars[stage.key] = self.progress.add_task(stage.key, total=None, note="starting")
         else:
@@ -79,14 +80,13 @@ class Display:
                 self._show(key)
         elif time.monotonic() - self.last_line > PLAIN_SECONDS:
             self.last_line = time.monotonic()
-            for key, (stage, tasks) in self.running.items():
-                done, total, note = stage_progress(self.paths, stage, tasks)
+            for key, stage in self.running.items():
+                done, total, note = stage_progress(self.paths, stage)
                 if total:
                     print(f"{key}: {done}/{total} {note}", flush=True)
 
     def _show(self, key: str) -> None:
         if self.progress is None:
             return
-        stage, tasks = self.running[key]
-        done, total, note = stage_progress(self.paths, stage, tasks)
+        done, total, note = stage_progress(self.paths, self.running[key])
         self.progress.update(self.bars[key], completed=done, total=total or None, note=note)

@@ -168,7 +168,9 @@ def _run_in_allocation(plan: Plan, paths: RunPaths) -> None:
 
 
 def _warn(plan: Plan, paths: RunPaths) -> None:
-    for warning in state.slow_checkpoints(paths, plan):
+    from lt_hpc.cluster import backend
+
+    for warning in state.slow_checkpoints(paths, plan, *backend.notice(plan)):
         print(f"warning: {warning}", flush=True)
 
 

@@ -6,6 +6,7 @@ Says what of a run is done, running and missing, from its manifests and progress
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from pathlib import Path
@@ -29,20 +30,23 @@ def describe(paths: RunPaths, stage: Stage) -> str:
         pinned = shards.read(paths, stage.iteration)
         if pinned is not None and pinned.samples == stage.fingerprint:
             missing = shards.problems(paths, stage.iteration, pinned, checksums=False)
-            running = _running(paths, stage, missing)
+            running = min(len(missing), _running(paths, stage))
             line += f"   shards: {pinned.num_shards - len(missing)} done, {running} running, "
             line += f"{len(missing) - running} missing"
     if found is not None:
-        done, total, note = stage_progress(paths, stage, max(1, len(list(paths.root.glob("progress/*")))))
+        done, total, note = stage_progress(paths, stage)
         line += f"   last seen at {done}/{total} {note}" if total else ""
     return line
 
 
-def _running(paths: RunPaths, stage: Stage, missing: dict[int, str]) -> int:
-    """Missing shards whose task has reported progress in the last minutes."""
-    now = time.time()
-    reports = [paths.progress(f"{stage.key}.{shard}") for shard in missing]
-    return sum(now - path.stat().st_mtime < RUNNING_SECONDS for path in reports if path.exists())
+def _running(paths: RunPaths, stage: Stage) -> int:
+    """Tasks of an E-step, each on one shard at a time, that have reported in the last minutes and
+    are not at their end."""
+    now, running = time.time(), 0
+    for path in paths.reports(stage.key):
+        report = json.loads(path.read_text())
+        running += report["done"] < report["total"] and now - path.stat().st_mtime < RUNNING_SECONDS
+    return running
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -181,7 +181,8 @@ def bench_vllm(options: argparse.Namespace) -> None:
             flush=True,
         )
     print(
-        "| K | reference, s | ours, s | ratio | tokens, reference | tokens, ours | to the bound | peak GB |"
+        "| K | reference, s | ours, s | ratio, wall | ratio, CPU | tokens, reference and ours "
+        "| ours to the bound | peak GB |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for num_samples, (a, b) in results.items():

@@ -227,7 +227,7 @@ Sockets=1 CoresPerSocket=4 ThreadsPerCore=1 RealMemory=4000 Gres=gpu:4")
   ((!ACCOUNTING)) || settings+=(
     AccountingStorageType=accounting_storage/slurmdbd AccountingStorageHost=127.0.0.1
     AccountingStoragePort=$(($1 + 1)) AccountingStoragePass="$SHORT/munge.socket" # so named
-    AccountingStorageTRES=gres/gpu JobAcctGatherType=jobacct_gather/linux
+    AccountingStorageTRES=gres/gpu AccountingStorageEnforce=limits JobAcctGatherType=jobacct_gather/linux
   )
   printf '%s\n' "${settings[@]}" >"$SLURM_CONF"
 }
@@ -296,6 +296,8 @@ start_database() {
   wait_for 20 slurmdbd sacctmgr -n list cluster
   # Before the controller starts, which would not add its cluster itself.
   [[ -n $(sacctmgr -nP list cluster) ]] || launch sacctmgr -i add cluster devcluster
+  [[ -n $(sacctmgr -nP list assoc user="$me" format=user) ]] ||
+    launch sacctmgr -i add user "$me" account=root
 }
 
 # A state with a trailing * is that of a node that does not answer, - of one planned for a job.

@@ -28,6 +28,16 @@ def cancel_superseded(plan: Plan, paths: RunPaths) -> list[str]:
     return [f"cancelled jobs of other settings: {', '.join(sorted(doomed))}"] if doomed else []
 
 
+def notice(plan: Plan) -> tuple[int, str]:
+    """Seconds between the warning to save and the end of a training job, whatever ends it, and what
+    decides them."""
+    settings = plan.config.slurm
+    found = slurm.preemption_notice(settings.train.partition or settings.partition)
+    if found is not None and found[1] < settings.signal_seconds:
+        return found[1], f"GraceTime={found[1]} of partition {found[0]}"
+    return settings.signal_seconds, f"slurm.signal_seconds={settings.signal_seconds}"
+
+
 def heal(paths: RunPaths, plan_name: str, key: str, own_job: str) -> None:
     """From inside a merge that found shards missing or corrupt: have them sampled again, with a
     new merge after them and the rest of the chain waiting for that.
@@ -50,16 +60,17 @@ def _reconcile(plan: Plan, paths: RunPaths, exclude: tuple[str, ...]) -> Outcome
     from lt_hpc.cluster.submit import Submitter
 
     started = time.monotonic()
-    limit = int(slurm.settings().get("MaxArraySize", "1001"))
-    settings = plan.config.slurm
-    size = min(settings.max_array_size, limit)
+    site, settings, queue = slurm.settings(), plan.config.slurm, slurm.queue()
+    size = min(settings.max_array_size, int(site.get("MaxArraySize", "1001")))
     if size != settings.max_array_size:
-        plan = dataclasses.replace(
-            plan,
-            config=dataclasses.replace(plan.config, slurm=dataclasses.replace(settings, max_array_size=size)),
-        )
+        changed = dataclasses.replace(settings, max_array_size=size)
+        plan = dataclasses.replace(plan, config=dataclasses.replace(plan.config, slurm=changed))
+    limit = slurm.submit_limit(
+        site, settings.sample.account or settings.account, settings.sample.qos or settings.qos
+    )
+    room = None if limit is None else limit - len(queue)
     submitter = Submitter(plan, paths)
     backend = Backend(submitter.submit, slurm.set_dependency, slurm.cancel)
-    outcome = chain.reconcile(plan, paths, slurm.queue(), backend, exclude)
+    outcome = chain.reconcile(plan, paths, queue, backend, exclude, room)
     outcome.lines.append(f"reconciled in {time.monotonic() - started:.1f} s")
     return outcome

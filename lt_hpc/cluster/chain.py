@@ -8,6 +8,7 @@ call says what every live job will do.
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 import uuid
@@ -21,6 +22,9 @@ from lt_hpc.cluster.slurm import Queued
 from lt_hpc.errors import StageError
 from lt_hpc.store.atomic import append_line, create_json
 from lt_hpc.store.paths import RunPaths
+
+Tasks = Sequence[Sequence[int]]
+"""The shards of each task of an array."""
 
 MAX_HEALS = 3
 """How often one merge may have missing shards sampled again before it fails for good."""
@@ -38,7 +42,7 @@ class Live:
 class Backend:
     """What reconcile does to the outside: submit returns job ids."""
 
-    submit: Callable[[Stage, str, Sequence[int], Collection[str]], list[str]]
+    submit: Callable[[Stage, str, Tasks, Collection[str]], list[str]]
     set_dependency: Callable[[str, Collection[str]], None]
     cancel: Callable[[Collection[str]], None]
 
@@ -94,7 +98,7 @@ def live_jobs(
         covered = record["shards"]
         mine = covered if task.index is None else covered[task.index : task.index + 1]
         before = found.get(key, Live())
-        found[key] = Live(before.jobs | {task.job}, before.shards | set(mine))
+        found[key] = Live(before.jobs | {task.job}, before.shards.union(*mine))
     return found, doomed
 
 
@@ -111,27 +115,26 @@ def reconcile(
     queue: Sequence[Queued],
     backend: Backend,
     exclude: Collection[str] = (),
+    room: int | None = None,
 ) -> Outcome:
     """Submit what is neither done nor live, and have live jobs wait for what was submitted.
 
-    The caller holds the run's lock. `exclude`: jobs to treat as gone (the caller's own).
+    The caller holds the run's lock. `exclude`: jobs to treat as gone (the caller's own). `room`: jobs
+    and array tasks that may still be submitted.
     """
     outcome = Outcome()
     live, doomed = find_jobs(plan, paths, [task for task in queue if task.job not in exclude])
     if doomed:
         backend.cancel(doomed)
         outcome.lines.append(f"cancelled, could never run: {', '.join(sorted(doomed))}")
-    for stage in state.pending(paths, plan):
+    pending = state.pending(paths, plan)
+    wanted = {stage.key: _wanted(paths, plan, stage, live.get(stage.key, Live())) for stage in pending}
+    arrays = array_tasks(plan, wanted, room)
+    for stage in pending:
         after = {job for need in stage.needs for job in outcome.jobs.get(need, [])}
         fresh_need = any(need in outcome.submitted for need in stage.needs)
         current = live.get(stage.key, Live())
-        new: list[str] = []
-        if stage.name == "sample":
-            wanted = [s for s in state.missing_shards(paths, plan, stage) if s not in current.shards]
-            if wanted:
-                new = _submit(plan, paths, backend, stage, wanted, after)
-        elif not current.jobs:
-            new = _submit(plan, paths, backend, stage, [], after)
+        new = _submit(plan, paths, backend, stage, arrays[stage.key], after)
         if fresh_need:
             for job in current.jobs:
                 backend.set_dependency(job, after)
@@ -146,18 +149,55 @@ def reconcile(
     return outcome
 
 
+def _wanted(paths: RunPaths, plan: Plan, stage: Stage, current: Live) -> list[int] | None:
+    """Shards of a stage that nobody handles; [] for a stage without shards, None for no work."""
+    if stage.name != "sample":
+        return None if current.jobs else []
+    return [s for s in state.missing_shards(paths, plan, stage) if s not in current.shards] or None
+
+
+def array_tasks(plan: Plan, wanted: dict[str, list[int] | None], room: int | None) -> dict[str, list[Tasks]]:
+    """Stage -> what to submit for it, a list of tasks for each job or job array. Pure.
+
+    A task handles one shard, or several where the E-steps together would have more tasks than
+    slurm.max_array_tasks or the room that the site's submit limits leave.
+    """
+    settings = plan.config.slurm
+    sampling = [key for key, shards in wanted.items() if shards]
+    most = settings.max_array_tasks
+    if room is not None and sampling:
+        singles = sum(shards == [] for shards in wanted.values())
+        share = max(1, (room - singles) // len(sampling))
+        most = min(most or share, share)
+    pieces: dict[str, list[Tasks]] = {}
+    for key, shards in wanted.items():
+        if not shards:
+            pieces[key] = [] if shards is None else [[]]
+            continue
+        tasks = deal(shards, min(len(shards), most or len(shards)))
+        size = settings.max_array_size
+        pieces[key] = [tasks[start : start + size] for start in range(0, len(tasks), size)]
+    return pieces
+
+
+def deal(shards: Sequence[int], count: int) -> list[list[int]]:
+    """Shards in `count` runs of neighbours whose lengths differ by at most one."""
+    edges = [len(shards) * task // count for task in range(count + 1)]
+    return [list(shards[start:stop]) for start, stop in itertools.pairwise(edges)]
+
+
 def _submit(
     plan: Plan,
     paths: RunPaths,
     backend: Backend,
     stage: Stage,
-    wanted: Sequence[int],
+    arrays: Sequence[Tasks],
     after: Collection[str],
 ) -> list[str]:
     """Record first, then submit: a launcher that dies in between leaves a job whose name still
     leads to what it covers."""
     ids: list[str] = []
-    for piece in plan_pieces(plan, wanted) or [[]]:
+    for tasks in arrays:
         submission = uuid.uuid4().hex[:8]
         record = {
             "event": "submit",
@@ -166,19 +206,13 @@ def _submit(
             "stage": stage.key,
             "fingerprint": stage.fingerprint,
             "plan": plan.fingerprint,
-            "shards": list(piece),
+            "shards": [list(shards) for shards in tasks],
         }
         append_line(paths.jobs, record)
-        jobs = backend.submit(stage, job_name(run_id(paths), submission), piece, after)
+        jobs = backend.submit(stage, job_name(run_id(paths), submission), tasks, after)
         append_line(paths.jobs, {"event": "submitted", "submission": submission, "jobs": jobs})
         ids += jobs
     return ids
-
-
-def plan_pieces(plan: Plan, wanted: Sequence[int]) -> list[list[int]]:
-    """Arrays no longer than the cluster allows."""
-    size = plan.config.slurm.max_array_size
-    return [list(wanted[start : start + size]) for start in range(0, len(wanted), size)]
 
 
 def count_heals(paths: RunPaths, stage: Stage) -> int:

@@ -110,6 +110,8 @@ class Runner:
             if stage.key not in self.runs and not waiting.intersection(stage.needs):
                 tasks, shards = self.tasks.split(stage)
                 self.runs[stage.key] = Run(stage, tasks, shards, waiting=list(range(tasks)))
+                for report in self.paths.reports(stage.key):
+                    report.unlink(missing_ok=True)
                 self.watcher.started(stage, tasks)
         for run in self.runs.values():
             gang = self.tasks.gang(run.stage)
@@ -122,7 +124,6 @@ class Runner:
         name = f"{run.stage.key}.{task}"
         log = self.paths.log(name)
         log.parent.mkdir(parents=True, exist_ok=True)
-        self.paths.progress(name).unlink(missing_ok=True)
         environment = {**os.environ, **self.tasks.environment(run)}
         command = self.tasks.command(run, task)
         with log.open("ab") as stream:

@@ -1,10 +1,11 @@
-"""Slurm's client commands: the only file that spells squeue, scontrol and scancel.
+"""Slurm's client commands: the only file that spells squeue, scontrol, scancel and sacctmgr.
 
 Parsing is pure and works on recorded text; each command is one thin function.
 """
 
 from __future__ import annotations
 
+import getpass
 import os
 import re
 import shutil
@@ -50,6 +51,25 @@ def parse_queue(text: str) -> list[Queued]:
 def parse_settings(text: str) -> dict[str, str]:
     """`scontrol show config` as a dictionary."""
     return dict(re.findall(r"^(\w+)\s*=\s*(.*?)\s*$", text, flags=re.MULTILINE))
+
+
+def parse_notice(text: str, wanted: str | None) -> tuple[str, int] | None:
+    """A partition (`wanted`, else the default one) and the seconds of notice that preemption gives
+    there, from `scontrol show partition -o`; None where it does not preempt."""
+    for line in text.splitlines():
+        fields = dict(field.partition("=")[::2] for field in line.split())
+        name = fields.get("PartitionName", "")
+        if name == wanted or (wanted is None and fields.get("Default") == "YES"):
+            preempts = fields.get("PreemptMode", "OFF") != "OFF"
+            return (name, int(fields.get("GraceTime", 0))) if preempts else None
+    return None
+
+
+def parse_limits(text: str, wanted: str | None) -> int | None:
+    """The least limit in lines of `name|limit` from sacctmgr, of one name or, for None, of all."""
+    rows = [line.split("|") for line in text.splitlines() if "|" in line]
+    limits = [int(limit) for name, limit in rows if limit.isdigit() and wanted in (None, name)]
+    return min(limits, default=None)
 
 
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -98,6 +118,29 @@ def queue() -> list[Queued]:
 def settings() -> dict[str, str]:
     """The controller's configuration."""
     return parse_settings(_run(["scontrol", "show", "config"]))
+
+
+def submit_limit(accounting: Mapping[str, str], account: str | None, qos: str | None) -> int | None:
+    """How many jobs and array tasks this user may have in the queue, by association and QOS; None
+    where the site's `settings` enforce no such limits."""
+    if "limits" not in accounting.get("AccountingStorageEnforce", ""):
+        return None
+    show = ["sacctmgr", "-n", "-P", "show"]
+    user, cluster = getpass.getuser(), accounting.get("ClusterName", "")
+    own = ["assoc", f"user={user}", f"cluster={cluster}"]
+    default = _run([*show, *own, "format=defaultqos"]).split()
+    limits = (
+        parse_limits(_run([*show, *own, "format=account,maxsubmitjobs"]), account),
+        parse_limits(
+            _run([*show, "qos", "format=name,maxsubmitjobsperuser"]), qos or (default or ["normal"])[0]
+        ),
+    )
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def preemption_notice(partition: str | None) -> tuple[str, int] | None:
+    """See `parse_notice`."""
+    return parse_notice(_run(["scontrol", "show", "partition", "-o"]), partition)
 
 
 def dependency(jobs: Iterable[str]) -> str:

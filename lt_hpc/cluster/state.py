@@ -43,22 +43,22 @@ def missing_shards(paths: RunPaths, plan: Plan, stage: Stage) -> list[int]:
     return sorted(shards.problems(paths, stage.iteration, pinned, checksums=False))
 
 
-def slow_checkpoints(paths: RunPaths, plan: Plan) -> list[str]:
-    """A warning for each trained model whose checkpoint and longest step took more seconds than
-    the queue gives notice: training still to come would be cut off while it saves."""
-    grace = plan.config.slurm.signal_seconds
+def slow_checkpoints(paths: RunPaths, plan: Plan, seconds: int, source: str) -> list[str]:
+    """A warning for each trained model whose checkpoint and longest step took more than the
+    `seconds` of notice that jobs get from `source`: training still to come would be cut off while
+    it saves."""
     warnings = []
     for stage in plan.stages:
         record = manifest.read(paths.root / list(stage.outputs)[-1]) if stage.name == "train" else None
         cost = record.statistics.get("checkpoint") if record else None
         if cost is None or record is None:
             continue
-        needed = cost["seconds"] + record.statistics["longest_step_seconds"]
-        if needed > grace:
-            step = needed - cost["seconds"]
+        step = record.statistics["longest_step_seconds"]
+        if cost["seconds"] + step > seconds:
             warnings.append(
                 f"a checkpoint of {stage.key} took {cost['seconds']:.0f} s and a step up to {step:.0f} s, "
-                f"but jobs get slurm.signal_seconds={grace} of notice: raise it"
+                f"but jobs get {seconds} s of notice ({source}): what was trained since the last "
+                "checkpoint (train.checkpoint_seconds) would be lost"
             )
     return warnings
 

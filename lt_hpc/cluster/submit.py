@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
 import submitit
 
 from lt_hpc.cluster import entry, slurm
+from lt_hpc.cluster.chain import Tasks
 from lt_hpc.cluster.plan import Plan, Stage
 from lt_hpc.cluster.signals import STOP_SIGNALS
 from lt_hpc.config import JobConfig
@@ -24,8 +25,8 @@ class Submitter:
     def __init__(self, plan: Plan, paths: RunPaths) -> None:
         self.plan, self.paths = plan, paths
 
-    def submit(self, stage: Stage, name: str, shards: Sequence[int], after: Collection[str]) -> list[str]:
-        """One job, or one array with a task a shard; returns the job ids dependencies can name.
+    def submit(self, stage: Stage, name: str, tasks: Tasks, after: Collection[str]) -> list[str]:
+        """One job, or one array whose tasks handle these shards; returns the job ids dependencies can name.
 
         Raises:
             StageError: with what sbatch said.
@@ -36,8 +37,11 @@ class Submitter:
         try:
             with _clean_environment():
                 if stage.name == "sample":
-                    tasks = [[*arguments, "--name", str(s), "--shards", str(s)] for s in shards]
-                    jobs = executor.map_array(entry.run, tasks)
+                    commands = [
+                        [*arguments, "--name", str(shards[0]), "--shards", ",".join(map(str, shards))]
+                        for shards in tasks
+                    ]
+                    jobs = executor.map_array(entry.run, commands)
                 else:
                     jobs = [executor.submit(entry.run, arguments)]
         except submitit.core.utils.FailedJobError as error:

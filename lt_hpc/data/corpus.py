@@ -28,6 +28,7 @@ class Chunk:
     num_bytes: int
     given: bool
     thought: list[int] | None = None
+    num_cut: int = 0  # tokens cut from the left of the prefix
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,16 @@ class Corpus:
         return given
 
     @cached_property
+    def _whole_prefixes(self) -> np.ndarray:
+        """[num_chunks] tokens of each chunk's prefix before it is cut."""
+        question = np.diff(self.context[1])[self.document]
+        return np.asarray(question + self.ends[:-1] - self.ends[self._first_of_prefix])
+
+    @cached_property
     def prefix_lengths(self) -> np.ndarray:
         """[num_chunks] tokens of each chunk's prefix, after it is cut."""
-        whole = np.diff(self.context[1])[self.document] + self.ends[:-1] - self.ends[self._first_of_prefix]
         longest, most = self.view.context_length, self.view.max_thought_tokens
-        return np.asarray(np.minimum(whole, prefix_budgets(longest, most, self.lengths[0])))
+        return np.asarray(np.minimum(self._whole_prefixes, prefix_budgets(longest, most, self.lengths[0])))
 
     @cached_property
     def _first_of_prefix(self) -> np.ndarray:
@@ -110,6 +116,7 @@ class Corpus:
             num_bytes=int(self.bytes[n]),
             given=bool(self.given[n]),
             thought=row(self.thoughts, thought).tolist() if thought >= 0 else None,
+            num_cut=int(self._whole_prefixes[n] - self.prefix_lengths[n]),
         )
 
     def chunks(self) -> Iterator[Chunk]:

@@ -40,8 +40,9 @@ from lt_hpc.engines.head_padding import with_supported_heads  # noqa: E402
 from lt_hpc.engines.protocol import Completion, Ids, SamplingParams  # noqa: E402
 from lt_hpc.errors import ConfigError  # noqa: E402
 
-BLOCK_TOKENS = 32
-"""Of the prefix cache: a prefix is shared in whole blocks."""
+CPU_BLOCK_TOKENS = 32
+"""Of the prefix cache on a CPU, the fewest it takes there (its own choice is 128): a prefix is shared
+in whole blocks. On a GPU vLLM chooses what its attention takes, 16 as a rule."""
 STEP_TOKENS = 8192
 """Prompt tokens in one forward."""
 CPU_CACHE_GB = 2.0
@@ -153,7 +154,7 @@ def _start(
             logprobs_mode="processed_logprobs",  # of the tempered, truncated distribution
             enable_prefix_caching=True,
             enable_chunked_prefill=False,  # a seeded request must not be prefilled in pieces
-            block_size=BLOCK_TOKENS,
+            **({"block_size": CPU_BLOCK_TOKENS} if current_platform.is_cpu() else {}),
             max_model_len=max_tokens,
             max_num_batched_tokens=max(STEP_TOKENS, max_tokens),
             max_num_seqs=settings.max_num_seqs,

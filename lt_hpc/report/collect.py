@@ -73,6 +73,7 @@ def _iteration(plan: Plan, paths: RunPaths, evaluate: Stage) -> dict[str, Any]:
             "scored": sum(record.counts.get("scored_tokens", 0) for record in sampled),
             "trained": model.counts["trained_tokens"] if model else 0,
         },
+        "cut_prefixes": sum(record.counts.get("cut_prefixes", 0) for record in sampled),
         "losses": model.statistics.get("losses", []) if model else [],
         "seconds_by_stage": seconds,
         "seconds": sum(seconds.values()),

@@ -74,6 +74,7 @@ def _weights(rows: list[dict[str, Any]]) -> str:
         "ess_mean": "mean ESS", "largest_weight_mean": "weight of the largest",
         "pareto_k": "median Pareto k", "unfinished_share": "unfinished",
         "selected_unfinished": "unfinished selected", "fallback_chunks": "chunks without a thought",
+        "cut_prefixes": "prefixes cut",
         "length_correlation_within": "correlation with length",
         "train_bound_nats_a_chunk": "bound, nats a chunk", "alpha": "alpha",
         "selection_ess_mean": "ESS selected by",
@@ -81,7 +82,11 @@ def _weights(rows: list[dict[str, Any]]) -> str:
     lines = []
     for row in rows:
         selection = row["selection"]
-        values = {**selection, "pareto_k": (selection["pareto_k"] or {}).get("median")}
+        values = {
+            **selection,
+            "cut_prefixes": row["cut_prefixes"],
+            "pareto_k": (selection["pareto_k"] or {}).get("median"),
+        }
         lines.append([row["iteration"], *(values[key] for key in columns)])
     return _html_table(["iteration", *columns.values()], lines)
 

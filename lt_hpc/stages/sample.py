@@ -150,6 +150,7 @@ def _count(chunks: list[Chunk], proposals: list[Proposals]) -> Counter[str]:
     counts = Counter(chunks=len(chunks))
     for chunk, of_chunk in zip(chunks, proposals, strict=True):
         lengths = [len(thought) for thought in of_chunk.thoughts]
+        counts["cut_prefixes"] += chunk.num_cut > 0
         counts["samples"] += len(lengths)
         counts["sampled_tokens"] += sum(lengths)
         counts["unfinished"] += int((~of_chunk.finished).sum())

@@ -108,6 +108,10 @@ class RunPaths:
     def progress(self, task: str) -> Path:
         return self.root / "progress" / f"{task}.json"
 
+    def reports(self, stage: str) -> list[Path]:
+        """Progress files of the tasks of a stage."""
+        return sorted((self.root / "progress").glob(f"{stage}.*.json"))
+
 
 def documents_part(index: int) -> str:
     return f"documents-{index:05d}.parquet"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator, Sequence
+import tempfile
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lt_hpc import config as configuration
 from lt_hpc.cluster import chain
@@ -34,9 +37,9 @@ class Cluster:
     stages: dict[str, str] = field(default_factory=dict)
     ids: Iterator[int] = field(default_factory=lambda: itertools.count(100))
 
-    def submit(self, stage: Stage, name: str, shards: Sequence[int], after: Collection[str]) -> list[str]:
+    def submit(self, stage: Stage, name: str, tasks: chain.Tasks, after: Collection[str]) -> list[str]:
         job = str(next(self.ids))
-        indices = range(len(shards)) if len(shards) > 1 else [None]
+        indices = range(len(tasks)) if len(tasks) > 1 else [None]
         self.queue += [Queued(job, index, name, "PENDING", "Dependency") for index in indices]
         self.waits[job] = set(after)
         self.stages[job] = stage.key
@@ -48,9 +51,10 @@ class Cluster:
     def cancel(self, jobs: Collection[str]) -> None:
         self.queue = [q for q in self.queue if q.job not in jobs and f"{q.job}_{q.index}" not in jobs]
 
-    def reconcile(self, plan: Plan, paths: RunPaths, exclude: Collection[str] = ()) -> chain.Outcome:
+    def reconcile(self, plan: Plan, paths: RunPaths, limit: int | None = None) -> chain.Outcome:
         backend = chain.Backend(self.submit, self.set_dependency, self.cancel)
-        return chain.reconcile(plan, paths, list(self.queue), backend, exclude)
+        room = None if limit is None else limit - len(self.queue)
+        return chain.reconcile(plan, paths, list(self.queue), backend, room=room)
 
     def jobs(self, key: str) -> list[str]:
         return sorted({q.job for q in self.queue if self.stages[q.job] == key})
@@ -85,7 +89,7 @@ def test_a_lost_shard_is_submitted_alone_and_the_merge_waits_for_it_too(paths: R
     second = cluster.reconcile(plan, paths)
     assert list(second.submitted) == ["sample-01"]
     record = [r for r in chain.records(paths) if r["event"] == "submit"][-1]
-    assert record["shards"] == [3]
+    assert record["shards"] == [[3]]
     merge = cluster.jobs("merge-01")[0]
     assert cluster.waits[merge] == {*first.jobs["sample-01"], *second.submitted["sample-01"]}
 
@@ -95,6 +99,37 @@ def test_long_arrays_are_split_and_the_merge_waits_for_all_pieces(paths: RunPath
     outcome = cluster.reconcile(plan, paths)
     assert len(outcome.jobs["sample-01"]) == 3
     assert cluster.waits[cluster.jobs("merge-01")[0]] == set(outcome.jobs["sample-01"])
+
+
+def covered(paths: RunPaths, stage: str) -> list[list[int]]:
+    """The shards of every task submitted for a stage."""
+    records = [r for r in chain.records(paths) if r["event"] == "submit" and r["stage"] == stage]
+    return [shards for record in records for shards in record["shards"]]
+
+
+def test_with_more_shards_than_tasks_a_task_handles_several(paths: RunPaths) -> None:
+    cluster, plan = Cluster(), make_plan("sample.num_shards=25", "slurm.max_array_tasks=4")
+    job = cluster.reconcile(plan, paths).jobs["sample-01"][0]
+    tasks = covered(paths, "sample-01")
+    assert len(tasks) == 4 and max(map(len, tasks)) - min(map(len, tasks)) <= 1
+    assert [shard for shards in tasks for shard in shards] == list(range(25))
+    cluster.cancel([f"{job}_2"])
+    cluster.reconcile(plan, paths)
+    assert sorted(s for shards in covered(paths, "sample-01")[4:] for s in shards) == tasks[2]
+
+
+@given(limit=st.integers(12, 200), iterations=st.integers(1, 3), shards=st.integers(1, 60))
+def test_a_run_keeps_within_the_sites_submit_limit(limit: int, iterations: int, shards: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        cluster, paths = Cluster(), RunPaths(Path(folder) / "run")
+        plan = make_plan(f"sample.num_shards={shards}", iterations=iterations)
+        cluster.reconcile(plan, paths, limit)
+        single = sum(stage.name != "sample" for stage in plan.stages)
+        assert len(cluster.queue) <= max(limit, single + iterations)
+        for iteration in range(1, iterations + 1):
+            tasks = covered(paths, f"sample-{iteration:02d}")
+            assert [s for task in tasks for s in task] == list(range(shards))
+            assert len(tasks) in (shards, max(1, (limit - single) // iterations)), "as many as fit"
 
 
 def test_jobs_that_can_never_run_are_replaced(paths: RunPaths) -> None:
@@ -125,8 +160,8 @@ def test_a_launcher_that_died_after_sbatch_is_not_repeated(paths: RunPaths) -> N
     class Died(Exception):
         pass
 
-    def submit_and_die(stage: Stage, name: str, shards: Sequence[int], after: Collection[str]) -> list[str]:
-        cluster.submit(stage, name, shards, after)
+    def submit_and_die(stage: Stage, name: str, tasks: chain.Tasks, after: Collection[str]) -> list[str]:
+        cluster.submit(stage, name, tasks, after)
         raise Died
 
     backend = chain.Backend(submit_and_die, cluster.set_dependency, cluster.cancel)

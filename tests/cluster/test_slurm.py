@@ -36,6 +36,27 @@ def test_settings_are_read_from_the_controllers_answer() -> None:
     assert slurm.parse_settings(text) == {"MaxArraySize": "1001", "AuthInfo": "a=b,c"}
 
 
+PARTITIONS = (
+    "PartitionName=preempt AllowGroups=ALL Default=YES QoS=N/A GraceTime=10 Hidden=NO PreemptMode=REQUEUE\n"
+    "PartitionName=high AllowGroups=ALL Default=NO QoS=N/A GraceTime=0 Hidden=NO PreemptMode=OFF\n"
+)
+
+
+def test_the_notice_of_a_preemption_is_that_of_the_jobs_partition() -> None:
+    assert slurm.parse_notice(PARTITIONS, None) == ("preempt", 10)
+    assert slurm.parse_notice(PARTITIONS, "preempt") == ("preempt", 10)
+    assert slurm.parse_notice(PARTITIONS, "high") is None
+    assert slurm.parse_notice(PARTITIONS, "elsewhere") is None
+
+
+def test_the_least_submit_limit_holds_and_no_limit_is_none() -> None:
+    text = "physics|500\nphysics|\nmaths|200\n"
+    assert slurm.parse_limits(text, "physics") == 500
+    assert slurm.parse_limits(text, None) == 200
+    assert slurm.parse_limits("physics|\n", "physics") is None
+    assert slurm.parse_limits("", None) is None
+
+
 def test_a_surrounding_job_leaves_nothing_behind_but_the_cluster() -> None:
     environment = {
         "SLURM_CPU_BIND": "quiet,mask_cpu:0x1",

@@ -128,6 +128,7 @@ def test_sampling_scoring_and_training_see_the_same_prefix_and_fit_the_context(
         c, longest = chunk.prefix, [95] * 6
         assert chunk.suffix == documents[i][j]
         assert c == before[len(before) - len(c) :] and not chunk.given
+        assert chunk.num_cut == len(before) - len(c)
         sampled = [*LAYOUT.posterior_prompt(c, chunk.suffix), *longest, LAYOUT.eol]
         assert len(sampled) <= context
         assert len(c) == len(before) or len(sampled) == context

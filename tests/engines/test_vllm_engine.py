@@ -17,7 +17,7 @@ from lt_hpc.config import VllmConfig
 from lt_hpc.engines.head_padding import head_size, with_supported_heads
 from lt_hpc.engines.load import load
 from lt_hpc.engines.protocol import SamplingParams
-from lt_hpc.engines.vllm_engine import BLOCK_TOKENS, VllmEngine
+from lt_hpc.engines.vllm_engine import CPU_BLOCK_TOKENS, VllmEngine
 from lt_hpc.errors import ConfigError
 from tests.engines.conftest import make_gpt2, make_llama
 from tests.engines.exactness import (
@@ -143,9 +143,10 @@ def test_greedy_takes_the_most_likely_token(engine: VllmEngine, path: Path) -> N
 
 def siblings(rng: np.random.Generator) -> list[list[int]]:
     """Continuations that share much, little and nothing, so that some of their blocks are in the cache."""
-    start = rng.integers(1, 6, 2 * BLOCK_TOKENS).tolist()
+    start = rng.integers(1, 6, 2 * CPU_BLOCK_TOKENS).tolist()
+    half = start[: CPU_BLOCK_TOKENS + 5]
     return [
-        start, [*start, 1, 2, 3], [*start[: BLOCK_TOKENS + 5], 4, 4], [*start, 1, 2, 3], start[:3], [], [5],
+        start, [*start, 1, 2, 3], [*half, 4, 4], [*start, 1, 2, 3], start[:3], [], [5],
     ]  # fmt: skip
 
 
@@ -163,7 +164,7 @@ def test_scores_are_those_of_a_full_forward(engine: VllmEngine, path: Path) -> N
 
 def test_a_position_read_from_the_cache_is_noticed(engine: VllmEngine) -> None:
     """What makes the scores above right: vLLM leaves such log-probabilities unset."""
-    prefix, ids = ragged(4)[1], ragged(6, longest=2 * BLOCK_TOKENS)[1]
+    prefix, ids = ragged(4)[1], ragged(6, longest=2 * CPU_BLOCK_TOKENS)[1]
     engine.llm.reset_prefix_cache()
     (_, unseen), (_, cached), (_, uncached) = (
         engine._prompt_logprobs([(prefix, ids)], use_cache)[0] for use_cache in (True, True, False)

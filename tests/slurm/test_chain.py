@@ -28,11 +28,16 @@ def test_two_iterations_through_arrays_and_multi_node_training(
     assert sum("node=1(2)" in text for text in logs) == 3 * 2, "training did not span two nodes"
 
 
-def test_with_an_accounting_database(local_run: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_with_an_accounting_database_and_a_submit_limit(
+    local_run: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     cluster = start(tmp_path_factory.mktemp("slurm-accounting"), "--nodes", "4", "--accounting")
     try:
         run = tmp_path_factory.mktemp("accounting") / "run"
+        # 9 jobs and 2 E-steps: with 2 tasks each, that handle 4 shards each, the user may not have more.
+        cluster.run("sacctmgr", "-i", "modify", "qos", "normal", "set", "MaxSubmitJobsPerUser=13")
         cluster.launch(run, "--iters", "2")
+        assert len(cluster.queue()) == 13
         cluster.wait_idle()
         assert outputs(run) == outputs(local_run)
     finally:

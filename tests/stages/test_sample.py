@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from tests.stages.tiny_run import run_e_step
+from lt_hpc.latent.layout import NUM_MARKERS
+from lt_hpc.store import manifest
+from tests.stages.tiny_run import TEXTS, THOUGHT, run_e_step
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
@@ -34,3 +37,20 @@ def test_another_seed_draws_other_thoughts(tmp_path: Path) -> None:
     one = run_e_step(tmp_path / "one").paths.samples(1)
     other = run_e_step(tmp_path / "other", "seed=1").paths.samples(1)
     assert [row["thoughts"] for row in rows(one)] != [row["thoughts"] for row in rows(other)]
+
+
+def test_prefixes_that_had_to_be_cut_are_counted(tmp_path: Path) -> None:
+    context, source = 48, tmp_path / "long.jsonl"
+    source.write_text("\n".join(json.dumps({"text": " ".join(TEXTS[:n]), "thought": ""}) for n in (1, 3)))
+    steps = [f"{section}.batch_tokens={4 * context}" for section in ("train", "warm_start")]
+    more = [f"model.context_length={context}", "chunking.max_chunk_tokens=16", f"corpus.source={source}"]
+    task = run_e_step(tmp_path, *more, *steps)
+    documents = [row["chunk_lengths"] for row in rows(task.paths.documents("corpus"))]
+    room = context - NUM_MARKERS - THOUGHT
+    cut = sum(
+        sum(lengths[max(0, j - 3) : j]) > max(0, room - lengths[j])
+        for lengths in documents
+        for j in range(len(lengths))
+    )
+    shards = [manifest.read(task.paths.shard(1, shard)) for shard in range(2)]
+    assert sum(shard.counts["cut_prefixes"] for shard in shards if shard) == cut > 0
