@@ -44,7 +44,6 @@ def test_with_an_accounting_database_and_a_submit_limit(
         stop(cluster)
 
 
-@pytest.mark.slow
 def test_em_iter_makes_one_iteration_each_time(cluster: Cluster, local_run: Path, tmp_path: Path) -> None:
     from tests.slurm.conftest import small_config
 
