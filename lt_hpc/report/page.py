@@ -13,9 +13,9 @@ Decode = Callable[[list[int]], str]
 
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:1000px;margin:2rem auto;padding:0 1rem;color:#1a1a1a}
-table{border-collapse:collapse;margin:1rem 0}th,td{border-bottom:1px solid #ddd;padding:.3rem .7rem;
-text-align:right}th{background:#f5f5f5}td.text{text-align:left;font-family:ui-monospace,monospace;
-font-size:13px;white-space:pre-wrap}figure{margin:0;display:inline-block}svg{max-width:100%;height:auto}
+table{border-collapse:collapse;margin:1rem 0;font-size:15px}th,td{border-bottom:1px solid #ddd;
+padding:.3rem .5rem;text-align:right}th{background:#f5f5f5;font-weight:600}.text{text-align:left}
+td.text{font-family:ui-monospace,monospace;font-size:13px;white-space:pre-wrap}figure{margin:0;display:inline-block}svg{max-width:100%;height:auto}
 .warn{background:#fff4e0;border-left:4px solid #d9822b;padding:.5rem 1rem}.picked{background:#eaf6ea}
 """
 
@@ -71,11 +71,11 @@ def _table(rows: list[dict[str, Any]]) -> str:
 def _weights(rows: list[dict[str, Any]]) -> str:
     """What the weights of each iteration look like."""
     columns = {
-        "ess_mean": "mean ESS", "largest_weight_mean": "weight of the largest",
+        "ess_mean": "mean ESS", "largest_weight_mean": "largest weight",
         "pareto_k": "median Pareto k", "unfinished_share": "unfinished",
-        "selected_unfinished": "unfinished selected", "fallback_chunks": "chunks without a thought",
+        "selected_unfinished": "unfinished, selected", "fallback_chunks": "no thought",
         "cut_prefixes": "prefixes cut",
-        "length_correlation_within": "correlation with length",
+        "length_correlation_within": "length corr.",
         "train_bound_nats_a_chunk": "bound, nats a chunk", "alpha": "alpha",
         "selection_ess_mean": "ESS selected by",
     }  # fmt: skip
@@ -110,21 +110,34 @@ def _text(value: Any) -> str:
 def _thoughts(row: dict[str, Any], decode: Decode) -> str:
     lines = []
     for example in row["selection"]["examples"]:
-        ranked = sorted(enumerate(example["weights"]), key=lambda pair: -pair[1])
-        shown = ranked if len(ranked) <= 4 else [*ranked[:2], *ranked[-2:]]
-        for k, weight in shown:
-            style = ' class="picked"' if k in example["selected"] else ""
-            numbers = [weight, *(example[name][k] for name in ("log_prior", "log_likelihood", "log_q"))]
-            cells = "".join(f"<td>{_cell(value)}</td>" for value in (example["chunk"], *numbers))
-            text = _text(decode(example["thoughts"][k]))
+        kinds = _kinds(example)
+        ends = kinds if len(kinds) <= 4 else [*kinds[:2], *kinds[-2:]]
+        for kind in kinds:
+            picked = any(k in example["selected"] for k in kind)
+            if kind not in ends and not picked:
+                continue
+            parts = [example[name][kind[0]] for name in ("log_prior", "log_likelihood", "log_q")]
+            numbers = [example["chunk"], len(kind), sum(example["weights"][k] for k in kind), *parts]
+            cells = "".join(f"<td>{_cell(value)}</td>" for value in numbers)
+            text = _text(decode(example["thoughts"][kind[0]]))
+            style = ' class="picked"' if picked else ""
             lines.append(f'<tr{style}>{cells}<td class="text">{text}</td></tr>')
-    titles = ("chunk", "weight", "log p(z | c)", "log p(x | c, z)", "log q", "thought")
+    titles = ("chunk", "times", "weight", "log p(z | c)", "log p(x | c, z)", "log q")
     head = "".join(f"<th>{title}</th>" for title in titles)
     return (
         f"<h3>Thoughts of iteration {row['iteration']}</h3><p>Highest and lowest weight of some chunks; "
-        "what is selected is shaded. Nats; no log p where a thought did not finish.</p>"
-        f"<table><tr>{head}</tr>{''.join(lines)}</table>"
+        "what is selected is shaded. A thought that was drawn several times has the weight of all of "
+        "them. Nats; no log p where a thought did not finish.</p>"
+        f'<table><tr>{head}<th class="text">thought</th></tr>{"".join(lines)}</table>'
     )
+
+
+def _kinds(example: dict[str, Any]) -> list[list[int]]:
+    """Samples of a chunk with the same ids belong together; the largest weight of one comes first."""
+    kinds: dict[tuple[int, ...], list[int]] = {}
+    for k, ids in enumerate(example["thoughts"]):
+        kinds.setdefault(tuple(ids), []).append(k)
+    return sorted(kinds.values(), key=lambda kind: -example["weights"][kind[0]])
 
 
 def _answers(rows: list[dict[str, Any]]) -> str:
@@ -132,9 +145,8 @@ def _answers(rows: list[dict[str, Any]]) -> str:
     if not examples:
         return ""
     keys = ("prefix", "thought", "answer", "suffix")
+    titles = ("question", "thought", "answer", "expected")
+    head = "".join(f'<th class="text">{title}</th>' for title in titles)
     rendered = ["".join(f'<td class="text">{_text(e[key])}</td>' for key in keys) for e in examples]
     lines = "".join(f"<tr>{cells}</tr>" for cells in rendered)
-    return (
-        "<h2>Held-out answers of the last model</h2><table><tr><th>question</th><th>thought</th>"
-        f"<th>answer</th><th>expected</th></tr>{lines}</table>"
-    )
+    return f"<h2>Held-out answers of the last model</h2><table><tr>{head}</tr>{lines}</table>"

@@ -100,7 +100,7 @@ def costs(rows: Rows) -> str:
                 axis.bar([row["iteration"] for row in rows], heights, bottom=bottom, label=name)
                 bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
             axis.set(title=title, xlabel="iteration", xticks=[row["iteration"] for row in rows])
-            axis.legend(fontsize=7)
+            axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
 
     return _svg(draw, 2)
 
