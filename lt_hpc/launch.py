@@ -61,8 +61,12 @@ def main(arguments: list[str] | None = None) -> int:
             _print_plan(plan, paths)
             return 0
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+        if cluster != "allocation":
+            _refuse_company(paths, cluster)
         run = {"slurm": _run_on_slurm, "local": _run_locally, "allocation": _run_in_allocation}[cluster]
-        with lock.hold(paths, SLURM_LOCK_SECONDS if cluster == "slurm" else 0):
+        with lock.hold(paths, 0 if cluster == "local" else SLURM_LOCK_SECONDS):
+            if cluster == "allocation":
+                plan = _claimed_plan(config, options.iters, paths)
             run(plan, paths)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
@@ -146,10 +150,40 @@ def _pin(plan: Plan, paths: RunPaths) -> None:
     print(f"{paths.root}: {len(plan.stages) - len(pending)} stages done, {len(pending)} to do", flush=True)
 
 
+def _refuse_company(paths: RunPaths, cluster: str, own_job: str | None = None) -> None:
+    """Two ways of running a run at once would do the same work twice; a chain is reconciled with.
+
+    Raises:
+        ConfigError: naming the jobs that work on it.
+    """
+    from lt_hpc.cluster import backend
+
+    jobs, allocations = backend.working(paths)
+    others = [job for job in allocations if job != own_job] + ([] if cluster == "slurm" else jobs)
+    if others:
+        raise ConfigError(
+            f"--run-dir {paths.root}: jobs in the queue work on this run ({', '.join(others)}); wait for "
+            "them, or scancel them"
+        )
+
+
 def _run_locally(plan: Plan, paths: RunPaths) -> None:
     from lt_hpc.cluster.local import LocalTasks
 
     _run_here(plan, paths, LocalTasks(plan, paths))
+
+
+def _claimed_plan(config: Config, iterations: int, paths: RunPaths) -> Plan:
+    """The plan of this allocation's job, which a requeue does not change. Under the lock."""
+    from lt_hpc.cluster import allocation
+
+    job = allocation.own_job(os.environ)
+    _refuse_company(paths, "allocation", job)
+    earlier = allocation.iterations_of(paths, job)
+    plan = make_plan(config, iterations if earlier is None else earlier, paths)
+    if earlier is None:
+        allocation.claim(paths, job, max(stage.iteration for stage in plan.stages))
+    return plan
 
 
 def _run_in_allocation(plan: Plan, paths: RunPaths) -> None:
@@ -163,7 +197,7 @@ def _run_in_allocation(plan: Plan, paths: RunPaths) -> None:
     try:
         _run_here(plan, paths, tasks)
     except Interrupted:
-        allocation.requeue()
+        allocation.requeue(allocation.own_job(os.environ))
         raise
 
 

@@ -5,8 +5,9 @@
 #SBATCH --cpus-per-task=1
 #SBATCH --time=04:00:00
 #SBATCH --requeue
+#SBATCH --dependency=singleton
 #SBATCH --open-mode=append
-#SBATCH --signal=B:USR2@120
+#SBATCH --signal=B:USR2@300
 #SBATCH --output=lt-em-iter-%j.log
 #
 # The next EM iteration of a run, whole, inside this one allocation: an E-step over all tasks,
@@ -18,7 +19,8 @@
 #
 # Options on sbatch's command line override the header; arguments after the script go to
 # lt_hpc.launch. Preempted or out of time, it saves, goes back into the queue and continues.
-# Submit it again at any time: it does the next iteration that is not done.
+# Submit it again at any time, also while it runs: each one waits for those before it (singleton: of
+# the same job name; another run can have its own --job-name) and does the next iteration that is not done.
 set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:-.}"
 

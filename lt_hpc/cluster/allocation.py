@@ -9,10 +9,11 @@ import os
 import sys
 from collections.abc import Mapping
 
-from lt_hpc.cluster import slurm, state
+from lt_hpc.cluster import chain, slurm, state
 from lt_hpc.cluster.plan import Plan, Stage
 from lt_hpc.cluster.runner import Run
-from lt_hpc.errors import ConfigError
+from lt_hpc.errors import ConfigError, StageError
+from lt_hpc.store.atomic import append_line
 from lt_hpc.store.paths import RunPaths
 
 
@@ -22,8 +23,6 @@ class AllocationTasks:
     slots = 1
 
     def __init__(self, plan: Plan, paths: RunPaths, environment: Mapping[str, str]) -> None:
-        if "SLURM_JOB_ID" not in environment:
-            raise ConfigError("--cluster allocation: no Slurm allocation here; use sbatch slurm/em_iter.sh")
         self.plan, self.paths = plan, paths
         self.nodes = int(environment["SLURM_JOB_NUM_NODES"])
         self.tasks = int(environment.get("SLURM_NTASKS", self.nodes))
@@ -39,8 +38,10 @@ class AllocationTasks:
         tasks = min(tasks, len(run.shards)) if run.shards else tasks
         size = [f"--nodes={min(self.nodes, tasks)}", f"--ntasks={tasks}"]
         cpus = os.environ.get("SLURM_CPUS_PER_TASK", "1")
+        # Ranks can't go on without each other; tasks of an E-step can, and save at their own pace.
+        together = int(run.stage.name != "sample")
         command = [
-            *("srun", "--kill-on-bad-exit=1", f"--cpus-per-task={cpus}", *size),
+            *("srun", f"--kill-on-bad-exit={together}", f"--cpus-per-task={cpus}", *size),
             *self.plan.config.slurm.srun_options,
             *(sys.executable, "-m", "lt_hpc.stages"),
             *(str(self.paths.root), self.plan.fingerprint, run.stage.key),
@@ -57,6 +58,34 @@ class AllocationTasks:
         }
 
 
-def requeue() -> None:
-    """Put this allocation's job back into the queue."""
-    slurm.requeue(slurm.own_id(os.environ))
+def own_job(environment: Mapping[str, str]) -> str:
+    """The id of the allocation's job.
+
+    Raises:
+        ConfigError: outside of an allocation.
+    """
+    if "SLURM_JOB_ID" not in environment:
+        raise ConfigError("--cluster allocation: no Slurm allocation here; use sbatch slurm/em_iter.sh")
+    return slurm.own_id(environment)
+
+
+def iterations_of(paths: RunPaths, job: str) -> int | None:
+    """The iterations that an earlier start of this job set out to reach: a requeued job must not
+    go on to yet another one."""
+    chosen = [r for r in chain.records(paths) if r["event"] == "allocation" and r["job"] == job]
+    return int(chosen[-1]["iterations"]) if chosen else None
+
+
+def claim(paths: RunPaths, job: str, iterations: int) -> None:
+    """Note that this job works on the run."""
+    append_line(paths.jobs, {"event": "allocation", "job": job, "iterations": iterations})
+
+
+def requeue(job: str) -> None:
+    """Put this allocation's job back into the queue, where the site allows it."""
+    try:
+        done = slurm.requeue(job)
+    except StageError as error:
+        print(f"not requeued, submit it again to go on: {error}", flush=True)
+    else:
+        print("requeued" if done else "not requeued: cancelled, or requeued by Slurm", flush=True)

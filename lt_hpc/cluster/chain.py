@@ -32,9 +32,10 @@ MAX_HEALS = 3
 
 @dataclass(frozen=True)
 class Live:
-    """A stage's jobs in the queue: their ids, and the shards they will handle."""
+    """A stage's jobs in the queue: their ids, those that have not started, the shards they handle."""
 
     jobs: frozenset[str] = frozenset()
+    waiting: frozenset[str] = frozenset()
     shards: frozenset[int] = frozenset()
 
 
@@ -65,6 +66,13 @@ def run_id(paths: RunPaths) -> str:
 
 def job_name(run: str, submission: str) -> str:
     return f"lt-{run}-{submission}"
+
+
+def of_run(run: str, queue: Sequence[Queued], lines: Sequence[dict[str, Any]]) -> list[Queued]:
+    """The jobs in the queue that work on this run: of its chain, and allocations that run it. Pure."""
+    prefix = job_name(run, "")
+    allocations = {line["job"] for line in lines if line["event"] == "allocation"}
+    return [task for task in queue if task.name.startswith(prefix) or task.job in allocations]
 
 
 def records(paths: RunPaths) -> list[dict[str, Any]]:
@@ -98,7 +106,8 @@ def live_jobs(
         covered = record["shards"]
         mine = covered if task.index is None else covered[task.index : task.index + 1]
         before = found.get(key, Live())
-        found[key] = Live(before.jobs | {task.job}, before.shards.union(*mine))
+        waiting = before.waiting | ({task.job} if task.state == "PENDING" else set())
+        found[key] = Live(before.jobs | {task.job}, waiting, before.shards.union(*mine))
     return found, doomed
 
 
@@ -136,9 +145,8 @@ def reconcile(
         current = live.get(stage.key, Live())
         new = _submit(plan, paths, backend, stage, arrays[stage.key], after)
         if fresh_need:
-            for job in current.jobs:
-                backend.set_dependency(job, after)
-                outcome.lines.append(f"{stage.key}: job {job} now waits for {', '.join(sorted(after))}")
+            # One that has started looks at manifests itself, and fails or heals.
+            outcome.lines += [_delay(backend, stage, job, after) for job in sorted(current.waiting)]
         if new:
             outcome.submitted[stage.key] = new
             waits = f" after {', '.join(sorted(after))}" if after else ""
@@ -147,6 +155,14 @@ def reconcile(
             outcome.lines.append(f"{stage.key}: already queued as job {', '.join(sorted(current.jobs))}")
         outcome.jobs[stage.key] = sorted({*current.jobs, *new})
     return outcome
+
+
+def _delay(backend: Backend, stage: Stage, job: str, after: Collection[str]) -> str:
+    try:
+        backend.set_dependency(job, after)
+    except StageError as error:  # it has started in the meantime
+        return f"{stage.key}: job {job} could not be made to wait: {error}"
+    return f"{stage.key}: job {job} now waits for {', '.join(sorted(after))}"
 
 
 def _wanted(paths: RunPaths, plan: Plan, stage: Stage, current: Live) -> list[int] | None:

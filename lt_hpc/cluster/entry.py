@@ -34,27 +34,42 @@ def run(arguments: list[str]) -> None:
     os.environ["LT_RENDEZVOUS"] = "slurm"
     ending = importlib.import_module("lt_hpc.stages.__main__").run_task(supervisor, arguments)
     code, cause = int(ending.code), str(ending.cause)
-    if os.environ["SLURM_PROCID"] == "0":
+    first, requeued = os.environ["SLURM_PROCID"] == "0", True
+    if first and code == Interrupted.exit_code:
+        code, requeued, more = _requeue(arguments)
+        cause += f"; {more}"
+    elif first and code == IncompleteError.exit_code and arguments[2].startswith("merge"):
         try:
-            _after(arguments, code)
+            _heal(arguments)
         except LtError as error:
             code, cause = error.exit_code, f"{cause}; {error}"
+    # Another rank that fails first takes rank 0 with it: it tells the cause itself.
+    if first or code not in (0, Interrupted.exit_code):
         _record(arguments, code, cause)
-    if code == Interrupted.exit_code:
+    if code == Interrupted.exit_code and requeued:
         time.sleep(REQUEUE_WAIT_SECONDS)  # the requeue ends this process; other ranks wait for it
     if code:
         print(f"exit code {code}: {cause}", file=sys.stderr, flush=True)
         sys.exit(code)
 
 
-def _after(arguments: list[str], code: int) -> None:
+def _requeue(arguments: list[str]) -> tuple[int, bool, str]:
+    """Put this job back into the queue: (exit code, whether it was done, a few words on it)."""
+    try:
+        _check_time(*arguments[:3])
+    except StageError as error:
+        return error.exit_code, False, str(error)
+    try:
+        done = slurm.requeue(slurm.own_id(os.environ))
+    except StageError as error:
+        return Interrupted.exit_code, False, f"not requeued, launch again goes on: {error}"
+    return Interrupted.exit_code, done, "requeued" if done else "cancelled, or requeued by Slurm"
+
+
+def _heal(arguments: list[str]) -> None:
     root, plan_name, key = arguments[:3]
-    if code == Interrupted.exit_code:
-        _check_time(root, plan_name, key)
-        slurm.requeue(slurm.own_id(os.environ))
-    elif code == IncompleteError.exit_code and key.startswith("merge"):
-        heal = importlib.import_module("lt_hpc.cluster.backend").heal
-        heal(RunPaths(Path(root)), plan_name, key, os.environ["SLURM_JOB_ID"])
+    heal = importlib.import_module("lt_hpc.cluster.backend").heal
+    heal(RunPaths(Path(root)), plan_name, key, os.environ["SLURM_JOB_ID"])
 
 
 def _check_time(root: str, plan_name: str, key: str) -> None:
@@ -81,6 +96,7 @@ def _record(arguments: list[str], code: int, cause: str) -> None:
         "job": slurm.own_id(os.environ),
         "restart": int(os.environ.get("SLURM_RESTART_COUNT", "0")),
         "node": os.environ.get("SLURMD_NODENAME"),
+        "rank": int(os.environ["SLURM_PROCID"]),
         "code": code,
     }
     append_line(RunPaths(Path(root)).jobs, {**line, "cause": cause} if code else line)

@@ -50,7 +50,11 @@ def store(folder: Path, attempt: str, rank: int, world_size: int, local: bool) -
 def _own_address() -> str:
     """This node's address as Slurm itself uses it; a node's name need not resolve."""
     node = os.environ.get("SLURMD_NODENAME")
-    return (slurm.node_address(node) if node else None) or socket.gethostname()
+    try:
+        found = slurm.node_address(node) if node else None
+    except StageError:  # no Slurm commands in the container's image
+        found = None
+    return found or socket.gethostname()
 
 
 def _wait_for(path: Path) -> dict[str, str | int]:

@@ -164,6 +164,8 @@ class Runner:
 
     def _failed(self, run: Run, task: int, code: int) -> None:
         key = run.stage.key
+        if code == Interrupted.exit_code:  # a signal reached the task alone
+            raise Interrupted(f"{key} was stopped; the same command goes on from here")
         if code == IncompleteError.exit_code and run.stage.name == "merge":
             # A shard went bad after it was sampled: sample what is missing again, then merge.
             sample = self.plan.stage(run.stage.needs[0])
@@ -176,7 +178,10 @@ class Runner:
         raise StageError(f"{key} failed with exit code {code}; the end of {log}:\n{_tail(log)}")
 
     def _stop_all(self) -> None:
-        """Ask every task to save and leave; kill what has not after the grace time."""
+        """Ask every task to save and leave; kill what has not after the grace time. Further signals
+        but Ctrl-C change nothing: a time limit's comes after its warning."""
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)
         running = {
             f"{run.stage.key}.{task}": process
             for run in self.runs.values()

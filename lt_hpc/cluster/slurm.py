@@ -17,8 +17,14 @@ from lt_hpc.errors import StageError
 
 TIMEOUT_SECONDS = 60
 _QUEUE_FORMAT = "%i|%j|%T|%r"
-_HOPELESS = {"DependencyNeverSatisfied", "JobHeldAdmin", "launch failed requeued held", "BadConstraints"}
-_INHERITED = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "PMI", "SALLOC_", "SUBMITIT_")
+_HOPELESS = {
+    *("DependencyNeverSatisfied", "JobHeldAdmin", "JobHoldMaxRequeue"),
+    *("launch failed requeued held", "BadConstraints"),
+}
+_INHERITED = (
+    *("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SALLOC_", "SQUEUE_", "SCANCEL_", "SCONTROL_"),
+    *("PMI", "SUBMITIT_"),
+)
 
 
 @dataclass(frozen=True)
@@ -35,13 +41,18 @@ class Queued:
     def hopeless(self) -> bool:
         return self.state == "PENDING" and self.reason in _HOPELESS
 
+    @property
+    def ending(self) -> bool:
+        """On its way out of the queue, or back into it: a requeued job shows the same for a while."""
+        return self.state == "COMPLETING"
+
 
 def parse_queue(text: str) -> list[Queued]:
-    """The lines of `squeue -h -r -o '%i|%j|%T|%r'`; jobs that are on their way out are left out."""
+    """The lines of `squeue -h -r -o '%i|%j|%T|%r'`; jobs that have ended are left out."""
     queued = []
     for line in text.splitlines():
         identity, *words, state, reason = line.split("|")  # a name may hold a bar
-        if state in ("COMPLETING", "COMPLETED", "CANCELLED", "FAILED", "TIMEOUT"):
+        if state in ("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT"):
             continue
         job, _, index = identity.partition("_")
         queued.append(Queued(job, int(index) if index else None, "|".join(words), state, reason))
@@ -112,7 +123,7 @@ def available() -> tuple[bool, str]:
 
 def queue() -> list[Queued]:
     """This user's jobs, each array task by itself: one call, whatever their number."""
-    return parse_queue(_run(["squeue", "--me", "-h", "-r", "-o", _QUEUE_FORMAT]))
+    return parse_queue(_run(["squeue", "--me", "--all", "-h", "-r", "-o", _QUEUE_FORMAT]))
 
 
 def settings() -> dict[str, str]:
@@ -166,10 +177,26 @@ def own_id(environment: Mapping[str, str]) -> str:
     return f"{array}_{index}" if array and index else environment["SLURM_JOB_ID"]
 
 
-def requeue(job: str) -> None:
+def requeue(job: str) -> bool:
     """Put a running job back into the queue. Explicit, and while it still runs: an exit during
-    the grace time is not requeued everywhere, and dependents of a failed job would be lost."""
+    the grace time is not requeued everywhere, and dependents of a failed job would be lost.
+
+    False, and nothing is done, for a job that was cancelled (its signal is that of a preemption) or
+    is back in the queue already.
+
+    Raises:
+        StageError: where the site does not allow it.
+    """
+    state, _, reason = _run(["squeue", "--all", "-h", "-j", job, "-o", "%T|%r"]).strip().partition("|")
+    if not may_requeue(state, reason):
+        return False
     _run(["scontrol", "requeue", job])
+    return True
+
+
+def may_requeue(state: str, reason: str) -> bool:
+    """Whether a job in this state was stopped by the cluster and not by a person."""
+    return state in ("RUNNING", "STOPPED", "SUSPENDED") or (state == "COMPLETING" and reason == "TimeLimit")
 
 
 def node_address(node: str) -> str | None:

@@ -152,10 +152,10 @@ def _decayed_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[st
 
 def init_process_group(store: Any, rank: int, world_size: int) -> None:
     """Join the other ranks through a store and tell DeepSpeed about it."""
-    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world_size))
-    os.environ.setdefault(
-        "LOCAL_RANK", str(rank if not torch.cuda.is_available() else rank % torch.cuda.device_count())
-    )
+    local = int(os.environ.get("LOCAL_RANK", rank))
+    if torch.cuda.is_available():
+        local %= torch.cuda.device_count()
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_RANK=str(local))
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
     deepspeed.init_distributed(dist_backend=backend)

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lt_hpc import config as configuration
+from lt_hpc.cluster import devices, state
 from lt_hpc.cluster import plan as planning
-from lt_hpc.cluster import state
 from lt_hpc.cluster.signals import Supervisor, die_with_parent
 from lt_hpc.errors import IncompleteError, LtError
 from lt_hpc.stages.context import Progress, Task
@@ -40,6 +40,17 @@ def _check_inputs(task: Task) -> None:
         found = state.problem(task.paths, task.plan.stage(need))
         if found is not None:
             raise IncompleteError(f"{need} is not done: {found}")
+
+
+def _take_devices(task: Task) -> None:
+    """Before torch looks for GPUs: a rank finds its own by LOCAL_RANK, a task of an E-step that shares
+    its node sees no other."""
+    index, config = devices.local_index(os.environ, task.index), task.plan.config.sample
+    os.environ["LOCAL_RANK"] = str(index)
+    found = devices.visible(os.environ)
+    if task.stage.name == "sample" and task.count > 1 and found:
+        size = config.vllm.tensor_parallel_size if config.engine == "vllm" else 1
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(devices.share(found, index, size))
 
 
 @dataclass(frozen=True)
@@ -78,6 +89,7 @@ def run_task(supervisor: Supervisor, arguments: list[str] | None = None) -> Endi
             supervisor.stop_requested,
         )
         _check_inputs(task)
+        _take_devices(task)
         importlib.import_module(f"lt_hpc.stages.{stage.name}").run(task)
     except LtError as error:
         return Ending(error.exit_code, str(error))

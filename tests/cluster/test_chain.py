@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import tempfile
 from collections.abc import Collection, Iterator
@@ -130,6 +131,28 @@ def test_a_run_keeps_within_the_sites_submit_limit(limit: int, iterations: int, 
             tasks = covered(paths, f"sample-{iteration:02d}")
             assert [s for task in tasks for s in task] == list(range(shards))
             assert len(tasks) in (shards, max(1, (limit - single) // iterations)), "as many as fit"
+
+
+def test_a_job_that_has_started_is_not_told_to_wait(paths: RunPaths) -> None:
+    cluster, plan = Cluster(), make_plan("sample.num_shards=3")
+    first = cluster.reconcile(plan, paths)
+    cluster.cancel([f"{first.jobs['sample-01'][0]}_1"])
+    merge = cluster.jobs("merge-01")[0]
+    cluster.queue = [
+        dataclasses.replace(q, state="RUNNING", reason="None") if q.job == merge else q for q in cluster.queue
+    ]
+    waits = dict(cluster.waits)
+    assert list(cluster.reconcile(plan, paths).submitted) == ["sample-01"]
+    assert cluster.waits[merge] == waits[merge]
+
+
+def test_jobs_of_the_chain_and_allocations_are_told_from_other_work() -> None:
+    queue = [
+        Queued(str(i), None, name, "RUNNING", "None") for i, name in enumerate(("lt-ab-1", "lt-abc-1", "x"))
+    ]
+    assert [q.job for q in chain.of_run("ab", queue, [])] == ["0"]
+    lines = [{"event": "allocation", "job": "2"}, {"event": "submit", "job": "1"}]
+    assert [q.job for q in chain.of_run("ab", queue, lines)] == ["0", "2"]
 
 
 def test_jobs_that_can_never_run_are_replaced(paths: RunPaths) -> None:

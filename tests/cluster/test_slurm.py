@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,14 +27,30 @@ def test_the_queue_is_read_task_by_task() -> None:
         ("55394356", None),
         ("55394357", None),
         ("55394358", None),
+        ("55394359", None),
     ]
-    assert [q.hopeless for q in queued] == [False, False, True, False]
+    assert [q.hopeless for q in queued] == [False, False, True, False, False]
+    assert [q.ending for q in queued] == [False, False, False, False, True]
     assert queued[3].name == "someone's job|with a bar"
 
 
 def test_settings_are_read_from_the_controllers_answer() -> None:
     text = "Configuration data as of 2026\nMaxArraySize            = 1001\nAuthInfo                = a=b,c\n"
     assert slurm.parse_settings(text) == {"MaxArraySize": "1001", "AuthInfo": "a=b,c"}
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "expected"),
+    [
+        ("RUNNING", "None", True),  # preempted, or warned of its time limit
+        ("COMPLETING", "TimeLimit", True),  # saving took longer than the warning
+        ("COMPLETING", "None", False),  # scancel
+        ("PENDING", "BeginTime", False),  # requeued by somebody else
+        ("", "", False),
+    ],
+)
+def test_a_cancelled_job_is_not_requeued(state: str, reason: str, expected: bool) -> None:
+    assert slurm.may_requeue(state, reason) is expected
 
 
 PARTITIONS = (

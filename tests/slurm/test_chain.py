@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.small_run import outputs
-from tests.slurm.conftest import Cluster, start, stop
+from tests.slurm.conftest import Cluster, events, small_config, start, stop
 
 
 def test_two_iterations_through_arrays_and_multi_node_training(
@@ -45,8 +45,6 @@ def test_with_an_accounting_database_and_a_submit_limit(
 
 
 def test_em_iter_makes_one_iteration_each_time(cluster: Cluster, local_run: Path, tmp_path: Path) -> None:
-    from tests.slurm.conftest import small_config
-
     run = tmp_path / "run"
     options = ["--nodes=2", "--ntasks-per-node=2", f"--output={tmp_path}/em-%j.log"]
     command = [
@@ -58,10 +56,15 @@ def test_em_iter_makes_one_iteration_each_time(cluster: Cluster, local_run: Path
         "--config",
         str(small_config(run)),
     ]
-    for iteration in (1, 2):
-        cluster.run(*command)
-        cluster.wait_idle()
-        logs = "\n".join(path.read_text() for path in sorted(tmp_path.glob("em-*.log")))
-        assert (run / f"iter-{iteration:02d}" / "eval" / "metrics.json").exists(), logs
-        assert not (run / f"iter-{iteration + 1:02d}").exists()
+    first, second = (cluster.run(*command).split()[-1] for _ in range(2))
+    cluster.wait(lambda: first not in {entry[0] for entry in cluster.queue()}, "the first iteration")
+    logs = "\n".join(path.read_text() for path in sorted(tmp_path.glob("em-*.log")))
+    assert (run / "iter-01" / "eval" / "metrics.json").exists(), logs
+    assert not (run / "iter-02" / "eval").exists()
+    cluster.wait(lambda: second in {e.get("job") for e in events(run)}, "the start of the second one")
+    refused = cluster.run(*cluster.launch_command(run, "--iters", "2"), check=False)
+    assert second in refused and "work on this run" in refused
+    cluster.wait_idle()
+    assert (run / "iter-02" / "eval" / "metrics.json").exists()
+    assert not (run / "iter-03").exists()
     assert outputs(run) == outputs(local_run)

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from lt_hpc.data import base_model
 from tests.slurm.conftest import REPOSITORY, Cluster, events
@@ -54,6 +55,40 @@ def test_two_thousand_shards_are_split_and_reconciled_in_seconds(cluster: Cluste
     print(f"2,000 shards: submitted in {submitted:.1f} s, reconciled in {reconciled:.1f} s")
     assert len(live) == 2000
     assert "sample-01: submitted" in again and "now waits for" in again
+
+
+def test_a_requeued_job_is_not_submitted_again_and_a_cancelled_one_stays_away(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    settings = ["--iters", "0", "warm_start.steps=5000"]
+    cluster.launch(run, *settings)
+    job = next(str(e["jobs"][0]) for e in submitted(run, "train-00"))
+
+    def steps_done() -> bool:
+        log = next(run.glob("logs/train-00-*.jsonl"), None)
+        return log is not None and log.stat().st_size > 0
+
+    def state() -> str:
+        return cluster.run("squeue", "-h", "-j", job, "-o", "%T", check=False).strip()
+
+    cluster.wait(steps_done, "training")
+    cluster.run("scontrol", "requeue", job)
+    assert "submitted" not in cluster.launch(run, *settings), "while it was on its way back into the queue"
+    cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")
+    size = next(run.glob("logs/train-00-*.jsonl")).stat().st_size
+    cluster.wait(lambda: next(run.glob("logs/train-00-*.jsonl")).stat().st_size > size, "training again")
+    cluster.run("scancel", job)
+    cluster.wait(lambda: state() not in ("RUNNING", "COMPLETING"), "the end of the cancelled job")
+    assert state() != "PENDING", "it put itself back into the queue"
+    cluster.run("scancel", "--me")
+    cluster.wait_idle()
+
+
+def submitted(run: Path, stage: str) -> list[dict[str, Any]]:
+    """The "submitted" events of a stage."""
+    names = {e["submission"] for e in events(run) if e["event"] == "submit" and e["stage"] == stage}
+    return [e for e in events(run) if e["event"] == "submitted" and e["submission"] in names]
 
 
 def test_a_failing_stage_stops_the_chain_and_names_the_cause(cluster: Cluster, tmp_path: Path) -> None:

@@ -1,0 +1,31 @@
+"""Which GPUs of a node belong to which of the tasks that share it.
+
+srun and a local launcher show every task all GPUs of the node: each has to take its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+
+def local_index(environment: Mapping[str, str], task: int) -> int:
+    """The place of task `task` among those on its node."""
+    inside_slurm = environment.get("LT_RENDEZVOUS") == "slurm"
+    return int(environment.get("SLURM_LOCALID", task)) if inside_slurm else task
+
+
+def visible(environment: Mapping[str, str]) -> list[str]:
+    """The GPUs that this process may use."""
+    named = environment.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [device for device in named.split(",") if device]
+    return [str(index) for index in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
+
+
+def share(devices: Sequence[str], index: int, size: int) -> list[str]:
+    """`size` of the devices for the task with this index on its node; the tasks take turns where
+    there are more of them. All, where they don't suffice: the engine says what it lacks."""
+    groups = len(devices) // size
+    start = index % groups * size if groups else 0
+    return list(devices[start : start + size]) if groups else list(devices)
