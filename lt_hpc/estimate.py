@@ -55,17 +55,24 @@ def _stored_parameters(folder: Path) -> int:
 def epoch_tokens(config: Config, iteration: int, paths: RunPaths) -> float | None:
     """Tokens of one pass, at most: each chunk with its prefix and its thought. From the finished
     corpus where there is one, else from `estimate`."""
+    raw, thoughts = raw_tokens(config, iteration, paths), config.estimate.thought_tokens
+    if training_data(config, iteration) == "raw":
+        thoughts = 0.0
+    if raw is None or thoughts is None:
+        return None
+    copies = 1 + (config.chunking.prefix_chunks if config.chunking.mode == "sentences" else 0)
+    return raw * (copies + thoughts)
+
+
+def raw_tokens(config: Config, iteration: int, paths: RunPaths) -> float | None:
+    """Tokens of the documents that an iteration is about, without thoughts and prefixes."""
     teacher = training_data(config, iteration) == "teacher"
     name = "warm" if teacher else corpus_name(config, iteration)
     record = manifest.read(paths.documents(name))
     raw: float | None = config.estimate.warm_tokens if teacher else config.estimate.corpus_tokens
     if record is not None and record.complete and "tokens" in record.counts:
         raw = record.counts["tokens"]
-    thoughts = 0.0 if training_data(config, iteration) == "raw" else config.estimate.thought_tokens
-    if raw is None or thoughts is None:
-        return None
-    copies = 1 + (config.chunking.prefix_chunks if config.chunking.mode == "sentences" else 0)
-    return raw * (copies + thoughts)
+    return raw
 
 
 def num_ranks(config: Config) -> int:
@@ -75,12 +82,14 @@ def num_ranks(config: Config) -> int:
 
 
 def lines(plan: Plan, paths: RunPaths) -> Iterator[str]:
-    """What to print below a dry run's plan, one block a training stage of a kind."""
+    """What to print below a dry run's plan: the E-step, and a block for each kind of training."""
     shape = model_shape(plan.config)
+    yield from _sampling(plan, paths)
     training = [stage for stage in plan.stages if stage.name == "train"]
     for stage in training[:2]:  # later iterations cost the same
         same = f" and {len(training) - 2} more like it" if stage.iteration and len(training) > 2 else ""
         yield f"{stage.key}{same}: {_amount(plan.config, stage, paths)}"
+        yield from (f"  {line}" for line in _host_memory(plan.config, stage, paths))
         if shape is not None:
             yield from (f"  {line}" for line in _cost(plan.config, stage, shape, paths))
     if shape is None:
@@ -88,6 +97,32 @@ def lines(plan: Plan, paths: RunPaths) -> Iterator[str]:
             "memory and hours need the model's shape: set estimate.parameters, estimate.layers, "
             "estimate.hidden_size and estimate.vocabulary"
         )
+
+
+def _sampling(plan: Plan, paths: RunPaths) -> Iterator[str]:
+    stages = [stage for stage in plan.stages if stage.name == "sample"]
+    config = plan.config
+    if not stages:
+        return
+    raw, thought = raw_tokens(config, stages[0].iteration, paths), config.estimate.thought_tokens
+    if raw is not None and thought is not None:
+        same, count = (
+            f" and {len(stages) - 1} more like it" if len(stages) > 1 else "",
+            config.sample.num_samples,
+        )
+        yield (
+            f"{stages[0].key}{same}: K={count}, {_short(count * thought * raw)} tokens to sample and "
+            f"{_short(count * (1 + thought) * raw)} to score"
+        )
+
+
+def _host_memory(config: Config, stage: Stage, paths: RunPaths) -> Iterator[str]:
+    """Every rank holds documents and thoughts, four bytes a token."""
+    raw, thought = raw_tokens(config, stage.iteration, paths), config.estimate.thought_tokens
+    if raw is not None and thought is not None:
+        held = 4.0 * raw * (1 + thought)
+        node = held * (num_ranks(config) / config.slurm.train.nodes)
+        yield f"documents and thoughts take {_memory(held)} of host memory a rank, {_memory(node)} a node"
 
 
 def num_steps(config: Config, iteration: int, paths: RunPaths) -> int | None:

@@ -60,6 +60,11 @@ def main(arguments: list[str] | None = None) -> int:
         if options.dry_run:
             _print_plan(plan, paths)
             return 0
+        if config.sample.engine == "vllm" and importlib.util.find_spec("vllm") is None:
+            raise ConfigError(
+                "sample.engine=vllm: vLLM is not installed; bash tools/setup.sh vllm, or use "
+                "sample.engine=torch"
+            )
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         if cluster != "allocation":
             _refuse_company(paths, cluster)
@@ -90,10 +95,6 @@ def make_plan(config: Config, num_iterations: int, paths: RunPaths) -> Plan:
     Raises:
         ConfigError: naming the field, before anything is created.
     """
-    if config.sample.engine == "vllm" and importlib.util.find_spec("vllm") is None:
-        raise ConfigError(
-            "sample.engine=vllm: vLLM is not installed; bash tools/setup.sh vllm, or use sample.engine=torch"
-        )
     base_model.check(config.model)
     mode = config.chunking.mode
     for name in CORPORA:

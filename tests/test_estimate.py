@@ -31,6 +31,9 @@ def test_the_published_run_is_33060_steps_and_13b_tokens(tmp_path: Path) -> None
     assert "ZeRO-1 23.9 GB" in text and "ZeRO-3 18.2 GB" in text and "ZeRO-0" not in text
     # 13B tokens x (6 x 1.1B + 12 x 22 x 2048 x 2048), at 40% of 312 TFLOP/s
     assert "223 GPU hours, 27.9 hours on 8 GPUs" in text
+    assert "K=4, 18.4B tokens to sample" in text  # about 18B in the publication
+    # 1.92B tokens of text and 2.4 times as many of thoughts, 4 bytes each, on 8 ranks.
+    assert "26.1 GB of host memory a rank, 208.9 GB a node" in text
 
 
 def test_its_dry_run_needs_neither_torch_nor_a_network(tmp_path: Path) -> None:

@@ -30,20 +30,20 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # A hub name may hold dots, but these ends are those of a mistyped or unsupported file.
 _FILE = re.compile(r".*\.(jsonl|parquet|json|csv|tsv|txt|arrow|gz|zst|zip|bz2|xz)")
 _STRINGS = re.compile(r"str|NoneType|null|(large_)?string(_view)?|dictionary<values=(large_)?string,.*")
+_LISTS = re.compile(r"list|(large_)?list<.*string.*>|List|LargeList|Sequence")
 _EDGE_BYTES = 1 << 20  # hashed at each end of a file
 
 
 @dataclass(frozen=True)
 class Document:
-    """One document: `text` when it is cut into chunks, question and answer when they are given.
-
-    `thought` is the teacher's. A row that lacks its text is `Document()`.
+    """One document: `text`, whole or cut into chunks already, or question and answer when they are
+    given. `thought` is the teacher's, one a chunk. A row that lacks its text is `Document()`.
     """
 
-    text: str = ""
+    text: str | tuple[str, ...] = ""
     question: str | None = None
     answer: str | None = None
-    thought: str | None = None
+    thought: str | tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def documents(corpus: CorpusConfig, mode: str) -> Iterator[Document]:
     fields = _fields(corpus, mode)
     rows = _rows(corpus, location, list(dict.fromkeys(fields.values())))
     for place, row in itertools.islice(rows, corpus.num_documents):
-        yield _document(place, row, fields)
+        yield _document(place, row, fields, mode)
 
 
 def check(corpus: CorpusConfig, section: str, mode: str, needs_thought: bool) -> None:
@@ -98,8 +98,10 @@ def check(corpus: CorpusConfig, section: str, mode: str, needs_thought: bool) ->
         where = f"{section}.{field}_column={column!r}"
         if column not in found:
             raise ConfigError(f"{where}: no such column{has}")
-        if not _STRINGS.fullmatch(found[column]):
-            raise ConfigError(f"{where}: holds {found[column]} in {corpus.source}, expected strings")
+        may_be_list = mode == "sentences" and _LISTS.fullmatch(found[column])
+        if not may_be_list and not _STRINGS.fullmatch(found[column]):
+            expected = "strings or lists of strings" if mode == "sentences" else "strings"
+            raise ConfigError(f"{where}: holds {found[column]} in {corpus.source}, expected {expected}")
 
 
 def identity(corpus: CorpusConfig) -> dict[str, object]:
@@ -221,8 +223,14 @@ def _check_builtin(corpus: CorpusConfig, prefix: str = "") -> None:
         raise ConfigError(f"{prefix}source: needs reasoning-gym; run pip install 'lt_hpc[gsm]'")
 
 
-def _document(place: str, row: Mapping[str, Any], fields: Mapping[str, str]) -> Document:
-    values = {field: _text(row.get(column), place, column) for field, column in fields.items()}
+def _document(place: str, row: Mapping[str, Any], fields: Mapping[str, str], mode: str) -> Document:
+    values: dict[str, str | tuple[str, ...] | None] = {}
+    for field, column in fields.items():
+        value = row.get(column)
+        if mode == "sentences" and isinstance(value, list):
+            values[field] = tuple(_text(part, place, column) or "" for part in value)
+        else:
+            values[field] = _text(value, place, column)
     if any(value is None for field, value in values.items() if field != "thought"):
         return Document()
     return Document(**values)  # type: ignore[arg-type]  # text is not None here

@@ -34,7 +34,12 @@ def load(config: Config, model_path: Path, dtype: str) -> Engine:
 
 
 def load_reference(config: Config, model_path: Path) -> TorchEngine:
-    """A float32 engine to check another one's log-probabilities against."""
-    from lt_hpc.engines.torch_engine import TorchEngine
+    """A float32 engine to check another one's log-probabilities against.
 
-    return TorchEngine(model_path, "float32", config.sample.batch_tokens, config.model.trust_remote_code)
+    Raises:
+        MemoryError: when it does not fit beside the other one.
+    """
+    from lt_hpc.engines.torch_engine import TorchEngine, memory_errors
+
+    with memory_errors():
+        return TorchEngine(model_path, "float32", config.sample.batch_tokens, config.model.trust_remote_code)

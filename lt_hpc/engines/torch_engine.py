@@ -11,6 +11,7 @@ Shapes: N prompts, K samples a prompt, R = N * K rows, T continuation width.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,16 @@ from lt_hpc.latent.seeds import uniforms
 
 MAX_LOGITS = 2**27
 """Logits held at once while scoring: 512 MiB in float32."""
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """A device's lack of memory as Python's MemoryError, with the memory that was taken given back."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        torch.cuda.empty_cache()
+        raise MemoryError(str(error).partition(".")[0]) from error
 
 
 class TorchEngine:

@@ -11,10 +11,12 @@ import resource
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("DS_ACCELERATOR", "cuda" if os.path.exists("/dev/nvidia0") else "cpu")
+import torch
+
+# DeepSpeed guesses by device files, which a container or a job without GPUs may have all the same.
+os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
 
 import deepspeed
-import torch
 import torch.distributed as dist
 from deepspeed.utils import logger
 from transformers import AutoModelForCausalLM
@@ -61,6 +63,7 @@ class ZeroTrainer:
             fused=True,
         )
         self.engine, _, _, _ = deepspeed.initialize(model=model, optimizer=self.adam, config=settings)
+        _restore_rotary_buffers(self.engine.module)
         self.engine.train()
 
     def _deepspeed_config(self) -> dict[str, Any]:
@@ -137,6 +140,19 @@ class ZeroTrainer:
         if dist.get_rank() == 0:
             self.engine.module.save_pretrained(folder, state_dict=state)
         dist.barrier()
+
+
+def _restore_rotary_buffers(module: torch.nn.Module) -> None:
+    """ZeRO-3 loads floating-point buffers in the training dtype, and a rotary frequency in bfloat16
+    turns position 4096 by some radians too far. They are made anew in float32, as everywhere else."""
+    for part in module.modules():
+        rounded = any(
+            buffer.dtype in (torch.bfloat16, torch.float16) for buffer in part.buffers(recurse=False)
+        )
+        if rounded and "RotaryEmbedding" in type(part).__name__:
+            fresh = type(part)(config=part.config)
+            for name, buffer in part.named_buffers(recurse=False):
+                part.register_buffer(name, getattr(fresh, name).to(buffer.device), persistent=False)
 
 
 def _decayed_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:

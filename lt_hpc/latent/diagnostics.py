@@ -59,10 +59,10 @@ def ratio_interval(
     level: float = 0.95,
     draws: int = 1000,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile bootstrap interval of sum(numerators) / sum(denominators) over chunks.
+    """Percentile bootstrap interval of sum(numerators) / sum(denominators) over documents.
 
-    `numerators` [N, ...] and `denominators` [N] are per chunk: chunks, not tokens, are what a
-    corpus is a sample of. Returns (low, high), each [...].
+    `numerators` [N, ...] and `denominators` [N] are per document: documents are what a corpus is a
+    sample of; tokens and chunks of one document depend on each other. Returns (low, high), each [...].
     """
     count = len(denominators)
     ratios = np.empty((draws, *numerators.shape[1:]))

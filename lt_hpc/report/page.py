@@ -63,7 +63,8 @@ def _table(rows: list[dict[str, Any]]) -> str:
     columns = {
         "iteration": "iteration", "accuracy": "accuracy", "accuracy_sampled": "accuracy, sampled",
         "accuracy_direct": "accuracy, no thought", "bound": "bound", "bound_a_byte": "bound, nats a byte",
-        "nll": "NLL", "nll_a_byte": "NLL, nats a byte", "nll_marked": "NLL, marked", "seconds": "seconds",
+        "bound_undefined_chunks": "no bound", "nll": "NLL", "nll_a_byte": "NLL, nats a byte",
+        "nll_marked": "NLL, marked", "seconds": "seconds",
     }  # fmt: skip
     return _html_table(list(columns.values()), [[row.get(key) for key in columns] for row in rows])
 

@@ -12,6 +12,7 @@ COLLAPSED_LARGEST = 0.9
 """A mean ESS below the one, or a mean share of weight on the largest sample above the other:
 selection is little more than taking the largest weight."""
 UNFINISHED_SHARE = 0.05
+UNDEFINED_SHARE = 0.01
 PARETO_SHARE = 0.2
 LENGTH_CORRELATION = 0.5
 
@@ -21,9 +22,17 @@ def warnings(rows: list[dict[str, Any]]) -> list[str]:
     return [
         f"iteration {row['iteration']}: {line}"
         for row in rows
-        if row["selection"]
-        for line in _selection(row["selection"])
+        for line in (*_bound(row), *(_selection(row["selection"]) if row["selection"] else ()))
     ]
+
+
+def _bound(row: dict[str, Any]) -> Iterator[str]:
+    left_out = row["bound_undefined_chunks"]
+    if left_out > UNDEFINED_SHARE * row["chunks"]:
+        yield (
+            f"the held-out bound leaves out {left_out} of {row['chunks']} chunks, none of whose thoughts "
+            "finished: it is of the easier ones."
+        )
 
 
 def _selection(selection: dict[str, Any]) -> Iterator[str]:

@@ -46,7 +46,7 @@ def run(task: Task) -> None:
     for start in range(0, len(chunks), config.sample.block_chunks):
         task.stop_if_asked()
         block = chunks[start : start + config.sample.block_chunks]
-        evaluation.add(block)
+        evaluation.add(block, corpus.document[start : start + len(block)].tolist())
         task.progress.advance(len(block))
     folder = task.paths.evaluation(iteration)
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,23 +67,23 @@ class _Evaluation:
     engine: Engine
     tokenizer: Any
     vocabulary: Vocabulary
+    documents: list[int] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
-    raw_tokens: list[int] = field(default_factory=list)
     bytes: list[int] = field(default_factory=list)
+    raw_tokens: list[int] = field(default_factory=list)
+    raw_bytes: list[float] = field(default_factory=list)
     raw_nll: list[float] = field(default_factory=list)
     marked_nll: list[float] = field(default_factory=list)
     bounds: list[np.ndarray] = field(default_factory=list)
-    bound_tokens: list[int] = field(default_factory=list)
-    bound_bytes: list[int] = field(default_factory=list)
     ess: list[float] = field(default_factory=list)
-    undefined: int = 0
     correct: dict[str, list[bool]] = field(
         default_factory=lambda: {"thought": [], "sampled": [], "direct": []}
     )
     examples: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, chunks: list[Chunk]) -> None:
-        """Measure one block of chunks."""
+    def add(self, chunks: list[Chunk], documents: list[int]) -> None:
+        """Measure one block of chunks, each of one of these documents."""
+        self.documents += documents
         self._likelihood(chunks)
         self._bound(chunks)
         if self.task.plan.config.chunking.mode == "given":
@@ -100,6 +100,9 @@ class _Evaluation:
         self.raw_nll += [-float(scores[0].astype(np.float64).sum()) for scores in raw]
         self.marked_nll += [-float(scores[0].astype(np.float64).sum()) for scores in marked]
         self.raw_tokens += [len(suffix) for _, suffix in split]
+        self.raw_bytes += [
+            c.num_bytes * len(suffix) / len(c.suffix) for c, (_, suffix) in zip(chunks, split, strict=True)
+        ]
         self.tokens += [len(c.suffix) for c in chunks]
         self.bytes += [c.num_bytes for c in chunks]
 
@@ -118,15 +121,11 @@ class _Evaluation:
             settings.max_thought_tokens, layout.eol, settings.temperature, settings.top_p, settings.top_k
         )
         draws = [[self._seed("bound", chunk, k) for k in range(num_samples)] for chunk in chunks]
-        for chunk, p in zip(chunks, propose(self.engine, layout, chunks, draws, params), strict=True):
+        for p in propose(self.engine, layout, chunks, draws, params):
             log_w = weights.log_weights(p.log_prior, p.log_likelihood, p.log_q, p.finished)
-            if not p.finished.any():
-                self.undefined += 1
-                continue
-            self.ess.append(float(weights.effective_sample_size(log_w)))
             self.bounds.append(weights.bounds_by_k(log_w))
-            self.bound_tokens.append(len(chunk.suffix))
-            self.bound_bytes.append(chunk.num_bytes)
+            if p.finished.any():
+                self.ess.append(float(weights.effective_sample_size(log_w)))
 
     def _answers(self, chunks: list[Chunk]) -> None:
         settings, evaluate = self.task.plan.config.sample, self.task.plan.config.evaluate
@@ -182,49 +181,61 @@ class _Evaluation:
 
     def metrics(self) -> dict[str, Any]:
         """JSON-able measures, nats a token unless named otherwise, with 95% bootstrap intervals over
-        chunks; null where something can't be measured on this corpus."""
+        documents; null where something can't be measured on this corpus.
+
+        The bound leaves out chunks without any finished thought, where it is -inf; the bound by K
+        also those whose first thought is unfinished, so that every K is of the same chunks.
+        """
         raw = training_data(self.task.plan.config, self.task.stage.iteration) == "raw"
         correct = self.correct["direct" if raw else "thought"]
         bounds = np.array(self.bounds)
-        whole = bounds[:, -1].tolist() if len(bounds) else []
+        defined, every_k = np.isfinite(bounds[:, -1]), np.isfinite(bounds[:, 0])
+        ones = np.ones(len(self.tokens))
+        by_k = [self._ratio(column, self.tokens, every_k) for column in bounds.T]
+        found = {
+            "accuracy": self._ratio(correct, ones),
+            "accuracy_sampled": self._ratio(self.correct["sampled"], ones),
+            "accuracy_direct": self._ratio(self.correct["direct"], ones),
+            "nll": self._ratio(self.raw_nll, self.raw_tokens),
+            "nll_a_byte": self._ratio(self.raw_nll, self.raw_bytes),
+            "nll_marked": self._ratio(self.marked_nll, self.tokens),
+            "nll_marked_a_byte": self._ratio(self.marked_nll, self.bytes),
+            "bound": self._ratio(bounds[:, -1], self.tokens, defined),
+            "bound_a_byte": self._ratio(bounds[:, -1], self.bytes, defined),
+        }
         return {
             "iteration": self.task.stage.iteration,
-            "accuracy": _ratio(correct, [1] * len(correct)),
-            "accuracy_sampled": _ratio(self.correct["sampled"], [1] * len(correct)),
-            "accuracy_direct": _ratio(self.correct["direct"], [1] * len(correct)),
-            "nll": _ratio(self.raw_nll, self.raw_tokens),
-            "nll_a_byte": _ratio(self.raw_nll, self.bytes),
-            "nll_marked": _ratio(self.marked_nll, self.tokens),
-            "bound": _ratio(whole, self.bound_tokens),
-            "bound_a_byte": _ratio(whole, self.bound_bytes),
-            "bound_by_k": [_ratio(column, self.bound_tokens) for column in bounds.T],
-            "bound_undefined_chunks": self.undefined,
+            **{name: measure[0] for name, measure in found.items()},
+            "bound_by_k": [measure[0] for measure in by_k],
+            "bound_undefined_chunks": int((~defined).sum()),
+            "bound_by_k_undefined_chunks": int((~every_k).sum()),
             "intervals": {
-                "accuracy": self._interval(correct, [1] * len(correct)),
-                "nll": self._interval(self.raw_nll, self.raw_tokens),
-                "bound": self._interval(whole, self.bound_tokens),
-                "bound_by_k": [self._interval(column, self.bound_tokens) for column in bounds.T],
+                **{name: measure[1] for name, measure in found.items()},
+                "bound_by_k": [measure[1] for measure in by_k],
             },
             "ess_mean": float(np.mean(self.ess)) if self.ess else None,
             "num_samples": self.task.plan.config.evaluate.num_samples,
+            "chunks": len(self.tokens),
             "tokens": sum(self.tokens),
             "bytes": sum(self.bytes),
             "examples": self.examples,
         }
 
-    def _interval(self, numerators: Any, denominators: list[int]) -> list[float] | None:
-        """[low, high] of a ratio of sums; the same resampled chunks for every measure."""
-        if not len(numerators) or not np.isfinite(numerators).all():
-            return None
+    def _ratio(
+        self, numerators: Any, denominators: Any, kept: np.ndarray | None = None
+    ) -> tuple[float | None, list[float] | None]:
+        """Sum over sum of the kept chunks, and [low, high] of it; the same documents are drawn again for
+        every measure. None and None without chunks."""
+        if not len(numerators):
+            return None, None
+        # A text of one token and no prefix predicts nothing.
+        kept = (np.asarray(denominators) > 0) & (True if kept is None else kept)
+        if not kept.any():
+            return None, None
+        documents, place = np.unique(np.asarray(self.documents)[kept], return_inverse=True)
+        sums = np.zeros((2, len(documents)))
+        np.add.at(sums[0], place, np.asarray(numerators, np.float64)[kept])
+        np.add.at(sums[1], place, np.asarray(denominators, np.float64)[kept])
         generator = seeds.generator(self.task.plan.config.seed, "bootstrap", self.task.stage.iteration)
-        low, high = diagnostics.ratio_interval(
-            np.asarray(numerators, np.float64), np.asarray(denominators), generator
-        )
-        return [float(low), float(high)]
-
-
-def _ratio(numerators: Any, denominators: list[int]) -> float | None:
-    """Sum over sum; None without chunks, or where one has no bound (no finished thought so far)."""
-    if not len(numerators) or not np.isfinite(numerators).all():
-        return None
-    return float(np.sum(numerators)) / max(1, sum(denominators))
+        low, high = diagnostics.ratio_interval(sums[0], sums[1], generator)
+        return float(sums[0].sum() / sums[1].sum()), [float(low), float(high)]

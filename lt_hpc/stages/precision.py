@@ -14,7 +14,7 @@ import numpy as np
 
 from lt_hpc.data.corpus import Chunk
 from lt_hpc.engines.protocol import SamplingParams
-from lt_hpc.engines.torch_engine import TorchEngine
+from lt_hpc.engines.torch_engine import TorchEngine, memory_errors
 from lt_hpc.latent import weights
 from lt_hpc.latent.layout import Layout
 from lt_hpc.stages.estep import Proposals
@@ -30,12 +30,16 @@ def measure(
     """Compare the log-weights of some chunks with those of `reference`, a float32 engine on the
     same model. None where no thought is finished.
 
+    Raises:
+        MemoryError: when the device, which another engine shares, has too little left.
+
     Returns `selection_change` (mean total variation between a chunk's normalised weights),
     `log_weight_deviation` (root mean square, nats), `log_q_deviation_a_token` (the same of
     log q by thought length), `outside_support` (thoughts that float32 would have cut off by
     top-p or top-k; left out of the others), `chunks` and `thoughts`.
     """
-    exact = _reference_log_weights(reference, layout, chunks, proposals, params)
+    with memory_errors():
+        exact = _reference_log_weights(reference, layout, chunks, proposals, params)
     deviations, changes, log_q_deviations, outside = [], [], [], 0
     for proposal, (log_w, log_q) in zip(proposals, exact, strict=True):
         inside = proposal.finished & np.isfinite(log_q)

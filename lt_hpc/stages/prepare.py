@@ -102,7 +102,10 @@ class _Preparation:
             entry = done.get(documents_part(part)) or self._write_part(part, batch, counts["chunks"])
             files.append(entry)
             counts.update(entry.counts)
-            self._write_manifest(files, counts, started, complete=False)
+            # Parts of an earlier attempt that lie ahead stay recorded: a second stop must not lose them.
+            written = {entry.name for entry in files}
+            ahead = [entry for name, entry in done.items() if name not in written]
+            self._write_manifest([*files, *ahead], counts, started, complete=False)
         if not counts["chunks"]:
             reasons = ", ".join(f"{k} {v}" for k, v in sorted(counts.items()) if k.startswith("dropped"))
             raise ConfigError(
@@ -124,10 +127,10 @@ class _Preparation:
         eos = self.task.vocabulary().eos
         counts: Counter[str] = Counter()
         columns: dict[str, list[Any]] = {name: [] for name in tables.DOCUMENTS.names}
-        limit = config.chunking.max_chunk_tokens
-        for index, row in enumerate(_tokenise(batch, self.tokenizer, config.chunking, limit, eos)):
+        taught = self.name == "warm"
+        for index, row in enumerate(_tokenise(batch, self.tokenizer, config.chunking, taught, eos)):
             counts["documents"] += 1
-            dropped = row.reason(self.name == "warm", config.sample.max_thought_tokens)
+            dropped = row.reason(taught, config.sample.max_thought_tokens)
             if dropped:
                 counts[f"dropped: {dropped}"] += 1
                 continue
@@ -137,7 +140,7 @@ class _Preparation:
             columns["tokens"].append([token for chunk in row.chunks for token in chunk])
             columns["chunk_lengths"].append([len(chunk) for chunk in row.chunks])
             columns["chunk_bytes"].append(row.num_bytes)
-            columns["thoughts"].append([row.thought] if self.name == "warm" else [])
+            columns["thoughts"].append(row.thoughts)
             counts["chunks"] += len(row.chunks)
             counts["tokens"] += len(row.context) + sum(map(len, row.chunks))
         path = self.folder / documents_part(part)
@@ -149,72 +152,92 @@ class _Preparation:
 
 @dataclass(frozen=True)
 class _Row:
+    """Token ids of a document: its question, its chunks (of `num_texts` texts, some of which may have
+    been split), and the teacher's thoughts."""
+
     context: list[int]
     chunks: list[list[int]]
     num_bytes: list[int]
-    thought: list[int] | None
+    num_texts: int
+    thoughts: list[list[int]]
 
     def reason(self, needs_thought: bool, max_thought_tokens: int) -> str | None:
         """Why the document is dropped, or None."""
         if not self.chunks:
             return "empty or only whitespace"
-        if needs_thought and not self.thought:
+        if not needs_thought:
+            return None
+        if not self.thoughts or not all(self.thoughts):
             return "no teacher thought"
-        if needs_thought and self.thought and len(self.thought) >= max_thought_tokens:
+        if len(self.thoughts) != self.num_texts:
+            return "not one teacher thought a chunk"
+        if len(self.chunks) > self.num_texts:
+            return "chunk with a teacher thought too long"
+        if max(map(len, self.thoughts)) >= max_thought_tokens:
             return "teacher thought too long"
-        if needs_thought and len(self.chunks) > 1:
-            return "one teacher thought for several chunks"
         return None
 
 
 def _tokenise(
-    batch: list[Document], tokenizer: Any, settings: ChunkingConfig, limit: int, eos: int | None
+    batch: list[Document], tokenizer: Any, settings: ChunkingConfig, taught: bool, eos: int | None
 ) -> Iterator[_Row]:
-    """Token ids of every document, all texts of the batch through the tokenizer at once."""
+    """Token ids of every document, all texts of the batch through the tokenizer at once; `taught`
+    ones with their teacher's thoughts."""
     texts: list[str] = []
-    shapes: list[tuple[bool, int, bool]] = []
+    shapes: list[tuple[int, int]] = []
     for document in batch:
-        pieces = _pieces(document, settings)
-        texts += pieces
-        given = settings.mode == "given" and bool(pieces)
-        thought = document.thought if pieces else None
-        texts += [thought] if thought else []
-        shapes.append((given, len(pieces), bool(thought)))
+        pieces = _pieces(document, settings, taught)
+        thoughts = _thoughts(document) if pieces and taught else []
+        texts += [*pieces, *thoughts]
+        shapes.append((len(pieces), len(thoughts)))
     encoded = iter(tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else [])
     sizes = iter(len(text.encode()) for text in texts)
-    for given, num_pieces, has_thought in shapes:
-        ids = [next(encoded) for _ in range(num_pieces)]
-        num_bytes = [next(sizes) for _ in range(num_pieces)]
-        thought_ids = next(encoded) if has_thought else None
-        _ = next(sizes) if has_thought else None
+    for num_pieces, num_thoughts in shapes:
+        ids = list(itertools.islice(encoded, num_pieces))
+        num_bytes = list(itertools.islice(sizes, num_pieces))
+        thoughts_ids = list(itertools.islice(encoded, num_thoughts))
+        list(itertools.islice(sizes, num_thoughts))
+        given = settings.mode == "given" and bool(ids)
         context = ids.pop(0) if given else []
         num_bytes = num_bytes[1:] if given else num_bytes
-        yield _row(context, ids, num_bytes, thought_ids, limit, eos)
+        yield _row(context, ids, num_bytes, thoughts_ids, settings.max_chunk_tokens, eos)
 
 
-def _pieces(document: Document, settings: ChunkingConfig) -> list[str]:
+def _pieces(document: Document, settings: ChunkingConfig, taught: bool) -> list[str]:
     """The texts of one document: its chunks, with the question first when the split is given."""
     if settings.mode == "given":
         question, answer = document.question or "", document.answer or ""
         return [question, answer] if question.strip() and answer.strip() else []
+    if isinstance(document.text, tuple):
+        return list(document.text)
+    if taught:  # one thought, one chunk
+        return [document.text] if document.text.strip() else []
     return chunking.chunk_text(
         document.text, mean=settings.mean_sentences, low=settings.min_sentences, high=settings.max_sentences
     )
+
+
+def _thoughts(document: Document) -> list[str]:
+    if document.thought is None:
+        return []
+    return [document.thought] if isinstance(document.thought, str) else list(document.thought)
 
 
 def _row(
     context: list[int],
     ids: list[list[int]],
     num_bytes: list[int],
-    thought: list[int] | None,
+    thoughts: list[list[int]],
     limit: int,
     eos: int | None,
 ) -> _Row:
     chunks: list[list[int]] = []
     sizes: list[int] = []
     # A normalising tokenizer may leave nothing of a text of invisible characters.
-    kept = [(chunk, size) for chunk, size in zip(ids, num_bytes, strict=True) if chunk]
-    ids, num_bytes = [chunk for chunk, _ in kept], [size for _, size in kept]
+    kept = [index for index, chunk in enumerate(ids) if chunk]
+    if len(thoughts) == len(ids):
+        thoughts = [thoughts[index] for index in kept]
+    ids, num_bytes = [ids[index] for index in kept], [num_bytes[index] for index in kept]
     if ids and eos is not None:
         ids[-1] = [*ids[-1], eos]  # the end of a document is part of its last chunk
     for chunk, size in zip(ids, num_bytes, strict=True):
@@ -223,7 +246,7 @@ def _row(
         shares[-1] += size - sum(shares)
         chunks += pieces
         sizes += shares
-    return _Row(context, chunks, sizes, thought)
+    return _Row(context, chunks, sizes, len(ids), thoughts)
 
 
 def _finished_parts(folder: Path, fingerprint: str) -> dict[str, FileEntry]:

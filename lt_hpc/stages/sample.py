@@ -104,8 +104,13 @@ class _Sampler:
             return None
         self.checked = True
         layout, params = self._parameters()
-        reference = load_reference(config, self.task.paths.model(self.task.stage.iteration - 1))
-        measured = precision.measure(reference, layout, chunks[:count], proposals[:count], params)
+        model = self.task.paths.model(self.task.stage.iteration - 1)
+        try:
+            reference = load_reference(config, model)
+            measured = precision.measure(reference, layout, chunks[:count], proposals[:count], params)
+        except MemoryError as error:
+            print(f"warning: sample.precision_chunks: not measured, {error}", file=sys.stderr)
+            return None
         if measured and measured["selection_change"] > diagnostics.WARN_SELECTION_CHANGE:
             change = f"{measured['selection_change']:.0%}"
             print(
@@ -208,20 +213,20 @@ class _Shard:
             if entry is None:
                 self.task.stop_if_asked()
                 started = time.monotonic()
-                entry = self._write_block(block)
+                entry, chunks, proposals = self._write_block(block)
                 seconds += time.monotonic() - started
                 files.append(entry)
                 self._write_manifest(fingerprint, [*files, *_later(done, files)], seconds, complete=False)
+                self.measured = self.sampler.precision(chunks, proposals) or self.measured
             else:
                 files.append(entry)
             self.task.progress.advance()
         self._write_manifest(fingerprint, files, seconds, complete=True)
 
-    def _write_block(self, block: int) -> FileEntry:
+    def _write_block(self, block: int) -> tuple[FileEntry, list[Chunk], list[Proposals]]:
         ids = self.shard_map.chunks(block)
         chunks = [self._chunks[chunk_id] for chunk_id in ids]
         proposals, counts = self.sampler.block(chunks)
-        self.measured = self.sampler.precision(chunks, proposals) or self.measured
         path = self.folder / sample_part(block)
         columns = {
             "chunk": [chunk.chunk_id for chunk in chunks],
@@ -233,7 +238,7 @@ class _Shard:
             "suffix_length": [len(chunk.suffix) for chunk in chunks],
         }
         tables.write(path, tables.SAMPLES, columns)
-        return manifest.describe(path, counts)
+        return manifest.describe(path, counts), chunks, proposals
 
     def _write_manifest(
         self, fingerprint: str, files: list[FileEntry], seconds: float, complete: bool

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import socket
 from collections.abc import Mapping
@@ -72,7 +73,13 @@ def describe(path: Path, counts: Mapping[str, int] | None = None, root: Path | N
 
 def provenance() -> dict[str, Any]:
     """Where and by what something was made."""
-    return {"host": socket.gethostname(), "python": platform.python_version(), "lt_hpc": __version__}
+    return {
+        "host": socket.gethostname(),
+        "cpu": platform.machine(),
+        "threads": os.environ.get("OMP_NUM_THREADS"),  # sums on a CPU depend on their number
+        "python": platform.python_version(),
+        "lt_hpc": __version__,
+    }
 
 
 def write(folder: Path, manifest: Manifest) -> None:

@@ -71,24 +71,25 @@ def read(path: Path, schema: pa.Schema) -> pa.Table:
     return table
 
 
-def flat_lists(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """A list column as (values [total], offsets [rows + 1]), both copies-free where possible."""
-    array = _whole(column)
-    offsets = array.offsets.to_numpy()
-    return array.values.to_numpy(zero_copy_only=False)[offsets[0] : offsets[-1]], offsets - offsets[0]
+def flat_lists(column: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """A list column as (values [total], offsets [rows + 1] int64). Put together here, since Arrow's own
+    offsets have 32 bits and a corpus may have more tokens than that."""
+    pieces = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    values, offsets, total = [], [np.zeros(1, np.int64)], 0
+    for piece in pieces:
+        edges = piece.offsets.to_numpy().astype(np.int64)
+        values.append(piece.values.to_numpy(zero_copy_only=False)[edges[0] : edges[-1]])
+        offsets.append(edges[1:] - edges[0] + total)
+        total += edges[-1] - edges[0]
+    empty = np.zeros(0, column.type.value_type.to_pandas_dtype())
+    return np.concatenate(values) if values else empty, np.concatenate(offsets)
 
 
 def nested_lists(column: pa.ChunkedArray) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
     """A column of lists of lists as (all inner lists, as from `flat_lists`; outer offsets [rows + 1])."""
-    array = _whole(column)
-    return flat_lists(array.flatten()), (array.offsets.to_numpy() - array.offsets[0].as_py())
-
-
-def _whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
-    return array
+    inner = pa.chunked_array([piece.flatten() for piece in column.chunks], column.type.value_type)
+    lengths = np.concatenate([[0], *(piece.value_lengths().to_numpy() for piece in column.chunks)])
+    return flat_lists(inner), np.cumsum(lengths, dtype=np.int64)
 
 
 def matrix(column: pa.ChunkedArray, width: int) -> np.ndarray:

@@ -151,7 +151,7 @@ def test_the_split_of_a_saved_dataset_is_honoured(tmp_path: Path) -> None:
         (b'{"text": "one"}\n{"text": "\xff"}\n', "line 2: not valid JSON"),
         (b'{"text": "one"}\n["two"]\n', "line 2: holds list"),
         (b'{"text": "one"}\n{"text": 2}\n', "line 2: field 'text' is int"),
-        (b'{"text": "one"}\n{"text": ["two"]}\n', "line 2: field 'text' is list"),
+        (b'{"text": "one"}\n{"text": [2]}\n', "line 2: field 'text' is int"),
     ],
 )
 def test_a_bad_row_is_named_by_file_and_line(tmp_path: Path, content: bytes, problem: str) -> None:
@@ -215,10 +215,14 @@ def test_check_names_the_columns_that_exist(tmp_path: Path, name: str) -> None:
     assert message.startswith("warm.answer_column: chunking.mode=given needs it")
 
 
-def test_check_refuses_lists_of_strings(tmp_path: Path) -> None:
-    for name in ("documents.jsonl", "documents.parquet", "saved"):
-        path = WRITERS[name](tmp_path / name, [{"text": ["one"]}])
-        assert "expected strings" in refusal(corpus(path))
+@pytest.mark.parametrize("name", ["documents.jsonl", "documents.parquet", "saved"])
+def test_texts_may_come_cut_into_chunks_and_questions_may_not(tmp_path: Path, name: str) -> None:
+    path = WRITERS[name](tmp_path / name, [{"text": ["one", "two"], "cot": ["1", None]}])
+    config = corpus(path, thought_column="cot")
+    check(config, "warm", "sentences", needs_thought=True)
+    assert list(documents(config, "sentences")) == [Document(text=("one", "two"), thought=("1", ""))]
+    message = refusal(corpus(path, question_column="text", answer_column="text"), mode="given")
+    assert "expected strings" in message
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.jsonl", "a.jsonl.gz"])

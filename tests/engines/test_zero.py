@@ -18,7 +18,7 @@ from tests.engines import zero_worker as worker
 from tests.engines.conftest import make_gpt2, make_llama
 
 STEPS, SAVED = 8, 4
-KINDS = [(0, "float32"), (1, "float32"), (2, "float32"), (3, "float32"), (2, "bfloat16"), (3, "bfloat16")]
+KINDS = [(stage, "float32") for stage in range(4)] + [(stage, "bfloat16") for stage in (1, 2, 3)]
 MOVES = [(1, 2, 2), (1, 0, 3), (2, 2, 3), (2, 3, 1), (2, 1, 0), (4, 2, 2)]
 """(ranks, ZeRO stage that wrote the checkpoint on two ranks, stage that goes on from it)."""
 TIMEOUT_SECONDS = 240
@@ -69,7 +69,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_gpt2(root / "gpt2", 32)
     models = [("llama", *kind) for kind in KINDS] + [("gpt2", 2, "float32")]
     first = [job(root, *kind, "whole", save_at=SAVED) for kind in models]
-    first[2]["recompute"] = True  # recomputed activations must change nothing
+    for index in (2, 6):  # recomputed activations must change nothing
+        first[index]["recompute"] = True
     again = [job(root, *kind, "again", resume=True) for kind in models]
     forgetful = job(root, "llama", 2, "float32", "forgetful", resume=True, forget=True)
     train(root / "first", 2, first)
@@ -122,8 +123,16 @@ def test_each_zero_stage_gives_the_losses_of_plain_pytorch(root: Path) -> None:
     for stage in range(4):
         found = losses(root / f"llama-{stage}-float32" / "whole.json")
         assert found == pytest.approx(expected, abs=2e-5), f"ZeRO-{stage}"
-    for stage in (2, 3):
+    for stage in (1, 2, 3):
         assert losses(root / f"llama-{stage}-bfloat16" / "whole.json") == pytest.approx(expected, abs=0.15)
+
+
+def test_positions_are_turned_in_float32_under_every_stage_and_dtype(root: Path) -> None:
+    found = {
+        path.parent.name: json.loads(path.read_text())["buffers"] for path in root.glob("llama*/whole.json")
+    }
+    assert len(found) == len(KINDS)
+    assert set(map(tuple, found.values())) == {("torch.float32",)}
 
 
 def test_resumed_on_the_same_ranks_losses_and_weights_are_the_same_to_the_bit(root: Path) -> None:

@@ -22,7 +22,7 @@ from lt_hpc.data.examples import Batch, Epoch, Example, Examples
 from lt_hpc.latent.layout import Layout
 
 LAYOUT = Layout(28, 29, 30, 31)
-CAPACITY, ROWS_A_STEP, MICRO_ROWS = 48, 4, 2
+CAPACITY, ROWS_A_STEP, MICRO_ROWS = 48, 5, 2
 RATES = [0.02, 0.02, 0.015, 0.01, 0.01, 0.008, 0.008, 0.004]
 """The learning rate of each step."""
 
@@ -31,7 +31,7 @@ def examples() -> Examples:
     """Chunks with and without a thought, some of whose prefix takes no loss; vocabulary 32."""
     rng = np.random.default_rng(3)
     made = []
-    for index in range(90):
+    for index in range(120):
         prefix, suffix, thought = (rng.integers(1, 28, rng.integers(2, 9)).tolist() for _ in range(3))
         chunk = Chunk(index, prefix, suffix, len(suffix), given=index % 3 != 0)
         made.append(Example(chunk, None if index % 4 == 0 else thought))
@@ -60,9 +60,7 @@ def batches(step: int, rank: int, count: int) -> list[Batch]:
     number = -(-rows_a_rank // MICRO_ROWS)
     found = []
     for index in range(number):
-        chosen = [(packed, row) for row in mine[index * MICRO_ROWS : (index + 1) * MICRO_ROWS]] or [
-            (data.EMPTY, 0)
-        ]
+        chosen = [(packed, row) for row in mine[index * MICRO_ROWS : (index + 1) * MICRO_ROWS]]
         found.append(data.batch(chosen, LAYOUT, 0, CAPACITY))
     return found
 
@@ -95,7 +93,10 @@ def run(job: dict, rank: int, count: int) -> None:
     if "export" in job:
         trainer.export(Path(job["export"]))
     if rank == 0:
-        (folder / f"{job['name']}.json").write_text(json.dumps({"losses": losses, "norm": norm}))
+        buffers = sorted({str(buffer.dtype) for buffer in trainer.engine.module.buffers()})
+        (folder / f"{job['name']}.json").write_text(
+            json.dumps({"losses": losses, "norm": norm, "buffers": buffers})
+        )
 
 
 def main() -> None:

@@ -144,11 +144,24 @@ def test_tempered_weights_reach_the_target_and_the_exact_ones_are_kept(tmp_path:
 
 def test_a_collapsed_selection_is_said_in_words(tmp_path: Path) -> None:
     merged(tmp_path / "run", samples(8, scale=40.0), 1)
-    row = {"iteration": 1, "selection": statistics(tmp_path / "run")}
+    row = {
+        "iteration": 1,
+        "selection": statistics(tmp_path / "run"),
+        "bound_undefined_chunks": 0,
+        "chunks": 9,
+    }
     assert any("collapsed" in line and "iteration 1" in line for line in warnings([row]))
     merged(tmp_path / "fine", samples(8, scale=0.3), 1)
-    row = {"iteration": 1, "selection": statistics(tmp_path / "fine")}
+    row = {
+        "iteration": 1,
+        "selection": statistics(tmp_path / "fine"),
+        "bound_undefined_chunks": 0,
+        "chunks": 9,
+    }
     assert not any("collapsed" in line for line in warnings([row]))
+    assert any(
+        "leaves out 3 of 9 chunks" in line for line in warnings([{**row, "bound_undefined_chunks": 3}])
+    )
 
 
 def test_pareto_k_is_reported_where_there_are_enough_samples(tmp_path: Path) -> None:

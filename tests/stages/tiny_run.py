@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -48,9 +49,8 @@ def make_model(folder: Path) -> Path:
     return folder
 
 
-def run_e_step(folder: Path, *more: str) -> Task:
-    """Prepare, sample and merge; returns the task of the M-step, which is not started. The model
-    of iteration 0 is the untrained base."""
+def tasks(folder: Path, *more: str) -> Callable[..., Task]:
+    """What makes the task of a stage of a run in `folder`, from its key."""
     corpus = folder / "corpus.jsonl"
     corpus.write_text("\n".join(json.dumps({"text": text, "thought": text}) for text in TEXTS))
     source = {"source": str(corpus), "thought_column": "thought"}
@@ -69,10 +69,18 @@ def run_e_step(folder: Path, *more: str) -> Task:
     plan = planning.make(config, 1, {name: name for name in ("model", *planning.CORPORA)})
     paths = RunPaths(folder / "run")
 
-    def task(key: str) -> Task:
+    def task(key: str, should_stop: Callable[[], bool] = lambda: False) -> Task:
         progress = Progress(folder / f"{key}.json")
-        return Task(plan, plan.stage(key), paths, 0, 1, (0, 1), progress, lambda: False)
+        return Task(plan, plan.stage(key), paths, 0, 1, (0, 1), progress, should_stop)
 
+    return task
+
+
+def run_e_step(folder: Path, *more: str) -> Task:
+    """Prepare, sample and merge; returns the task of the M-step, which is not started. The model
+    of iteration 0 is the untrained base."""
+    task = tasks(folder, *more)
+    plan, paths = task("prepare").plan, task("prepare").paths
     prepare.run(task("prepare"))
     shutil.copytree(paths.base, paths.model(0))
     files = tuple(

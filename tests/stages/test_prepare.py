@@ -1,0 +1,95 @@
+"""Documents become token ids once, whatever they look like, and no finished part is made twice."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from transformers import AutoTokenizer
+
+from lt_hpc.data import corpus as corpora
+from lt_hpc.data.corpus import Corpus
+from lt_hpc.errors import Interrupted
+from lt_hpc.stages import prepare
+from lt_hpc.stages.context import Task
+from lt_hpc.store import manifest
+from tests.stages.tiny_run import tasks
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> str:
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return str(path)
+
+
+def read(task: Task, name: str) -> Corpus:
+    return corpora.read(task.paths.documents(name), task.plan.output(name), task.view)
+
+
+def test_odd_documents_survive_and_dropped_ones_are_counted_with_the_reason(tmp_path: Path) -> None:
+    texts = [
+        "", " \n\t ", "One sentence without an end", "x" * 100_000, "word " * 200_000,
+        "他说。真的吗？是的。", "كيف حالك؟ بخير.", "नमस्ते। आप कैसे हैं?", "\u200b\U0001f600",
+    ]  # fmt: skip
+    source = write(tmp_path / "odd.jsonl", [{"text": text, "thought": "z"} for text in texts])
+    task = tasks(tmp_path, f"corpus.source={source}")("prepare")
+    prepare.run(task)
+    found = manifest.read(task.paths.documents("corpus"))
+    assert found is not None and found.complete
+    assert found.counts["documents"] == len(texts)
+    assert found.counts["dropped: empty or only whitespace"] == 2
+    assert found.counts["kept"] == len(texts) - 2
+    tokenizer = AutoTokenizer.from_pretrained(task.paths.base)
+    table = pq.read_table(task.paths.documents("corpus") / "documents-00000.parquet").to_pylist()
+    for row, text in zip(table, [t for t in texts if t.strip()], strict=True):
+        assert max(row["chunk_lengths"]) <= task.plan.config.chunking.max_chunk_tokens + 1
+        assert sum(row["chunk_bytes"]) == len(text.encode())
+        assert tokenizer.decode(row["tokens"][:-1]) == text
+
+
+def test_teacher_thoughts_of_chunks_keep_their_prefixes(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"text": ["The cat sat.", " The dog sat.", " The hen sat."], "thought": ["one", "two", "three"]},
+        {"text": "The fox sat. Then the fox was gone.", "thought": "alone"},
+        {"text": ["The cat sat.", " The dog sat."], "thought": ["one"]},
+        {"text": ["The cat sat.", " The dog sat."], "thought": ["one", None]},
+    ]
+    task = tasks(tmp_path, f"warm.source={write(tmp_path / 'taught.jsonl', rows)}")("prepare")
+    prepare.run(task)
+    found, warm = manifest.read(task.paths.documents("warm")), read(task, "warm")
+    assert found is not None
+    assert found.counts["dropped: not one teacher thought a chunk"] == 1
+    assert found.counts["dropped: no teacher thought"] == 1
+    tokenizer = AutoTokenizer.from_pretrained(task.paths.base)
+    seen = [
+        tuple(tokenizer.decode(ids) for ids in (chunk.prefix, chunk.suffix, chunk.thought or []))
+        for chunk in warm.chunks()
+    ]
+    assert seen == [
+        ("", "The cat sat.", "one"),
+        ("The cat sat.", " The dog sat.", "two"),
+        ("The cat sat. The dog sat.", " The hen sat.<eos>", "three"),
+        ("", "The fox sat. Then the fox was gone.<eos>", "alone"),
+    ]
+
+
+def test_stopped_twice_it_makes_no_part_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare, "PART_DOCUMENTS", 1)
+    make = tasks(tmp_path)
+    folder = make("prepare").paths.documents("corpus")
+
+    def stopped_before(part: int) -> dict[Path, int]:
+        calls = itertools.count()
+        with pytest.raises(Interrupted):
+            prepare.run(make("prepare", lambda: next(calls) >= part))
+        return {path: path.stat().st_mtime_ns for path in folder.glob("documents-*")}
+
+    first = stopped_before(5)
+    assert len(first) == 5
+    assert stopped_before(2) == first
+    prepare.run(make("prepare"))
+    again = {path: path.stat().st_mtime_ns for path in folder.glob("documents-*")}
+    assert len(again) == 8 and {path: again[path] for path in first} == first
