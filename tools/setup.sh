@@ -27,6 +27,7 @@ python=${PYTHON:-python3}
 }
 if [[ -e /etc/debian_version ]]; then
   "$python" -c 'import ensurepip' 2>/dev/null || need python3-venv
+  if [[ $extras == *dev* ]]; then need shellcheck; fi
   # reasoning-gym needs a compiler for one of its requirements.
   if [[ $extras == *gsm* ]] && ! command -v gcc >/dev/null; then need gcc python3-dev; fi
 fi

@@ -9,4 +9,5 @@ if [[ ${1:-} == --slow ]]; then select=(); shift; fi
 .venv/bin/ruff check lt_hpc tools tests
 .venv/bin/ruff format --check lt_hpc tools tests
 .venv/bin/mypy
+shellcheck slurm/*.sh tools/*.sh .ci/run
 OMP_NUM_THREADS=1 exec .venv/bin/python -m pytest "${select[@]}" "$@"

@@ -10,12 +10,18 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from lt_hpc.errors import StageError
 
 TIMEOUT_SECONDS = 60
+RETRY_SECONDS = (2.0, 10.0, 30.0)
+"""Waits before a command is tried again that a busy or restarting controller did not answer."""
+_TRANSIENT = re.compile(
+    r"timed out|unable to contact|unable to connect|connection (refused|reset)|temporarily", re.IGNORECASE
+)
 _QUEUE_FORMAT = "%i|%j|%T|%r"
 _HOPELESS = {
     *("DependencyNeverSatisfied", "JobHeldAdmin", "JobHoldMaxRequeue"),
@@ -93,7 +99,23 @@ def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def is_transient(message: str) -> bool:
+    """Whether this is the complaint of a client whose controller is busy or restarting."""
+    return bool(_TRANSIENT.search(message))
+
+
 def _run(command: list[str]) -> str:
+    for wait in RETRY_SECONDS:
+        try:
+            return _run_once(command)
+        except StageError as error:
+            if not is_transient(str(error)):
+                raise
+        time.sleep(wait)
+    return _run_once(command)
+
+
+def _run_once(command: list[str]) -> str:
     try:
         result = subprocess.run(
             command,
@@ -115,7 +137,7 @@ def available() -> tuple[bool, str]:
     if shutil.which("scontrol") is None or shutil.which("sbatch") is None:
         return False, "no Slurm commands on this machine"
     try:
-        answer = _run(["scontrol", "ping"])
+        answer = _run_once(["scontrol", "ping"])
     except StageError as error:
         return False, f"no controller answers ({error})"
     return (True, "a controller answers") if "UP" in answer else (False, "the controller is down")
@@ -124,6 +146,11 @@ def available() -> tuple[bool, str]:
 def queue() -> list[Queued]:
     """This user's jobs, each array task by itself: one call, whatever their number."""
     return parse_queue(_run(["squeue", "--me", "--all", "-h", "-r", "-o", _QUEUE_FORMAT]))
+
+
+def named(name: str) -> list[str]:
+    """Ids of this user's jobs with a name."""
+    return sorted({task.job for task in queue() if task.name == name})
 
 
 def settings() -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import time
 from collections.abc import Collection
 from typing import Any
 
@@ -29,8 +30,21 @@ class Submitter:
         """One job, or one array whose tasks handle these shards; returns the job ids dependencies can name.
 
         Raises:
-            StageError: with what sbatch said.
+            StageError: with what sbatch said, when trying again makes no sense.
         """
+        for wait in slurm.RETRY_SECONDS:
+            try:
+                return self._submit(stage, name, tasks, after)
+            except StageError as error:
+                if not slurm.is_transient(str(error)):
+                    raise
+            time.sleep(wait)
+            # The controller may have taken the job and answered too late: submitit did not put its
+            # files in place, so it could only fail.
+            slurm.cancel(slurm.named(name))
+        return self._submit(stage, name, tasks, after)
+
+    def _submit(self, stage: Stage, name: str, tasks: Tasks, after: Collection[str]) -> list[str]:
         executor = submitit.SlurmExecutor(self.paths.slurm, python=python_command())
         executor.update_parameters(**self._parameters(stage, name, after))
         arguments = [str(self.paths.root.resolve()), self.plan.fingerprint, stage.key]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lt_hpc.cluster import slurm, submit
+from lt_hpc.errors import StageError
 
 QUEUE = """\
 55394355_2|lt-95dca6aa-1b2c3d4e|PENDING|JobArrayTaskLimit
@@ -98,6 +101,28 @@ def test_a_dependency_names_each_job_once(jobs: list[str]) -> None:
     kind, *named = slurm.dependency(jobs).split(":")
     assert kind == "afterany"
     assert sorted(named) == sorted(set(jobs))
+
+
+def test_a_controller_that_is_busy_is_asked_again_and_a_refusal_is_final(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    squeue = tmp_path / "squeue"
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(slurm, "RETRY_SECONDS", (0.0, 0.0))
+
+    def answer(first: str) -> None:
+        squeue.write_text(
+            f"#!/bin/sh\n[ -e {tmp_path}/asked ] && echo '7|lt-1|RUNNING|None' && exit 0\n"
+            f"touch {tmp_path}/asked; echo '{first}' >&2; exit 1\n"
+        )
+        squeue.chmod(0o755)
+
+    answer("slurm_load_jobs error: Unable to contact slurm controller (connect failure)")
+    assert [task.job for task in slurm.queue()] == ["7"]
+    (tmp_path / "asked").unlink()
+    answer("squeue: unrecognized option")
+    with pytest.raises(StageError, match="unrecognized option"):
+        slurm.queue()
 
 
 def test_a_signal_before_a_task_can_handle_it_does_not_kill_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import subprocess
 import time
@@ -30,6 +31,30 @@ def test_two_launchers_at_once_submit_each_job_once(cluster: Cluster, tmp_path: 
     stages = Counter(event["stage"] for event in events(run) if event["event"] == "submit")
     assert set(stages.values()) == {1}, stages
     assert sorted(names.values()) == [1] * 6 + [8], "6 single jobs and one array of 8 shards"
+
+
+def test_an_answer_of_sbatch_that_got_lost_leaves_no_job_twice(cluster: Cluster, tmp_path: Path) -> None:
+    """The controller took the job, and the client timed out."""
+    lossy, real = tmp_path / "bin" / "sbatch", shutil.which("sbatch")
+    lossy.parent.mkdir()
+    lossy.write_text(
+        f'#!/bin/bash\n[[ -e {tmp_path}/lost ]] && exec {real} "$@"\n{real} "$@" >{tmp_path}/lost\n'
+        'echo "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation" >&2\n'
+        "exit 1\n"
+    )
+    lossy.chmod(0o755)
+    path = f"{lossy.parent}:{cluster.environment['PATH']}"
+    run = tmp_path / "run"
+    dataclasses.replace(cluster, environment={**cluster.environment, "PATH": path}).launch(
+        run, "--iters", "1", HELD
+    )
+    lost = (tmp_path / "lost").read_text().split()[-1]
+    names = Counter(name for job, name, _, _ in cluster.queue() if job != lost)
+    still_there = lost in {job for job, _, state, _ in cluster.queue() if state != "COMPLETING"}
+    cluster.run("scancel", "--me")
+    cluster.wait_idle()
+    assert sorted(names.values()) == [1] * 6 + [8]
+    assert not still_there
 
 
 def test_two_thousand_shards_are_split_and_reconciled_in_seconds(cluster: Cluster, tmp_path: Path) -> None:
