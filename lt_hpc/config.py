@@ -87,7 +87,7 @@ class SampleConfig:
     top_p: float = 1.0
     top_k: int = 0  # 0: off
     max_thought_tokens: int = 24
-    block_chunks: int = 64  # chunks sampled and committed together; fixes every batch
+    block_chunks: int = 128  # chunks sampled and committed together; fixes every batch
     num_shards: int = _execution(8)  # pieces of the E-step; pinned when the first one starts
     precision_chunks: int = _execution(4)  # scored again in float32 when dtype is lower; 0: none
     batch_tokens: int = 65536  # torch: tokens in one forward; fixes the batches inside a block

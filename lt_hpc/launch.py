@@ -60,11 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.dry_run:
             _print_plan(plan, paths)
             return 0
-        if config.sample.engine == "vllm" and importlib.util.find_spec("vllm") is None:
-            raise ConfigError(
-                "sample.engine=vllm: vLLM is not installed; bash tools/setup.sh vllm, or use "
-                "sample.engine=torch"
-            )
+        _check_engine(config)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         if cluster != "allocation":
             _refuse_company(paths, cluster)
@@ -87,6 +83,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _iterations(text: str) -> int:
     return NEXT if text == "next" else int(text)
+
+
+def _check_engine(config: Config) -> None:
+    """Not for a dry run, which may be made where nothing will run.
+
+    Raises:
+        ConfigError: when the engine is not installed.
+    """
+    if config.sample.engine == "vllm" and importlib.util.find_spec("vllm") is None:
+        raise ConfigError(
+            "sample.engine=vllm: vLLM is not installed; bash tools/setup.sh vllm, or use sample.engine=torch"
+        )
 
 
 def make_plan(config: Config, num_iterations: int, paths: RunPaths) -> Plan:
@@ -197,9 +205,9 @@ def _run_in_allocation(plan: Plan, paths: RunPaths) -> None:
     tasks = allocation.AllocationTasks(plan, paths, os.environ)
     try:
         _run_here(plan, paths, tasks)
-    except Interrupted:
+    except (Interrupted, KeyboardInterrupt) as error:  # the latter while no task was running
         allocation.requeue(allocation.own_job(os.environ))
-        raise
+        raise Interrupted(str(error) or "stopped; the same command goes on from here") from error
 
 
 def _warn(plan: Plan, paths: RunPaths) -> None:

@@ -342,10 +342,10 @@ def main() -> None:
         "--samples", type=int, nargs="+", default=[1, 4, 8, 16], help="the last, but for vllm"
     )
     parser.add_argument("--chunks", type=int, default=2)
-    parser.add_argument("--block-chunks", type=int, default=64)
+    parser.add_argument("--block-chunks", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--thought-tokens", type=int, default=64)
-    parser.add_argument("--prefix-tokens", type=int, default=200)
+    parser.add_argument("--thought-tokens", type=int, default=96)
+    parser.add_argument("--prefix-tokens", type=int, default=300)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--kv-cache-gb", type=float, default=2.0)
     parser.add_argument("--seconds", type=float, default=3600, help="vllm: no new measurement after these")
