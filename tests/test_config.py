@@ -155,7 +155,7 @@ def test_an_override_wins_over_the_profile_and_the_profile_over_the_file(tmp_pat
     profile.write_text("slurm: {partition: long}\nseed: 5\nsample: {num_shards: 77}\n")
     config = load(configuration.demo_file(), ["seed=6", "slurm.train.nodes=4"], profile)
     assert (config.slurm.partition, config.seed, config.sample.num_shards) == ("long", 6, 77)
-    assert (config.slurm.train.nodes, config.sample.num_samples) == (4, 8)
+    assert (config.slurm.train.nodes, config.sample.num_samples) == (4, 16)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_identity_is_all_but_what_says_how_it_runs() -> None:
     }  # fmt: skip
     assert set(identity(config.local)) == set()
     assert "num_shards" not in identity(config.sample)
-    assert identity(config.sample)["num_samples"] == 8
+    assert identity(config.sample)["num_samples"] == 16
     assert "name" not in identity(config)
     assert identity(config)["train"] == train
 

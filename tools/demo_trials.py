@@ -1,4 +1,4 @@
-"""python tools/demo_trials.py --seeds 0 1 2 [--samples 2 8] [--out runs/trials]
+"""python tools/demo_trials.py --seeds 0 1 2 [--samples 4 16] [--out runs/trials]
 
 The paper's claims on the demo: EM with a small and a large K, against training on the raw text
 and against the warm start's labelled documents alone, all from the same base and with the same
@@ -88,7 +88,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--samples", type=int, nargs="+", default=[2, 8], help="values of K")
+    parser.add_argument("--samples", type=int, nargs="+", default=[4, 16], help="values of K")
     parser.add_argument("--out", type=Path, default=Path("runs/trials"))
     options = parser.parse_args()
     settings = {f"EM, K={k}": (f"k{k}", 3, [f"sample.num_samples={k}"]) for k in options.samples}
