@@ -1,4 +1,4 @@
-"""python tools/bench_estep.py {vllm,torch,same} [--model DIR] [--samples 1 4 8 16] [--chunks 2] [--repeats 3]
+"""python tools/bench_estep.py {vllm,torch,same} [--model DIR] [--samples 1 4 8 16] [--chunks 4] [--repeats 3]
 
 Side by side in one process, on the same chunks, model and engine, in alternating order:
 
@@ -341,10 +341,10 @@ def main() -> None:
     parser.add_argument(
         "--samples", type=int, nargs="+", default=[1, 4, 8, 16], help="the last, but for vllm"
     )
-    parser.add_argument("--chunks", type=int, default=2)
+    parser.add_argument("--chunks", type=int, default=4)
     parser.add_argument("--block-chunks", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--thought-tokens", type=int, default=96)
+    parser.add_argument("--thought-tokens", type=int, default=64)
     parser.add_argument("--prefix-tokens", type=int, default=300)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--kv-cache-gb", type=float, default=2.0)
