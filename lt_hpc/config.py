@@ -6,7 +6,7 @@ a wrong value is refused with the dotted field and the valid choices before any 
 Fields marked `_execution` say how or where a stage runs (batch sizes, processes,
 checkpoint intervals). They never change what a result is and stay out of fingerprints:
 `identity(section)` returns the rest. (Hardware and the number of threads change the last bits of
-floating-point sums; manifests record them.)
+floating-point sums; manifests record host and threads.)
 """
 
 from __future__ import annotations

@@ -14,15 +14,22 @@ from lt_hpc.store.paths import RunPaths
 PLAIN_SECONDS = 15
 
 
+def reports(paths: RunPaths, stage: Stage) -> list[tuple[dict[str, Any], float]]:
+    """What the tasks of a stage last reported, and when (seconds since the epoch)."""
+    found = []
+    for path in paths.reports(stage.key):
+        try:
+            found.append((json.loads(path.read_text()), path.stat().st_mtime))
+        except (FileNotFoundError, ValueError):  # a new start has just removed it
+            continue
+    return found
+
+
 def stage_progress(paths: RunPaths, stage: Stage) -> tuple[int, int, str]:
     """(done, total, unit) summed over the tasks of a stage that report; ranks count once."""
     done, total, unit, note = 0, 0, "", ""
-    reports = paths.reports(stage.key)
-    for path in reports[:1] if stage.name == "train" else reports:
-        try:
-            value = json.loads(path.read_text())
-        except (FileNotFoundError, ValueError):
-            continue
+    found = reports(paths, stage)
+    for value, _ in found[:1] if stage.name == "train" else found:
         done, total = done + value["done"], total + value["total"]
         unit, note = value["unit"], value["note"]
     return done, total, f"{unit} {note}".strip()

@@ -6,14 +6,13 @@ Says what of a run is done, running and missing, from its manifests and progress
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
 
 from lt_hpc.cluster import state
 from lt_hpc.cluster.plan import Stage
-from lt_hpc.display import stage_progress
+from lt_hpc.display import reports, stage_progress
 from lt_hpc.errors import LtError
 from lt_hpc.report.collect import pinned_plan
 from lt_hpc.store import shards
@@ -42,11 +41,11 @@ def describe(paths: RunPaths, stage: Stage) -> str:
 def _running(paths: RunPaths, stage: Stage) -> int:
     """Tasks of an E-step, each on one shard at a time, that have reported in the last minutes and
     are not at their end."""
-    now, running = time.time(), 0
-    for path in paths.reports(stage.key):
-        report = json.loads(path.read_text())
-        running += report["done"] < report["total"] and now - path.stat().st_mtime < RUNNING_SECONDS
-    return running
+    now = time.time()
+    return sum(
+        report["done"] < report["total"] and now - at < RUNNING_SECONDS
+        for report, at in reports(paths, stage)
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -184,19 +184,16 @@ def _tokenise(
     """Token ids of every document, all texts of the batch through the tokenizer at once; `taught`
     ones with their teacher's thoughts."""
     texts: list[str] = []
-    shapes: list[tuple[int, int]] = []
+    shapes: list[tuple[list[int], int]] = []
     for document in batch:
         pieces = _pieces(document, settings, taught)
         thoughts = _thoughts(document) if pieces and taught else []
         texts += [*pieces, *thoughts]
-        shapes.append((len(pieces), len(thoughts)))
+        shapes.append(([len(text.encode()) for text in pieces], len(thoughts)))
     encoded = iter(tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else [])
-    sizes = iter(len(text.encode()) for text in texts)
-    for num_pieces, num_thoughts in shapes:
-        ids = list(itertools.islice(encoded, num_pieces))
-        num_bytes = list(itertools.islice(sizes, num_pieces))
+    for num_bytes, num_thoughts in shapes:
+        ids = list(itertools.islice(encoded, len(num_bytes)))
         thoughts_ids = list(itertools.islice(encoded, num_thoughts))
-        list(itertools.islice(sizes, num_thoughts))
         given = settings.mode == "given" and bool(ids)
         context = ids.pop(0) if given else []
         num_bytes = num_bytes[1:] if given else num_bytes

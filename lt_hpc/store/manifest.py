@@ -75,7 +75,6 @@ def provenance() -> dict[str, Any]:
     """Where and by what something was made."""
     return {
         "host": socket.gethostname(),
-        "cpu": platform.machine(),
         "threads": os.environ.get("OMP_NUM_THREADS"),  # sums on a CPU depend on their number
         "python": platform.python_version(),
         "lt_hpc": __version__,
