@@ -106,10 +106,8 @@ def _sampling(plan: Plan, paths: RunPaths) -> Iterator[str]:
         return
     raw, thought = raw_tokens(config, stages[0].iteration, paths), config.estimate.thought_tokens
     if raw is not None and thought is not None:
-        same, count = (
-            f" and {len(stages) - 1} more like it" if len(stages) > 1 else "",
-            config.sample.num_samples,
-        )
+        same = f" and {len(stages) - 1} more like it" if len(stages) > 1 else ""
+        count = config.sample.num_samples
         yield (
             f"{stages[0].key}{same}: K={count}, {_short(count * thought * raw)} tokens to sample and "
             f"{_short(count * (1 + thought) * raw)} to score"

@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
         _check_engine(config)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         if cluster != "allocation":
-            _refuse_company(paths, cluster)
+            _refuse_other_jobs(paths, cluster)
         run = {"slurm": _run_on_slurm, "local": _run_locally, "allocation": _run_in_allocation}[cluster]
         with lock.hold(paths, 0 if cluster == "local" else SLURM_LOCK_SECONDS):
             if cluster == "allocation":
@@ -159,7 +159,7 @@ def _pin(plan: Plan, paths: RunPaths) -> None:
     print(f"{paths.root}: {len(plan.stages) - len(pending)} stages done, {len(pending)} to do", flush=True)
 
 
-def _refuse_company(paths: RunPaths, cluster: str, own_job: str | None = None) -> None:
+def _refuse_other_jobs(paths: RunPaths, cluster: str, own_job: str | None = None) -> None:
     """Two ways of running a run at once would do the same work twice; a chain is reconciled with.
 
     Raises:
@@ -167,7 +167,7 @@ def _refuse_company(paths: RunPaths, cluster: str, own_job: str | None = None) -
     """
     from lt_hpc.cluster import backend
 
-    jobs, allocations = backend.working(paths)
+    jobs, allocations = backend.jobs_of_run(paths)
     others = [job for job in allocations if job != own_job] + ([] if cluster == "slurm" else jobs)
     if others:
         raise ConfigError(
@@ -187,7 +187,7 @@ def _claimed_plan(config: Config, iterations: int, paths: RunPaths) -> Plan:
     from lt_hpc.cluster import allocation
 
     job = allocation.own_job(os.environ)
-    _refuse_company(paths, "allocation", job)
+    _refuse_other_jobs(paths, "allocation", job)
     earlier = allocation.iterations_of(paths, job)
     plan = make_plan(config, iterations if earlier is None else earlier, paths)
     if earlier is None:

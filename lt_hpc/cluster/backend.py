@@ -25,7 +25,7 @@ def launch(plan: Plan, paths: RunPaths) -> Outcome:
     return _reconcile(plan, paths, ())
 
 
-def working(paths: RunPaths) -> tuple[list[str], list[str]]:
+def jobs_of_run(paths: RunPaths) -> tuple[list[str], list[str]]:
     """Ids of the jobs of this run's chain in the queue, and of allocations that run it (em_iter.sh)."""
     records = chain.records(paths)
     submitted = any(record["event"] in ("submit", "allocation") for record in records)
