@@ -1,6 +1,7 @@
 """python -m lt_hpc.status RUN_DIR
 
-Says what of a run is done, running and missing, from its manifests and progress files.
+Says what of a run is done, running and missing, from its manifests, its progress files and the
+queue, where a Slurm controller has jobs of it.
 """
 
 from __future__ import annotations
@@ -8,30 +9,33 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
-from lt_hpc.cluster import state
+from lt_hpc.cluster import backend, state
 from lt_hpc.cluster.plan import Stage
 from lt_hpc.display import reports, stage_progress
 from lt_hpc.errors import LtError
-from lt_hpc.report.collect import pinned_plan
 from lt_hpc.store import shards
 from lt_hpc.store.paths import RunPaths
 
 RUNNING_SECONDS = 600
 
 
-def describe(paths: RunPaths, stage: Stage) -> str:
-    """One line on a stage."""
+def describe(paths: RunPaths, stage: Stage, jobs: Counter[str]) -> str:
+    """One line on a stage and the states of its `jobs`."""
     found = state.problem(paths, stage)
     line = f"{stage.key:12} {'done' if found is None else 'to do'}"
     if stage.name == "sample":
         pinned = shards.read(paths, stage.iteration)
         if pinned is not None and pinned.samples == stage.fingerprint:
             missing = shards.problems(paths, stage.iteration, pinned, checksums=False)
-            running = min(len(missing), _running(paths, stage))
+            running = min(len(missing), jobs["RUNNING"] if jobs else _running(paths, stage))
             line += f"   shards: {pinned.num_shards - len(missing)} done, {running} running, "
             line += f"{len(missing) - running} missing"
+    if jobs:
+        counts = (f"{count} {name.lower()}" for name, count in sorted(jobs.items()))
+        line += f"   jobs: {', '.join(counts)}"
     if found is not None:
         done, total, note = stage_progress(paths, stage)
         line += f"   last seen at {done}/{total} {note}" if total else ""
@@ -54,12 +58,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("run_dir", type=Path)
     paths = RunPaths(parser.parse_args(arguments).run_dir)
     try:
-        plan = pinned_plan(paths)
+        plan, queued = state.pinned_plan(paths), backend.states(paths)
     except LtError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     for stage in plan.stages:
-        print(describe(paths, stage))
+        print(describe(paths, stage, queued.get(stage.key, Counter())))
     return 1 if state.pending(paths, plan) else 0
 
 

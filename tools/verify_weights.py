@@ -19,12 +19,12 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from lt_hpc.cluster.plan import Plan, corpus_name
+from lt_hpc.cluster.state import pinned_plan
 from lt_hpc.data import corpus as corpora
 from lt_hpc.data.corpus import View
 from lt_hpc.engines.proposal import log_proposal
 from lt_hpc.engines.protocol import SamplingParams
 from lt_hpc.latent.layout import Layout
-from lt_hpc.report.collect import pinned_plan
 from lt_hpc.store import shards, tables
 from lt_hpc.store.paths import RunPaths, sample_part
 

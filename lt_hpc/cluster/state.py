@@ -1,14 +1,37 @@
-"""What of a plan is done, judged from manifests alone, and what stands in its way."""
+"""What a run is to do, what of it is done, judged from manifests alone, and what stands in its way."""
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import shutil
 from pathlib import Path
 
+from lt_hpc import config as configuration
+from lt_hpc.cluster import plan as planning
 from lt_hpc.cluster.plan import Plan, Stage
+from lt_hpc.errors import ConfigError
 from lt_hpc.store import manifest, shards
 from lt_hpc.store.paths import RunPaths
+
+
+def read_plan(file: Path) -> Plan:
+    """A plan as it was pinned."""
+    raw = json.loads(file.read_text())
+    return planning.from_json(raw, configuration.from_dict(raw["config"]))
+
+
+def pinned_plan(paths: RunPaths) -> Plan:
+    """The plan of the last launch on a run folder.
+
+    Raises:
+        ConfigError: when the folder holds no run.
+    """
+    files = sorted((paths.root / "plans").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    if not files:
+        raise ConfigError(f"{paths.root}: no run here (plans/ is missing or empty)")
+    return read_plan(files[-1])
 
 
 def problem(paths: RunPaths, stage: Stage) -> str | None:
@@ -79,6 +102,12 @@ def _fingerprint_of(folder: Path, stage: Stage, paths: RunPaths) -> str | None:
     return record.fingerprint if record else None
 
 
+def _unused(path: Path) -> Path:
+    """This path, or the first of PATH.2, PATH.3, ... that nothing has."""
+    numbered = (path.with_name(f"{path.name}.{n}") for n in itertools.count(2))
+    return next(one for one in itertools.chain([path], numbered) if not one.exists())
+
+
 def move_superseded(paths: RunPaths, stages: list[Stage]) -> list[str]:
     """Move outputs of other settings out of the way of the given stages; returns what was
     moved. Nothing is deleted: expensive samples may still be wanted."""
@@ -91,10 +120,8 @@ def move_superseded(paths: RunPaths, stages: list[Stage]) -> list[str]:
             found = _fingerprint_of(folder, stage, paths)
             if found is None or found == expected:
                 continue
-            target = paths.superseded / f"{name.replace('/', '-')}-{found}"
+            target = _unused(paths.superseded / f"{name.replace('/', '-')}-{found}")
             target.parent.mkdir(parents=True, exist_ok=True)
-            if target.exists():
-                shutil.rmtree(target)
             os.rename(folder, target)
             moved.append(f"{name} -> {target.relative_to(paths.root)}")
     return moved

@@ -12,9 +12,9 @@ import numpy as np
 from lt_hpc.errors import IncompleteError
 from lt_hpc.latent.layout import prefix_budgets
 from lt_hpc.store import manifest, tables
+from lt_hpc.store.tables import Joined, Lists
 
-Lists = tuple[np.ndarray, np.ndarray]
-"""Lists end to end, and the offsets [lists + 1] between them."""
+_LISTS = ("context", "tokens", "chunk_lengths", "chunk_bytes")
 
 
 @dataclass(frozen=True)
@@ -137,27 +137,31 @@ def read(folder: Path, fingerprint: str, view: View, start: int = 0, stop: int |
         IncompleteError: when the folder or a file that is needed does not verify.
     """
     found = manifest.verified(folder, fingerprint, checksums=False)
-    needed, seen = [], 0
+    joined = {name: Joined() for name in (*_LISTS, "thoughts")}
+    counts, first_chunks, seen = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
     for entry in found.files:
         first, seen = seen, seen + entry.counts["chunks"]
         if seen > start and (stop is None or first < stop):
             problem = manifest.file_problem(folder, entry, checksums=True)
             if problem:
                 raise IncompleteError(problem)
-            needed.append(tables.read(folder / entry.name, tables.DOCUMENTS))
-    import pyarrow as pa
-
-    table = pa.concat_tables(needed) if needed else tables.DOCUMENTS.empty_table()
-    thoughts, rows = tables.nested_lists(table["thoughts"])
+            table = tables.read(folder / entry.name, tables.DOCUMENTS)
+            for name in _LISTS:
+                joined[name].add(tables.flat_lists(table[name]))
+            thoughts, rows = tables.nested_lists(table["thoughts"])
+            joined["thoughts"].add(thoughts)
+            counts.append(np.diff(rows))
+            first_chunks.append(table["first_chunk"].to_numpy())
+    count = np.concatenate(counts)
     return Corpus(
         view=view,
-        context=tables.flat_lists(table["context"]),
-        tokens=tables.flat_lists(table["tokens"]),
-        lengths=tables.flat_lists(table["chunk_lengths"]),
-        bytes=tables.flat_lists(table["chunk_bytes"])[0],
-        thoughts=thoughts,
-        first_thought=np.where(np.diff(rows) > 0, rows[:-1], -1),
-        first_chunk=table["first_chunk"].to_numpy(),
+        context=joined["context"].lists(),
+        tokens=joined["tokens"].lists(),
+        lengths=joined["chunk_lengths"].lists(),
+        bytes=joined["chunk_bytes"].lists()[0],
+        thoughts=joined["thoughts"].lists(),
+        first_thought=np.where(count > 0, np.cumsum(count) - count, -1),
+        first_chunk=np.concatenate(first_chunks),
     )
 
 

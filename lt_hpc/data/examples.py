@@ -19,9 +19,10 @@ from functools import cached_property
 import numpy as np
 
 from lt_hpc.data import packing
-from lt_hpc.data.corpus import Chunk, Corpus, Lists, row
+from lt_hpc.data.corpus import Chunk, Corpus, row
 from lt_hpc.latent import seeds
 from lt_hpc.latent.layout import NUM_JOINT_MARKERS, NUM_MARKERS, Layout
+from lt_hpc.store.tables import Lists
 
 IGNORED = -100
 """Label of a position that takes no loss."""

@@ -43,3 +43,10 @@ def load_reference(config: Config, model_path: Path) -> TorchEngine:
 
     with memory_errors():
         return TorchEngine(model_path, "float32", config.sample.batch_tokens, config.model.trust_remote_code)
+
+
+def release_memory() -> None:
+    """Give what engines that are gone have taken of a GPU back to it, for processes other than this."""
+    import torch
+
+    torch.cuda.empty_cache()

@@ -26,6 +26,8 @@ for _name, _value in {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # fixed batches, and a kill leaves nothing behind
     "VLLM_USE_V2_MODEL_RUNNER": "0",  # the runner that the tests know
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # tasks on one machine must not sit on the same cores
+    # Of its attention on GPUs, which otherwise rounds float32 to TF32.
+    "TRITON_F32_DEFAULT": "ieee",
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_NO_USAGE_STATS": "1",
 }.items():
@@ -134,7 +136,12 @@ class VllmEngine:
         if not prompts:
             return []
         requests = [vllm.TokensPrompt(prompt_token_ids=list(prompt)) for prompt in prompts]
-        return list(self.llm.generate(requests, params, use_tqdm=False))
+        try:
+            return list(self.llm.generate(requests, params, use_tqdm=False))
+        except torch.OutOfMemoryError as error:
+            # Log-probabilities of a prompt are over the whole vocabulary, and vLLM's own estimate
+            # of what it needs leaves them out.
+            raise _config_error(error) from error
 
     def _check_length(self, num_tokens: int, num_new: int) -> None:
         if num_tokens + num_new > self.max_tokens:
@@ -168,9 +175,13 @@ def _start(
             seed=0,
         )
     except (ValueError, NotImplementedError, torch.OutOfMemoryError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        cause = lines[0] if lines else type(error).__name__
-        raise ConfigError(f"sample.engine=vllm: {cause}{_advice(cause)}") from error
+        raise _config_error(error) from error
+
+
+def _config_error(error: Exception) -> ConfigError:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    cause = lines[0] if lines else type(error).__name__
+    return ConfigError(f"sample.engine=vllm: {cause}{_advice(cause)}")
 
 
 def _advice(cause: str) -> str:

@@ -1,6 +1,6 @@
 """What training costs: floating-point operations and memory, from a model's shape alone.
 
-N parameters, L layers, d hidden size, h attention heads, T tokens of a document.
+N parameters, L layers, d hidden size, T tokens of a document.
 """
 
 from __future__ import annotations

@@ -5,18 +5,25 @@ Pure; log-weights in nats, float64. Arrays of log-weights end in the sample axis
 
 from __future__ import annotations
 
+from math import sqrt
+from statistics import NormalDist
+
 import numpy as np
 
 MIN_SAMPLES_FOR_PARETO = 25
-"""The tail is a fifth of the samples, and fewer than five say nothing."""
+"""The tail is a fifth of the samples."""
+MIN_TAIL = 5
+"""Fewer weights than that above the threshold of the tail say nothing of its shape."""
 WARN_SELECTION_CHANGE = 0.05
 """Weight that arithmetic may move between the thoughts of a chunk, on average, before anyone is told."""
 
 
 def pareto_k(log_w_K: np.ndarray) -> float:
-    """Shape of the generalised Pareto distribution of the largest weights; nan when fewer than
-    MIN_SAMPLES_FOR_PARETO have any weight. Below 0.5 the weights have a finite variance; above
-    0.7 their means can't be trusted.
+    """Shape of the generalised Pareto distribution of the largest weights. Below 0.5 the weights have
+    a finite variance; above 0.7 their means can't be trusted. -inf where the tail is flat: all its weights
+    equal those before it. nan where there is nothing to tell it from: fewer than MIN_SAMPLES_FOR_PARETO
+    have any weight, or fewer than MIN_TAIL are above the tail's threshold, as when a thought that was drawn
+    many times ties with it.
 
     Vehtari et al., "Pareto smoothed importance sampling" (arXiv 1507.02646, section 3): the tail is
     the min(K / 5, 3 sqrt(K)) largest weights.
@@ -28,9 +35,10 @@ def pareto_k(log_w_K: np.ndarray) -> float:
     size = int(np.ceil(min(count / 5, 3 * np.sqrt(count))))
     weights = np.exp(usable - usable[-1])
     excess = weights[-size:] - weights[-size - 1]
-    if excess[-1] <= 0:  # equal weights: no tail at all
+    excess = excess[excess > 0]
+    if not excess.size:
         return float("-inf")
-    return _generalised_pareto_shape(excess)
+    return _generalised_pareto_shape(excess) if len(excess) >= MIN_TAIL else float("nan")
 
 
 def _generalised_pareto_shape(excess: np.ndarray) -> float:
@@ -58,19 +66,28 @@ def ratio_interval(
     generator: np.random.Generator,
     level: float = 0.95,
     draws: int = 1000,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile bootstrap interval of sum(numerators) / sum(denominators) over documents.
+) -> tuple[float, float]:
+    """Percentile bootstrap interval (low, high) of sum(numerators) / sum(denominators) over documents.
 
-    `numerators` [N, ...] and `denominators` [N] are per document: documents are what a corpus is a
-    sample of; tokens and chunks of one document depend on each other. Returns (low, high), each [...].
+    Both [N] are per document: documents are what a corpus is a sample of; tokens and chunks of one
+    document depend on each other.
     """
     count = len(denominators)
-    ratios = np.empty((draws, *numerators.shape[1:]))
+    ratios = np.empty(draws)
     for draw in range(draws):
         chosen = generator.integers(count, size=count)
-        ratios[draw] = numerators[chosen].sum(axis=0) / denominators[chosen].sum()
+        ratios[draw] = numerators[chosen].sum() / denominators[chosen].sum()
     tail = (1 - level) / 2
-    return np.quantile(ratios, tail, axis=0), np.quantile(ratios, 1 - tail, axis=0)
+    return float(np.quantile(ratios, tail)), float(np.quantile(ratios, 1 - tail))
+
+
+def wilson_interval(successes: int, count: int, level: float = 0.95) -> tuple[float, float]:
+    """Score interval (low, high) of a share of independent trials (Wilson 1927); unlike a bootstrap's, it
+    is not empty where all of them failed, or none."""
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    centre = (successes + z**2 / 2) / (count + z**2)
+    half = z / (count + z**2) * sqrt(successes * (count - successes) / count + z**2 / 4)
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def mean_by_length(values: np.ndarray, lengths: np.ndarray, bins: int = 5) -> list[tuple[float, float, int]]:

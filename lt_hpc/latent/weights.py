@@ -51,7 +51,8 @@ def effective_sample_size(log_w: np.ndarray) -> np.ndarray:
     """[...] Kish's (sum w)^2 / sum w^2, in [1, K]; 0 where no thought has any weight."""
     weights = normalised(log_w)
     square = np.sum(weights**2, axis=-1)
-    return np.where(square > 0, 1.0 / np.where(square > 0, square, 1.0), 0.0)
+    ess = np.where(square > 0, 1.0 / np.where(square > 0, square, 1.0), 0.0)
+    return np.minimum(ess, log_w.shape[-1])  # rounding must not lift it above K
 
 
 def bounds_by_k(log_w: np.ndarray) -> np.ndarray:
@@ -72,10 +73,11 @@ def length_normalised(log_w: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 def tempered_exponent(log_w_NK: np.ndarray, target_ess: float) -> float:
     """The largest alpha in [0, 1] with which the weights w^alpha have a mean ESS of `target_ess`
-    or more; 1 where w itself does. Chunks without any weight are left out.
+    or more; 1 where w itself does, and 0, all finished thoughts alike, where not even that does. Chunks
+    without any weight are left out.
 
-    Biased: w^alpha selects from a mixture between the posterior (alpha = 1) and the proposal
-    (alpha = 0), in exchange for less variance; see tempered importance weights in Del Moral et al.,
+    Biased: w^alpha selects from the geometric path q^(1 - alpha) p^alpha between the proposal
+    (alpha = 0) and the posterior (alpha = 1), in exchange for less variance; see Del Moral et al.,
     "Sequential Monte Carlo samplers" (2006), where alpha is chosen by the ESS in the same way.
     """
     usable = log_w_NK[np.isfinite(log_w_NK).any(axis=-1)]

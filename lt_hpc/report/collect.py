@@ -6,11 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lt_hpc import config as configuration
 from lt_hpc.cluster import plan as planning
 from lt_hpc.cluster import state
 from lt_hpc.cluster.plan import Plan, Stage
-from lt_hpc.errors import ConfigError
 from lt_hpc.store import manifest, shards
 from lt_hpc.store.manifest import Manifest
 from lt_hpc.store.paths import METRICS, RunPaths
@@ -19,7 +17,8 @@ from lt_hpc.store.paths import METRICS, RunPaths
 def collect(plan: Plan, paths: RunPaths) -> dict[str, Any]:
     """The report as one JSON-able tree: settings, corpora and a row an iteration.
 
-    Figures in nats a token unless named otherwise; seconds are of stages, summed over tasks.
+    Figures in nats a token unless named otherwise; seconds are summed over the tasks of a stage (shards,
+    ranks), for training those of its steps.
     Iterations whose evaluation is not done are left out.
     """
     iterations = []
@@ -61,6 +60,8 @@ def _iteration(plan: Plan, paths: RunPaths, evaluate: Stage) -> dict[str, Any]:
     if sampled:
         seconds["sample"] = sum(record.seconds for record in sampled)
     model = records["train"]
+    if model:
+        seconds["train"] = model.statistics["rank_seconds"]
     return {
         **{k: v for k, v in metrics.items() if k not in ("ess_mean", "iteration")},
         "iteration": iteration,
@@ -74,6 +75,7 @@ def _iteration(plan: Plan, paths: RunPaths, evaluate: Stage) -> dict[str, Any]:
             "trained": model.counts["trained_tokens"] if model else 0,
         },
         "cut_prefixes": sum(record.counts.get("cut_prefixes", 0) for record in sampled),
+        "skipped_steps": model.statistics["skipped_steps"] if model else 0,
         "losses": model.statistics.get("losses", []) if model else [],
         "seconds_by_stage": seconds,
         "seconds": sum(seconds.values()),
@@ -86,16 +88,3 @@ def _samples(paths: RunPaths, iteration: int) -> list[Manifest]:
         return []
     records = [manifest.read(paths.shard(iteration, shard)) for shard in range(shard_map.num_shards)]
     return [record for record in records if record is not None]
-
-
-def pinned_plan(paths: RunPaths) -> Plan:
-    """The newest plan of a run folder.
-
-    Raises:
-        ConfigError: when the folder holds no run.
-    """
-    files = sorted((paths.root / "plans").glob("*.json"), key=lambda path: path.stat().st_mtime)
-    if not files:
-        raise ConfigError(f"{paths.root}: no run here (plans/ is missing or empty)")
-    raw = json.loads(files[-1].read_text())
-    return planning.from_json(raw, configuration.from_dict(raw["config"]))

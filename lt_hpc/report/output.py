@@ -35,17 +35,21 @@ def print_table(plan: Plan, paths: RunPaths) -> None:
     from rich.table import Table
 
     value = collect(plan, paths)
-    table = Table(title=f"{value['name']}: held-out measures by iteration")
-    for column in ("iteration", "accuracy", "bound", "NLL", "ESS", "unfinished", "seconds"):
+    table = Table(title=value["name"])
+    for column in ("iteration", "accuracy", "bound", "NLL", "ESS", "unfinished", "task-seconds"):
         table.add_column(column, justify="right")
     for row in value["iterations"]:
         table.add_row(
             str(row["iteration"]), _number(row["accuracy"]), _number(row["bound"]), _number(row["nll"]),
-            _number(row["ess_mean"]), str(row["selected_unfinished"]), f"{row['seconds']:.0f}",
+            _number(row["ess_mean"]), _number(row["selection"].get("unfinished_share")),
+            f"{row['seconds']:.0f}",
         )  # fmt: skip
     console = Console(width=None if sys.stdout.isatty() else 100)
     console.print(table)
-    console.print("bound and NLL in nats a token; ESS of the selection's K thoughts")
+    console.print(
+        "held out: accuracy, bound and NLL, these two in nats a token; of the E-step before it: ESS of the K "
+        "thoughts, share of unfinished ones"
+    )
     for line in warnings(value["iterations"]):
         console.print(f"warning: {line}", markup=False)
     console.print(f"report: {paths.report_html}", soft_wrap=True)

@@ -52,10 +52,11 @@ def _introduction(report: dict[str, Any]) -> str:
     )
     return (
         f"<p>Objective {_text(config['objective'])}, base {_text(config['model']['path'])}, "
-        f"K = {config['sample']['num_samples']}, engine {_text(config['sample']['engine'])}, "
-        f"seed {config['seed']}. {_text(corpora)}.</p><p>Bound: K-sample importance-weighted lower bound on "
-        "log p(x | c) with the model's own posterior, higher is better. NLL: of the raw held-out text, "
-        "without markers or thoughts. Nats a token.</p>"
+        f"{config['sample']['num_samples']} thoughts a chunk, engine {_text(config['sample']['engine'])}, "
+        f"seed {config['seed']}. {_text(corpora)}.</p><p>Bound: importance-weighted lower bound on "
+        f"log p(x | c) by {config['evaluate']['num_samples']} samples of the model's own proposal, of chunks "
+        "with a finished thought; higher is better. NLL: of the raw held-out text, without markers or "
+        "thoughts. Nats a token.</p>"
     )
 
 
@@ -64,7 +65,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
         "iteration": "iteration", "accuracy": "accuracy", "accuracy_sampled": "accuracy, sampled",
         "accuracy_direct": "accuracy, no thought", "bound": "bound", "bound_a_byte": "bound, nats a byte",
         "bound_undefined_chunks": "no bound", "nll": "NLL", "nll_a_byte": "NLL, nats a byte",
-        "nll_marked": "NLL, marked", "seconds": "seconds",
+        "nll_marked": "NLL, marked", "seconds": "task-seconds",
     }  # fmt: skip
     return _html_table(list(columns.values()), [[row.get(key) for key in columns] for row in rows])
 
@@ -73,7 +74,7 @@ def _weights(rows: list[dict[str, Any]]) -> str:
     """What the weights of each iteration look like."""
     columns = {
         "ess_mean": "mean ESS", "largest_weight_mean": "largest weight",
-        "pareto_k": "median Pareto k", "unfinished_share": "unfinished",
+        "pareto_k": "median Pareto k", "pareto_chunks": "chunks with it", "unfinished_share": "unfinished",
         "selected_unfinished": "unfinished, selected", "fallback_chunks": "no thought",
         "cut_prefixes": "prefixes cut",
         "length_correlation_within": "length corr.",
@@ -87,6 +88,7 @@ def _weights(rows: list[dict[str, Any]]) -> str:
             **selection,
             "cut_prefixes": row["cut_prefixes"],
             "pareto_k": (selection["pareto_k"] or {}).get("median"),
+            "pareto_chunks": (selection["pareto_k"] or {}).get("chunks"),
         }
         lines.append([row["iteration"], *(values[key] for key in columns)])
     return _html_table(["iteration", *columns.values()], lines)
@@ -148,6 +150,6 @@ def _answers(rows: list[dict[str, Any]]) -> str:
     keys = ("prefix", "thought", "answer", "suffix")
     titles = ("question", "thought", "answer", "expected")
     head = "".join(f'<th class="text">{title}</th>' for title in titles)
-    rendered = ["".join(f'<td class="text">{_text(e[key])}</td>' for key in keys) for e in examples]
+    rendered = ["".join(f'<td class="text">{_text(_cell(e[key]))}</td>' for key in keys) for e in examples]
     lines = "".join(f"<tr>{cells}</tr>" for cells in rendered)
     return f"<h2>Held-out answers of the last model</h2><table><tr>{head}</tr>{lines}</table>"

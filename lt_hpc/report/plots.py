@@ -48,7 +48,8 @@ def measures(rows: Rows) -> str:
 
 
 def bounds(rows: Rows) -> str:
-    """The held-out bound by number of samples, a line an iteration, with 95% intervals."""
+    """The held-out bound by number of samples of the chunks all of whose thoughts finished, a line an
+    iteration, with 95% intervals."""
 
     def draw(axes: Any) -> None:
         for row in rows:
@@ -60,7 +61,9 @@ def bounds(rows: Rows) -> str:
                 if value is not None
             ]
             ks = [k for k, _, _ in points]
-            axes[0].plot(ks, [v for _, v, _ in points], marker=".", label=f"iteration {row['iteration']}")
+            of = row["chunks"] - row["bound_by_k_undefined_chunks"]
+            label = f"iteration {row['iteration']} ({of} of {row['chunks']} chunks)"
+            axes[0].plot(ks, [v for _, v, _ in points], marker=".", label=label)
             axes[0].fill_between(ks, [i[0] for _, _, i in points], [i[1] for _, _, i in points], alpha=0.15)
         axes[0].set(title="bound by K, nats a token", xlabel="samples K")
         axes[0].set_xscale("log", base=2)
@@ -92,7 +95,10 @@ def costs(rows: Rows) -> str:
     """Tokens and seconds by stage, a bar an iteration."""
 
     def draw(axes: Any) -> None:
-        for axis, key, title in ((axes[0], "tokens", "tokens"), (axes[1], "seconds_by_stage", "seconds")):
+        for axis, key, title in (
+            (axes[0], "tokens", "tokens"),
+            (axes[1], "seconds_by_stage", "task-seconds"),
+        ):
             names = sorted({name for row in rows for name in row[key]})
             bottom = [0.0] * len(rows)
             for name in names:

@@ -15,6 +15,7 @@ UNFINISHED_SHARE = 0.05
 UNDEFINED_SHARE = 0.01
 PARETO_SHARE = 0.2
 LENGTH_CORRELATION = 0.5
+SMALLEST_ALPHA = 0.05
 
 
 def warnings(rows: list[dict[str, Any]]) -> list[str]:
@@ -22,8 +23,17 @@ def warnings(rows: list[dict[str, Any]]) -> list[str]:
     return [
         f"iteration {row['iteration']}: {line}"
         for row in rows
-        for line in (*_bound(row), *(_selection(row["selection"]) if row["selection"] else ()))
+        for line in (
+            *_training(row),
+            *_bound(row),
+            *(_selection(row["selection"]) if row["selection"] else ()),
+        )
     ]
+
+
+def _training(row: dict[str, Any]) -> Iterator[str]:
+    if row["skipped_steps"]:
+        yield f"{row['skipped_steps']} training steps were left out: their gradient was not finite."
 
 
 def _bound(row: dict[str, Any]) -> Iterator[str]:
@@ -56,8 +66,13 @@ def _selection(selection: dict[str, Any]) -> Iterator[str]:
     pareto = selection["pareto_k"]
     if pareto and pareto["share_above_0.7"] > PARETO_SHARE:
         yield (
-            f"{pareto['share_above_0.7']:.0%} of the chunks have a Pareto k above 0.7: their weights have "
-            "too heavy a tail for the bound to be trusted at this K."
+            f"{pareto['share_above_0.7']:.0%} of the {pareto['chunks']} chunks with a Pareto k have it above "
+            "0.7: their weights have too heavy a tail to be trusted at this K."
+        )
+    if selection["weights"] == "tempered" and selection["alpha"] < SMALLEST_ALPHA:
+        yield (
+            f"to reach merge.target_ess the weights had to be raised to the power {selection['alpha']:.2f}: "
+            "selection hardly looks at them."
         )
     correlation = selection["length_correlation_within"]
     if correlation is not None and abs(correlation) > LENGTH_CORRELATION:
@@ -69,5 +84,6 @@ def _selection(selection: dict[str, Any]) -> Iterator[str]:
     if precision and precision["selection_change"] > WARN_SELECTION_CHANGE:
         yield (
             f"sample.dtype moves {precision['selection_change']:.0%} of the weight between the thoughts of a "
-            f"chunk, against float32 (log-weights off by {precision['log_weight_deviation']:.2f} nats)."
+            f"chunk, against float32 (log-weights off by {precision['log_weight_deviation']:.2f} nats; "
+            f"{precision['outside_support']} thoughts that float32 would not have sampled)."
         )

@@ -8,30 +8,29 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lt_hpc import config as configuration
 from lt_hpc.cluster import devices, state
-from lt_hpc.cluster import plan as planning
 from lt_hpc.cluster.signals import Supervisor, die_with_parent
 from lt_hpc.errors import IncompleteError, LtError
 from lt_hpc.stages.context import Progress, Task
 from lt_hpc.store.paths import RunPaths
 
 
-def load_plan(paths: RunPaths, fingerprint: str) -> planning.Plan:
-    """The pinned plan of a run."""
-    raw = json.loads(paths.plan(fingerprint).read_text())
-    return planning.from_json(raw, configuration.from_dict(raw["config"]))
-
-
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(","))
+
+
+def _name(options: argparse.Namespace) -> str:
+    """Of the progress file: no two tasks of a stage share one."""
+    if options.name is None:
+        return str(options.task)
+    return options.name if options.tasks == 1 else f"{options.name}-{options.task}"
 
 
 def _check_inputs(task: Task) -> None:
@@ -49,8 +48,8 @@ def _take_devices(task: Task) -> None:
     os.environ["LOCAL_RANK"] = str(index)
     found = devices.visible(os.environ)
     if task.stage.name == "sample" and task.count > 1 and found:
-        size = config.vllm.tensor_parallel_size if config.engine == "vllm" else 1
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(devices.share(found, index, size))
+        mine = devices.share(found, index, devices.of_an_engine(config))
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,12 @@ class Ending:
     cause: str = ""
 
 
-def run_task(supervisor: Supervisor, arguments: list[str] | None = None) -> Ending:
-    """Run one task of a stage; `supervisor` tells when to stop."""
+def run_task(
+    supervisor: Supervisor,
+    arguments: list[str] | None = None,
+    announce: Callable[[Task], None] = lambda task: None,
+) -> Ending:
+    """Run one task of a stage; `supervisor` tells when to stop, `announce` is given the task first."""
     parser = argparse.ArgumentParser(prog="python -m lt_hpc.stages", description=__doc__)
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("plan")
@@ -76,7 +79,7 @@ def run_task(supervisor: Supervisor, arguments: list[str] | None = None) -> Endi
         die_with_parent(int(os.environ["LT_PARENT"]))
     paths = RunPaths(options.run_dir)
     try:
-        plan = load_plan(paths, options.plan)
+        plan = state.read_plan(paths.plan(options.plan))
         stage = plan.stage(options.stage)
         task = Task(
             plan,
@@ -85,9 +88,10 @@ def run_task(supervisor: Supervisor, arguments: list[str] | None = None) -> Endi
             options.task,
             options.tasks,
             options.shards[options.task :: options.tasks],
-            Progress(paths.progress(f"{stage.key}.{options.name or options.task}")),
+            Progress(paths.progress(f"{stage.key}.{_name(options)}")),
             supervisor.stop_requested,
         )
+        announce(task)
         _check_inputs(task)
         _take_devices(task)
         importlib.import_module(f"lt_hpc.stages.{stage.name}").run(task)

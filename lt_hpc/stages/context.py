@@ -35,11 +35,12 @@ class Progress:
     unit: str = ""
     total: int = 0
     done: int = 0
+    first: int = 0  # of those done, by earlier attempts
     _last_file: float = field(default=0.0, repr=False)
     _last_line: float = field(default=0.0, repr=False)
 
     def start(self, total: int, unit: str, done: int = 0) -> None:
-        self.total, self.unit, self.done = total, unit, done
+        self.total, self.unit, self.done, self.first = total, unit, done, done
         self._write(force=True)
 
     def advance(self, count: int = 1, note: str = "") -> None:

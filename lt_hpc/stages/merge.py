@@ -1,7 +1,7 @@
 """merge: verify every shard, weigh its thoughts, select among them.
 
 The gate of the chain: nothing is selected before all shards verify with their checksums,
-and the exit code says which are missing. Selection of a chunk depends on its log-weights
+and the error names those that do not. Selection of a chunk depends on its log-weights
 and its seed alone (and, for tempered weights, on the one exponent of the iteration).
 """
 

@@ -24,11 +24,14 @@ from lt_hpc.errors import ConfigError
 from lt_hpc.latent import chunking
 from lt_hpc.stages.context import Task
 from lt_hpc.store import manifest, tables
-from lt_hpc.store.atomic import atomic_folder, clean_temporaries
+from lt_hpc.store.atomic import atomic_folder
 from lt_hpc.store.manifest import FileEntry, Manifest
+from lt_hpc.store.parts import Parts
 from lt_hpc.store.paths import documents_part
 
 PART_DOCUMENTS = 4096
+SPACE = "\u2581"
+"""SentencePiece's space."""
 
 
 def run(task: Task) -> None:
@@ -87,40 +90,27 @@ class _Preparation:
     fingerprint: str
 
     def run(self) -> None:
-        started = time.monotonic()
         mode = self.task.plan.config.chunking.mode
-        clean_temporaries(self.folder)
-        done = _finished_parts(self.folder, self.fingerprint)
-        files: list[FileEntry] = []
+        parts = Parts(self.folder, "documents", self.fingerprint)
         counts: Counter[str] = Counter()
         stream = sources.documents(self.corpus, mode)
         for part in itertools.count():
+            started = time.monotonic()
             batch = list(itertools.islice(stream, PART_DOCUMENTS))
             if not batch:
                 break
             self.task.stop_if_asked()
-            entry = done.get(documents_part(part)) or self._write_part(part, batch, counts["chunks"])
-            files.append(entry)
+            entry = parts.get(documents_part(part))
+            if entry is None:
+                entry = self._write_part(part, batch, counts["chunks"])
+                parts.add(entry, time.monotonic() - started)
             counts.update(entry.counts)
-            # Parts of an earlier attempt that lie ahead stay recorded: a second stop must not lose them.
-            written = {entry.name for entry in files}
-            ahead = [entry for name, entry in done.items() if name not in written]
-            self._write_manifest([*files, *ahead], counts, started, complete=False)
         if not counts["chunks"]:
             reasons = ", ".join(f"{k} {v}" for k, v in sorted(counts.items()) if k.startswith("dropped"))
             raise ConfigError(
                 f"{self.name}.source={self.corpus.source!r}: no usable document ({reasons or 'empty'})"
             )
-        self._write_manifest(files, counts, started, complete=True)
-
-    def _write_manifest(
-        self, files: list[FileEntry], counts: Counter[str], started: float, complete: bool
-    ) -> None:
-        record = Manifest(
-            "documents", self.fingerprint, complete, tuple(files), dict(counts),
-            time.monotonic() - started, provenance=manifest.provenance(),
-        )  # fmt: skip
-        manifest.write(self.folder, record)
+        parts.finish()
 
     def _write_part(self, part: int, batch: list[Document], first_chunk: int) -> FileEntry:
         config = self.task.plan.config
@@ -184,13 +174,16 @@ def _tokenise(
     """Token ids of every document, all texts of the batch through the tokenizer at once; `taught`
     ones with their teacher's thoughts."""
     texts: list[str] = []
+    inside: list[bool] = []
     shapes: list[tuple[list[int], int]] = []
     for document in batch:
         pieces = _pieces(document, settings, taught)
         thoughts = _thoughts(document) if pieces and taught else []
         texts += [*pieces, *thoughts]
+        inside += [settings.mode != "given" and index > 0 for index in range(len(pieces))]
+        inside += [False] * len(thoughts)
         shapes.append(([len(text.encode()) for text in pieces], len(thoughts)))
-    encoded = iter(tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else [])
+    encoded = iter(_encode(texts, inside, tokenizer))
     for num_bytes, num_thoughts in shapes:
         ids = list(itertools.islice(encoded, len(num_bytes)))
         thoughts_ids = list(itertools.islice(encoded, num_thoughts))
@@ -198,6 +191,25 @@ def _tokenise(
         context = ids.pop(0) if given else []
         num_bytes = num_bytes[1:] if given else num_bytes
         yield _row(context, ids, num_bytes, thoughts_ids, settings.max_chunk_tokens, eos)
+
+
+def _encode(texts: list[str], inside: list[bool], tokenizer: Any) -> list[list[int]]:
+    """Token ids of texts; those that lie `inside` of a document are the text after an earlier chunk.
+
+    SentencePiece as in Llama 2 puts a space before every text, which would stand between two chunks:
+    such a chunk is encoded behind a line break, which is taken off again.
+    """
+    if not texts:
+        return []
+    lead = tokenizer("\n", add_special_tokens=False)["input_ids"]
+    if not any(token.startswith(SPACE) for token in tokenizer.convert_ids_to_tokens(lead[:1])):
+        inside = [False] * len(texts)
+    led = ["\n" + text if later else text for text, later in zip(texts, inside, strict=True)]
+    encoded = tokenizer(led, add_special_tokens=False)["input_ids"]
+    return [
+        ids[len(lead) :] if later and ids[: len(lead)] == lead else ids
+        for ids, later in zip(encoded, inside, strict=True)
+    ]
 
 
 def _pieces(document: Document, settings: ChunkingConfig, taught: bool) -> list[str]:
@@ -244,11 +256,3 @@ def _row(
         chunks += pieces
         sizes += shares
     return _Row(context, chunks, sizes, len(ids), thoughts)
-
-
-def _finished_parts(folder: Path, fingerprint: str) -> dict[str, FileEntry]:
-    """Parts that an earlier attempt with the same fingerprint committed and that verify."""
-    found = manifest.read(folder)
-    if found is None or found.fingerprint != fingerprint:
-        return {}
-    return {e.name: e for e in found.files if manifest.file_problem(folder, e, checksums=True) is None}

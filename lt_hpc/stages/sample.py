@@ -20,7 +20,7 @@ import numpy as np
 from lt_hpc.cluster.plan import corpus_name
 from lt_hpc.data import corpus as corpora
 from lt_hpc.data.corpus import Chunk
-from lt_hpc.engines.load import load, load_reference
+from lt_hpc.engines.load import load, load_reference, release_memory
 from lt_hpc.engines.protocol import Completion, Engine, Ids, SamplingParams
 from lt_hpc.latent import diagnostics, seeds
 from lt_hpc.latent.layout import Layout
@@ -28,8 +28,8 @@ from lt_hpc.stages import precision
 from lt_hpc.stages.context import Task
 from lt_hpc.stages.estep import Proposals, propose
 from lt_hpc.store import manifest, shards, tables
-from lt_hpc.store.atomic import clean_temporaries
-from lt_hpc.store.manifest import FileEntry, Manifest
+from lt_hpc.store.manifest import FileEntry
+from lt_hpc.store.parts import Parts
 from lt_hpc.store.paths import sample_part
 from lt_hpc.store.shards import ShardMap
 
@@ -44,12 +44,13 @@ def run(task: Task) -> None:
         task.stage.fingerprint, found.counts["chunks"], config.sample.block_chunks, config.sample.num_shards
     )
     shard_map = shards.pin(task.paths, task.stage.iteration, wanted)
-    mine = [shard for shard in task.shards if shard < shard_map.num_shards]
     sampler = _Sampler(task, shard_map)
-    total = sum(len(shard_map.blocks(shard)) for shard in mine)
-    task.progress.start(total, "blocks")
+    mine = [_Shard(task, shard_map, n, sampler) for n in task.shards if n < shard_map.num_shards]
+    missing = [len(shard.missing) for shard in mine]
+    total = sum(len(shard_map.blocks(shard.shard)) for shard in mine)
+    task.progress.start(total, "blocks", total - sum(missing))
     for shard in mine:
-        _Shard(task, shard_map, shard, sampler).run()
+        shard.run()
 
 
 @dataclass
@@ -106,11 +107,14 @@ class _Sampler:
         layout, params = self._parameters()
         model = self.task.paths.model(self.task.stage.iteration - 1)
         try:
-            reference = load_reference(config, model)
-            measured = precision.measure(reference, layout, chunks[:count], proposals[:count], params)
+            measured = precision.measure(
+                load_reference(config, model), layout, chunks[:count], proposals[:count], params
+            )
         except MemoryError as error:
             print(f"warning: sample.precision_chunks: not measured, {error}", file=sys.stderr)
             return None
+        finally:
+            release_memory()
         if measured and measured["selection_change"] > diagnostics.WARN_SELECTION_CHANGE:
             change = f"{measured['selection_change']:.0%}"
             print(
@@ -173,7 +177,6 @@ class _Shard:
     shard_map: ShardMap
     shard: int
     sampler: _Sampler
-    measured: dict[str, Any] | None = None
 
     @property
     def folder(self) -> Path:
@@ -189,39 +192,30 @@ class _Shard:
         chunks = corpora.read_chunks(folder, fingerprint, self.task.view, start, stop)
         return {chunk.chunk_id: chunk for chunk in chunks}
 
+    @cached_property
+    def parts(self) -> Parts:
+        return Parts(self.folder, "shard", self.shard_map.fingerprint(self.shard))
+
+    @cached_property
+    def missing(self) -> list[int]:
+        """The blocks that have yet to be sampled."""
+        blocks = self.shard_map.blocks(self.shard)
+        return [block for block in blocks if self.parts.get(sample_part(block)) is None]
+
     def run(self) -> None:
-        fingerprint = self.shard_map.fingerprint(self.shard)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        clean_temporaries(self.folder)
-        earlier = manifest.read(self.folder)
-        done: dict[str, FileEntry] = {}
-        seconds = 0.0
-        if earlier is not None and earlier.fingerprint == fingerprint:
-            seconds = earlier.seconds
-            self.measured = earlier.statistics.get("precision")
-            done = {
-                e.name: e
-                for e in earlier.files
-                if manifest.file_problem(self.folder, e, checksums=True) is None
-            }
-            if earlier.complete and len(done) == len(earlier.files):
-                self.task.progress.advance(len(self.shard_map.blocks(self.shard)))
-                return
-        files: list[FileEntry] = []
-        for block in self.shard_map.blocks(self.shard):
-            entry = done.get(sample_part(block))
-            if entry is None:
-                self.task.stop_if_asked()
-                started = time.monotonic()
-                entry, chunks, proposals = self._write_block(block)
-                seconds += time.monotonic() - started
-                files.append(entry)
-                self._write_manifest(fingerprint, [*files, *_later(done, files)], seconds, complete=False)
-                self.measured = self.sampler.precision(chunks, proposals) or self.measured
-            else:
-                files.append(entry)
+        if self.parts.complete:
+            return
+        for block in self.missing:
+            self.task.stop_if_asked()
+            started = time.monotonic()
+            entry, chunks, proposals = self._write_block(block)
+            self.parts.statistics |= self.sampler.statistics()
+            self.parts.add(entry, time.monotonic() - started)
+            measured = self.sampler.precision(chunks, proposals)
+            if measured:
+                self.parts.statistics["precision"] = measured
             self.task.progress.advance()
-        self._write_manifest(fingerprint, files, seconds, complete=True)
+        self.parts.finish()
 
     def _write_block(self, block: int) -> tuple[FileEntry, list[Chunk], list[Proposals]]:
         ids = self.shard_map.chunks(block)
@@ -239,31 +233,3 @@ class _Shard:
         }
         tables.write(path, tables.SAMPLES, columns)
         return manifest.describe(path, counts), chunks, proposals
-
-    def _write_manifest(
-        self, fingerprint: str, files: list[FileEntry], seconds: float, complete: bool
-    ) -> None:
-        counts: Counter[str] = Counter()
-        for entry in files:
-            counts.update(entry.counts)
-        statistics: dict[str, Any] = dict(self.sampler.statistics())
-        if self.measured:
-            statistics["precision"] = self.measured
-        record = Manifest(
-            "shard",
-            fingerprint,
-            complete,
-            tuple(files),
-            dict(counts),
-            seconds,
-            statistics,
-            manifest.provenance(),
-        )
-        manifest.write(self.folder, record)
-
-
-def _later(done: dict[str, FileEntry], files: list[FileEntry]) -> list[FileEntry]:
-    """Verified parts of an earlier attempt that lie behind the current block: still recorded,
-    so that a second kill does not lose them."""
-    written = {entry.name for entry in files}
-    return [entry for name, entry in done.items() if name not in written]

@@ -81,15 +81,18 @@ def _selected_unfinished(finished: np.ndarray, chosen: np.ndarray) -> int:
 
 
 def _pareto(log_w: np.ndarray) -> dict[str, float] | None:
-    """Median Pareto k over chunks and the share above 0.7; None where K is too small to tell."""
-    if log_w.shape[1] < diagnostics.MIN_SAMPLES_FOR_PARETO:
-        return None
+    """Of the chunks whose Pareto k can be told: how many, the median, and the share above 0.7. None
+    without any, as when K is too small."""
     shapes = np.array([diagnostics.pareto_k(row) for row in log_w])
     shapes = shapes[~np.isnan(shapes)]
     if not shapes.size:
         return None
     shapes = np.maximum(shapes, -1.0)  # equal weights have -inf, which is not JSON
-    return {"median": float(np.median(shapes)), "share_above_0.7": float((shapes > 0.7).mean())}
+    return {
+        "chunks": len(shapes),
+        "median": float(np.median(shapes)),
+        "share_above_0.7": float((shapes > 0.7).mean()),
+    }
 
 
 def _within_chunks(lengths: np.ndarray, log_w: np.ndarray, finished: np.ndarray) -> float | None:
@@ -133,6 +136,7 @@ def precision(records: Iterable[Manifest]) -> dict[str, float] | None:
     }
     return {
         "chunks": int(sum(chunks)),
+        "outside_support": int(sum(one["outside_support"] for one in found)),
         "selection_change": float(np.average([one["selection_change"] for one in found], weights=chunks)),
         **{name: float(np.sqrt(value)) for name, value in squares.items()},
     }

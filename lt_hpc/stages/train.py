@@ -32,6 +32,8 @@ from lt_hpc.store.checkpoints import Cost
 from lt_hpc.store.manifest import Manifest
 from lt_hpc.store.paths import LAYOUT
 
+MAX_SKIPPED_IN_A_ROW = 10
+
 
 def run(task: Task) -> None:
     """Train and export the model of the iteration."""
@@ -114,6 +116,7 @@ class _Training:
         self.log_path = task.paths.train_log(task.stage.key, task.stage.fingerprint)
         self.log: train_log.TrainLog | None = None
         self.meter = _Meter()
+        self.skipped_in_a_row = 0
 
     def run(self) -> None:
         try:
@@ -165,13 +168,15 @@ class _Training:
         loss = nll / size.scored
         if not math.isfinite(loss):
             raise StageError(f"the loss is {loss} at step {step}; try a lower learning rate or float32")
+        skipped = self._skipped(step, norm)
         self.meter.add(size)
-        if self.log and (done % self.config.log_steps == 0 or done == self.steps.count):
+        if self.log and (done % self.config.log_steps == 0 or done == self.steps.count or skipped):
             line = {
                 "step": step,
                 "loss": loss,
                 "learning_rate": rate,
-                "gradient_norm": norm,
+                "gradient_norm": None if skipped else norm,
+                "skipped": skipped,
                 "tokens": size.scored,
             }
             self.log.step(line | self._speed())
@@ -184,6 +189,22 @@ class _Training:
             self.zero.all_sum(0)  # no rank leaves before rank 0 has committed
             raise Interrupted(f"{self.task.stage.key}: stopped at step {done}, checkpoint saved")
 
+    def _skipped(self, step: int, norm: float | None) -> bool:
+        """Whether DeepSpeed left a step out because its gradient is not finite. Where it does not look
+        (float32), the next loss tells.
+
+        Raises:
+            StageError: when that goes on.
+        """
+        skipped = norm is not None and not math.isfinite(norm)
+        self.skipped_in_a_row = self.skipped_in_a_row + 1 if skipped else 0
+        if self.skipped_in_a_row > MAX_SKIPPED_IN_A_ROW:
+            raise StageError(
+                f"the gradient was not finite in {self.skipped_in_a_row} steps in a row, up to step {step}; "
+                "try a lower learning rate or float32"
+            )
+        return skipped
+
     def _save_due(self, done: int) -> bool:
         if self.config.checkpoint_steps:
             return done % self.config.checkpoint_steps == 0
@@ -194,12 +215,13 @@ class _Training:
             self.log.checkpoint(written)
 
     def _speed(self) -> dict[str, float | None]:
-        """Seconds since the last line, tokens a second over all ranks, MFU, memory."""
+        """Seconds since the last line, ranks, tokens a second over all of them, MFU, memory."""
         tokens, documents, seconds = self.meter.read()
         peak = self.task.plan.config.hardware.peak_tflops
         flops = cost.flops_a_token(self.trainer.shape, tokens / documents)
         return {
             "seconds": round(seconds, 4),
+            "ranks": self.task.count,
             "tokens_per_second": round(tokens / seconds, 1),
             "mfu": tokens / seconds * flops / (peak * 1e12 * self.task.count) if peak else None,
             "peak_memory_bytes": self.zero.peak_memory(),
@@ -228,6 +250,8 @@ class _Training:
             "losses": [line["loss"] for line in lines],
             "examples": self.num_examples,
             "filled_share": sum(size.tokens for size in sizes) / positions,
+            "skipped_steps": sum(line["skipped"] for line in lines),
+            "rank_seconds": sum(line["seconds"] * line["ranks"] for line in lines),
             "longest_step_seconds": max(line["seconds"] / self.config.log_steps for line in lines),
             "checkpoint": max(saved, key=lambda line: line["seconds"], default=None),
         }

@@ -3,13 +3,12 @@ when asked."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
-from lt_hpc.store.atomic import append_line
+from lt_hpc.store.atomic import append_line, read_lines
 from lt_hpc.store.checkpoints import Cost
 
 
@@ -79,8 +78,7 @@ def read(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, float]]]:
     """(the last line of each step, in order; the lines on checkpoints), over all attempts."""
     steps: dict[int, dict[str, Any]] = {}
     checkpoints = []
-    for text in path.read_text().splitlines():
-        line = json.loads(text)
+    for line in read_lines(path):
         if "checkpoint" in line:
             checkpoints.append(line["checkpoint"])
         else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 
 from lt_hpc.cluster.plan import corpus_name, train_config, training_data
 from lt_hpc.data import corpus as corpora
@@ -15,6 +14,7 @@ from lt_hpc.data.examples import Epoch, Examples
 from lt_hpc.errors import IncompleteError, StageError
 from lt_hpc.stages.context import Task
 from lt_hpc.store import manifest, tables
+from lt_hpc.store.tables import Joined
 
 
 def examples_of(task: Task) -> list[Examples]:
@@ -40,16 +40,20 @@ def _with_selected(task: Task, corpus: Corpus) -> list[Examples]:
     merge, iteration = task.plan.config.merge, task.stage.iteration
     folder = task.paths.selected(iteration)
     found = manifest.verified(folder, task.plan.output(f"iter-{iteration:02d}/selected"))
-    parts = [tables.read(folder / entry.name, tables.SELECTED) for entry in found.files]
-    table = pa.concat_tables(parts) if parts else tables.SELECTED.empty_table()
-    chunks = table["chunk"].to_numpy()
+    joined = Joined()
+    chunk, has = [np.zeros(0, np.int64)], [np.zeros(0, bool)]
+    for entry in found.files:
+        table = tables.read(folder / entry.name, tables.SELECTED)
+        joined.add(tables.nested_lists(table["thoughts"])[0])
+        chunk.append(table["chunk"].to_numpy())
+        has.append(tables.matrix(table["samples"], merge.num_selected)[:, 0] >= 0)
+    chunks, has_thought = np.concatenate(chunk), np.concatenate(has)
     if len(chunks) != corpus.num_chunks or (chunks != np.arange(len(chunks))).any():
         raise IncompleteError(f"{folder}: its rows are not the {corpus.num_chunks} chunks of the corpus")
-    thoughts, first = tables.nested_lists(table["thoughts"])
-    has_thought = tables.matrix(table["samples"], merge.num_selected)[:, 0] >= 0
+    thoughts, first = joined.lists(), np.arange(len(chunks)) * merge.num_selected
     kept = np.arange(len(chunks)) if merge.unfinished == "raw" else np.flatnonzero(has_thought)
     return [
-        data.of_corpus(corpus, kept, thoughts, np.where(has_thought, first[:-1] + draw, -1)[kept])
+        data.of_corpus(corpus, kept, thoughts, np.where(has_thought, first + draw, -1)[kept])
         for draw in range(merge.num_selected)
     ]
 

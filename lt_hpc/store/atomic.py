@@ -95,13 +95,33 @@ def append_line(path: Path, value: dict[str, Any]) -> None:
     """Append one JSON line. Locked, because O_APPEND alone is no promise between hosts."""
     path.parent.mkdir(parents=True, exist_ok=True)
     line = (json.dumps(value, allow_nan=False) + "\n").encode()
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        os.write(descriptor, line)
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":  # a full disk or a crash cut it off
+            line = b"\n" + line
+        while line:
+            line = line[os.write(descriptor, line) :]
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON lines of a file, none where there is none; without those that were cut off."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    return [value for value in map(_parsed, text.splitlines()) if isinstance(value, dict)]
+
+
+def _parsed(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
 
 
 def clean_temporaries(folder: Path) -> None:

@@ -1,12 +1,13 @@
 """Every path of a run folder, in one place.
 
 runs/NAME/
-  config.yaml  plans/  jobs.jsonl  launch.lock   what was asked, every submission and its end
+  config.yaml  plans/  jobs.jsonl  launch.lock  run_id.json   what was asked, every submission and its end
   base/                                          base model with the four markers, layout.json
   corpus/  warm/  heldout/                       documents as token ids, manifest.json
   iter-01/samples/shard-00007/part-00012.parquet, manifest.json
           selected/shard-00007.parquet, manifest.json
-          checkpoints/FINGERPRINT/  model/  eval/metrics.json
+          checkpoints/FINGERPRINT/  model/
+          eval/part-00000.parquet, metrics.json, manifest.json
   progress/  logs/  trackers/                    for people; logs/train-*.jsonl
   report.json  report.html
 """
@@ -30,6 +31,10 @@ class RunPaths:
     @property
     def jobs(self) -> Path:
         return self.root / "jobs.jsonl"
+
+    @property
+    def run_id(self) -> Path:
+        return self.root / "run_id.json"
 
     @property
     def lock(self) -> Path:
@@ -118,6 +123,10 @@ def documents_part(index: int) -> str:
 
 
 def sample_part(block: int) -> str:
+    return f"part-{block:05d}.parquet"
+
+
+def evaluation_part(block: int) -> str:
     return f"part-{block:05d}.parquet"
 
 

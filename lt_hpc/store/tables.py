@@ -3,6 +3,7 @@
 documents   a row a document: token ids of its chunks, end to end, and where they end
 samples     a row a chunk: K thoughts with their log-probabilities
 selected    a row a chunk: the selected thoughts, all K log-weights and the ESS
+measured    a row a held-out chunk: its log-probabilities, K log-weights and answers
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ import pyarrow.parquet as pq
 
 from lt_hpc.errors import IncompleteError
 from lt_hpc.store.atomic import atomic_file
+
+Lists = tuple[np.ndarray, np.ndarray]
+"""Lists end to end, and the offsets [lists + 1] int64 between them."""
 
 _IDS = pa.list_(pa.int32())
 
@@ -50,6 +54,26 @@ SELECTED = pa.schema(
         ("ess", pa.float64()),
     ]
 )
+MEASURED = pa.schema(
+    [
+        ("chunk", pa.int64()),
+        ("document", pa.int64()),  # ordinal in the held-out corpus
+        ("tokens", pa.int32()),  # of x
+        ("bytes", pa.int32()),
+        ("raw_tokens", pa.int32()),  # those of x that the raw text predicts
+        ("raw_bytes", pa.float64()),
+        ("nll", pa.float64()),  # nats, of the raw text
+        ("nll_marked", pa.float64()),  # nats, of x after c <SOL><EOL>
+        ("log_weights", pa.list_(pa.float64())),  # K, nats; -inf when unfinished
+        # For question -> answer data, else null; no answer where the thought before it did not finish.
+        ("thought", _IDS),  # the greedy one
+        *(
+            field
+            for name in ("thought", "sampled", "direct")
+            for field in ((f"answer_{name}", pa.string()), (f"correct_{name}", pa.bool_()))
+        ),
+    ]
+)
 
 
 def write(path: Path, schema: pa.Schema, columns: dict[str, Any]) -> None:
@@ -71,9 +95,9 @@ def read(path: Path, schema: pa.Schema) -> pa.Table:
     return table
 
 
-def flat_lists(column: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """A list column as (values [total], offsets [rows + 1] int64). Put together here, since Arrow's own
-    offsets have 32 bits and a corpus may have more tokens than that."""
+def flat_lists(column: pa.ChunkedArray | pa.Array) -> Lists:
+    """A list column. Put together here, since Arrow's own offsets have 32 bits and a corpus may have more
+    tokens than that."""
     pieces = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     values, offsets, total = [], [np.zeros(1, np.int64)], 0
     for piece in pieces:
@@ -85,11 +109,33 @@ def flat_lists(column: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, np.ndarr
     return np.concatenate(values) if values else empty, np.concatenate(offsets)
 
 
-def nested_lists(column: pa.ChunkedArray) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+def nested_lists(column: pa.ChunkedArray) -> tuple[Lists, np.ndarray]:
     """A column of lists of lists as (all inner lists, as from `flat_lists`; outer offsets [rows + 1])."""
     inner = pa.chunked_array([piece.flatten() for piece in column.chunks], column.type.value_type)
     lengths = np.concatenate([[0], *(piece.value_lengths().to_numpy() for piece in column.chunks)])
     return flat_lists(inner), np.cumsum(lengths, dtype=np.int64)
+
+
+class Joined:
+    """Lists of several tables end to end, put there table by table: arrays that are resized keep
+    their memory, so that of billions of tokens no more than a file's are held twice."""
+
+    def __init__(self) -> None:
+        self._values = np.zeros(0, np.int32)
+        self._offsets = np.zeros(1, np.int64)
+
+    def add(self, lists: Lists) -> None:
+        """Put the lists of one more table behind those before."""
+        values, offsets = lists
+        start, row = len(self._values), len(self._offsets)
+        self._values.resize(start + len(values), refcheck=False)
+        self._values[start:] = values
+        self._offsets.resize(row + len(offsets) - 1, refcheck=False)
+        self._offsets[row:] = offsets[1:] + start
+
+    def lists(self) -> Lists:
+        """All of them, values int32."""
+        return self._values, self._offsets
 
 
 def matrix(column: pa.ChunkedArray, width: int) -> np.ndarray:

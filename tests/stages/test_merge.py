@@ -148,6 +148,7 @@ def test_a_collapsed_selection_is_said_in_words(tmp_path: Path) -> None:
         "iteration": 1,
         "selection": statistics(tmp_path / "run"),
         "bound_undefined_chunks": 0,
+        "skipped_steps": 0,
         "chunks": 9,
     }
     assert any("collapsed" in line and "iteration 1" in line for line in warnings([row]))
@@ -156,6 +157,7 @@ def test_a_collapsed_selection_is_said_in_words(tmp_path: Path) -> None:
         "iteration": 1,
         "selection": statistics(tmp_path / "fine"),
         "bound_undefined_chunks": 0,
+        "skipped_steps": 0,
         "chunks": 9,
     }
     assert not any("collapsed" in line for line in warnings([row]))

@@ -26,7 +26,7 @@ def test_bfloat16_is_measured_against_float32(
     assert 0 < found["log_q_deviation_a_token"] < 0.1
     assert 0 < found["selection_change"] < 0.5
     row = {
-        "iteration": 1, "bound_undefined_chunks": 0, "chunks": 9,
+        "iteration": 1, "bound_undefined_chunks": 0, "skipped_steps": 0, "chunks": 9,
         "selection": {**merged.statistics, "precision": {**found, "selection_change": 0.2}},
     }  # fmt: skip
     assert any("sample.dtype moves 20%" in line for line in warnings([row]))

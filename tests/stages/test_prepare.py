@@ -9,9 +9,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer, decoders, models, normalizers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from lt_hpc.config import ChunkingConfig
 from lt_hpc.data import corpus as corpora
+from lt_hpc.data import sources
 from lt_hpc.data.corpus import Corpus
 from lt_hpc.errors import Interrupted
 from lt_hpc.stages import prepare
@@ -93,3 +96,31 @@ def test_stopped_twice_it_makes_no_part_again(tmp_path: Path, monkeypatch: pytes
     prepare.run(make("prepare"))
     again = {path: path.stat().st_mtime_ns for path in folder.glob("documents-*")}
     assert len(again) == 8 and {path: again[path] for path in first} == first
+
+
+def sentencepiece(letters: str) -> PreTrainedTokenizerFast:
+    """A tokenizer like Llama 2's: a space before every text, bytes for what it does not know."""
+    pieces = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "\u2581", *letters]
+    merges = [("\u2581", letter) for letter in letters]
+    vocabulary = {piece: index for index, piece in enumerate([*pieces, *(a + b for a, b in merges)])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True))
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
+    )
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+
+
+def test_chunks_of_a_text_are_joined_to_what_the_whole_text_is_to_the_tokenizer() -> None:
+    tokenizer = sentencepiece("ABC.!?")
+    text = "A B. C.\nB A!\n\nC C? A\u3002B."
+    settings = ChunkingConfig(mean_sentences=1, max_sentences=1)
+    document = sources.Document(text=text)
+    (row,) = prepare._tokenise([document], tokenizer, settings, False, None)
+    assert len(row.chunks) > 3
+    joined = [token for chunk in row.chunks for token in chunk]
+    assert tokenizer.decode(joined) == text
+    assert joined == tokenizer(text)["input_ids"]
+    assert [tokenizer.decode(chunk) for chunk in row.chunks][1].startswith(("C", "\n"))

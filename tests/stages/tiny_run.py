@@ -49,10 +49,19 @@ def make_model(folder: Path) -> Path:
     return folder
 
 
+def halves(text: str) -> tuple[str, str]:
+    """A text's two sentences."""
+    first, _, second = text.partition(". ")
+    return f"{first}. ", second
+
+
 def tasks(folder: Path, *more: str) -> Callable[..., Task]:
     """What makes the task of a stage of a run in `folder`, from its key."""
     corpus = folder / "corpus.jsonl"
-    corpus.write_text("\n".join(json.dumps({"text": text, "thought": text}) for text in TEXTS))
+    rows = [
+        {"text": t, "thought": t} | dict(zip(("question", "answer"), halves(t), strict=True)) for t in TEXTS
+    ]
+    corpus.write_text("\n".join(map(json.dumps, rows)))
     source = {"source": str(corpus), "thought_column": "thought"}
     overrides = [f"{name}.{key}={value}" for name in planning.CORPORA for key, value in source.items()]
     config = configuration.load(
@@ -77,9 +86,16 @@ def tasks(folder: Path, *more: str) -> Callable[..., Task]:
 
 
 def run_e_step(folder: Path, *more: str) -> Task:
-    """Prepare, sample and merge; returns the task of the M-step, which is not started. The model
-    of iteration 0 is the untrained base."""
+    """Prepare, sample and merge; returns the task of the M-step, which is not started."""
     task = tasks(folder, *more)
+    prepare_untrained(task)
+    sample.run(task("sample-01"))
+    merge.run(task("merge-01"))
+    return task("train-01")
+
+
+def prepare_untrained(task: Callable[..., Task]) -> None:
+    """Prepare, with the untrained base as the model of iteration 0."""
     plan, paths = task("prepare").plan, task("prepare").paths
     prepare.run(task("prepare"))
     shutil.copytree(paths.base, paths.model(0))
@@ -87,6 +103,3 @@ def run_e_step(folder: Path, *more: str) -> Task:
         manifest.describe(path) for path in sorted(paths.model(0).iterdir()) if path.name != manifest.NAME
     )
     manifest.write(paths.model(0), Manifest("model", plan.output("iter-00/model"), True, files))
-    sample.run(task("sample-01"))
-    merge.run(task("merge-01"))
-    return task("train-01")

@@ -139,3 +139,14 @@ def test_an_appended_line_is_refused_whole_when_it_is_not_json(tmp_path: Path) -
     with pytest.raises(ValueError):
         atomic.append_line(log, {"loss": float("nan")})
     assert log.read_text() == '{"a": 1}\n'
+
+
+def test_a_line_that_was_cut_off_costs_no_other(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    assert atomic.read_lines(log) == []
+    atomic.append_line(log, {"number": 1})
+    with log.open("ab") as stream:
+        stream.write(b'{"number": 2, "te')
+    for number in (3, 4):
+        atomic.append_line(log, {"number": number})
+    assert [line["number"] for line in atomic.read_lines(log)] == [1, 3, 4]

@@ -78,6 +78,17 @@ def test_flat_lists_hold_the_rows_of_any_slice_of_any_pieces(
     assert offsets[0] == 0 and len(values) == offsets[-1]
 
 
+@given(st.lists(st.lists(st.lists(st.integers(-9, 9), max_size=4), max_size=5), max_size=4))
+def test_lists_of_several_tables_are_joined_end_to_end(pieces: list[list[list[int]]]) -> None:
+    joined = tables.Joined()
+    for piece in pieces:
+        joined.add(tables.flat_lists(pa.array(piece, pa.list_(pa.int32()))))
+    values, offsets = joined.lists()
+    rows = [values[offsets[row] : offsets[row + 1]].tolist() for row in range(len(offsets) - 1)]
+    assert rows == [row for piece in pieces for row in piece]
+    assert len(values) == offsets[-1] and offsets.dtype == np.int64
+
+
 def test_a_matrix_has_a_row_a_chunk(tmp_path: Path) -> None:
     tables.write(tmp_path / "part", tables.SAMPLES, SAMPLES)
     table = tables.read(tmp_path / "part", tables.SAMPLES)

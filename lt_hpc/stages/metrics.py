@@ -1,0 +1,110 @@
+"""Held-out figures of a model from what was measured of each chunk. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from lt_hpc.latent import diagnostics, weights
+from lt_hpc.store import tables
+
+ANSWERS = ("thought", "sampled", "direct")
+Measure = tuple[float | None, list[float] | None]
+"""A figure and [low, high] of its 95% interval; None and None where it can't be measured."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """`tables.MEASURED` of N chunks as arrays [N], log-weights [N, K] in nats; `correct` is empty
+    where nothing was asked."""
+
+    document: np.ndarray
+    tokens: np.ndarray
+    bytes: np.ndarray
+    raw_tokens: np.ndarray
+    raw_bytes: np.ndarray
+    nll: np.ndarray
+    nll_marked: np.ndarray
+    log_weights: np.ndarray
+    correct: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, table: pa.Table, num_samples: int) -> Measured:
+        """From a table."""
+        names = ("document", "tokens", "bytes", "raw_tokens", "raw_bytes", "nll", "nll_marked")
+        correct = {name: table[f"correct_{name}"] for name in ANSWERS}
+        return cls(
+            **{name: table[name].to_numpy() for name in names},
+            log_weights=tables.matrix(table["log_weights"], num_samples),
+            correct={name: one.drop_null().to_numpy() for name, one in correct.items()},
+        )
+
+
+def summary(measured: Measured, answers: str, seed: int) -> dict[str, Any]:
+    """JSON-able measures, nats a token unless named otherwise, with 95% intervals: of accuracy by
+    Wilson's score, else by a bootstrap over documents drawn from `seed`. None where something can't be
+    measured on this corpus. `answers`: which answers count as the model's accuracy.
+
+    The bound leaves out chunks without any finished thought, where it is -inf. The bound by K is of the
+    chunks all of whose K thoughts finished: their log-weights are exchangeable, so that it rises
+    with K in expectation, and every K is of the same chunks.
+    """
+    bounds = weights.bounds_by_k(measured.log_weights)
+    finished = np.isfinite(measured.log_weights)
+    defined, every_k = finished.any(axis=1), finished.all(axis=1)
+
+    def ratio(numerators: np.ndarray, denominators: np.ndarray, kept: Any = True) -> Measure:
+        return _ratio(measured.document, numerators, denominators, kept, seed)
+
+    found = {
+        "accuracy": _share(measured.correct[answers]),
+        "accuracy_sampled": _share(measured.correct["sampled"]),
+        "accuracy_direct": _share(measured.correct["direct"]),
+        "nll": ratio(measured.nll, measured.raw_tokens),
+        "nll_a_byte": ratio(measured.nll, measured.raw_bytes),
+        "nll_marked": ratio(measured.nll_marked, measured.tokens),
+        "nll_marked_a_byte": ratio(measured.nll_marked, measured.bytes),
+        "bound": ratio(bounds[:, -1], measured.tokens, defined),
+        "bound_a_byte": ratio(bounds[:, -1], measured.bytes, defined),
+    }
+    by_k = [ratio(column, measured.tokens, every_k) for column in bounds.T]
+    ess = weights.effective_sample_size(measured.log_weights[defined])
+    return {
+        **{name: measure[0] for name, measure in found.items()},
+        "bound_by_k": [measure[0] for measure in by_k],
+        "bound_undefined_chunks": int((~defined).sum()),
+        "bound_by_k_undefined_chunks": int((~every_k).sum()),
+        "intervals": {
+            **{name: measure[1] for name, measure in found.items()},
+            "bound_by_k": [measure[1] for measure in by_k],
+        },
+        "ess_mean": float(ess.mean()) if ess.size else None,
+        "num_samples": measured.log_weights.shape[1],
+        "chunks": len(measured.tokens),
+        "tokens": int(measured.tokens.sum()),
+        "bytes": int(measured.bytes.sum()),
+    }
+
+
+def _share(correct: np.ndarray) -> Measure:
+    if not correct.size:
+        return None, None
+    return float(correct.mean()), list(diagnostics.wilson_interval(int(correct.sum()), correct.size))
+
+
+def _ratio(
+    documents: np.ndarray, numerators: np.ndarray, denominators: np.ndarray, kept: Any, seed: int
+) -> Measure:
+    """Sum over sum of the kept chunks."""
+    kept = (denominators > 0) & kept  # a text of one token and no prefix predicts nothing
+    if not kept.any():
+        return None, None
+    names, place = np.unique(documents[kept], return_inverse=True)
+    sums = np.zeros((2, len(names)))
+    np.add.at(sums[0], place, numerators[kept])
+    np.add.at(sums[1], place, denominators[kept])
+    generator = np.random.Generator(np.random.Philox(seed))
+    return float(sums[0].sum() / sums[1].sum()), list(diagnostics.ratio_interval(sums[0], sums[1], generator))

@@ -1,0 +1,181 @@
+"""What evaluation says of a model, against plain forwards of transformers on the same texts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from lt_hpc.data import corpus as corpora
+from lt_hpc.errors import Interrupted
+from lt_hpc.stages import evaluate
+from lt_hpc.stages.context import Task
+from lt_hpc.store import manifest
+from tests.stages.tiny_run import TEXTS, THOUGHT, halves, prepare_untrained, tasks
+
+ANSWER = 4
+GIVEN = [
+    "chunking.mode=given",
+    f"evaluate.max_answer_tokens={ANSWER}",
+    *(f"{name}.question_column=question" for name in ("corpus", "warm", "heldout")),
+    *(f"{name}.answer_column=answer" for name in ("corpus", "warm", "heldout")),
+]
+
+
+def prepared(folder: Path, *more: str) -> Callable[..., Task]:
+    task = tasks(folder, "evaluate.num_samples=3", *more)
+    prepare_untrained(task)
+    return task
+
+
+def results(task: Task) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """metrics.json and the rows of every block."""
+    folder = task.paths.evaluation(0)
+    rows = [row for path in sorted(folder.glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+    return json.loads((folder / "metrics.json").read_text()), rows
+
+
+class Plain:
+    """The model by full forwards."""
+
+    def __init__(self, task: Task) -> None:
+        self.model = AutoModelForCausalLM.from_pretrained(task.paths.model(0)).eval()
+
+    @torch.inference_mode()
+    def nll(self, prompt: list[int], ids: list[int]) -> float:
+        table = self.model(torch.tensor([[*prompt, *ids]])).logits[0, :-1].double().log_softmax(-1)
+        return -float(table[range(len(prompt) - 1, len(table)), ids].sum())
+
+    @torch.inference_mode()
+    def greedy(self, prompt: list[int], stop: int | None, count: int) -> list[int]:
+        ids: list[int] = []
+        while len(ids) < count and (not ids or ids[-1] != stop):
+            ids.append(int(self.model(torch.tensor([[*prompt, *ids]])).logits[0, -1].argmax()))
+        return ids
+
+
+def end_a_thought(task: Task, prompt: list[int]) -> None:
+    """Change the model so that the greedy thought after this prompt ends with its third token."""
+    folder, eol = task.paths.model(0), task.vocabulary().layout.eol
+    plain = Plain(task)
+    third = plain.greedy(prompt, None, 3)[-1]
+    with torch.no_grad():
+        plain.model.lm_head.weight[eol] = 1.01 * plain.model.lm_head.weight[third]
+    plain.model.save_pretrained(folder)
+    found = manifest.read(folder)
+    assert found is not None
+    files = tuple(manifest.describe(folder / entry.name) for entry in found.files)
+    manifest.write(folder, dataclasses.replace(found, files=files))
+
+
+def test_likelihoods_are_those_of_plain_forwards(tmp_path: Path) -> None:
+    task = prepared(tmp_path)("evaluate-00")
+    evaluate.run(task)
+    metrics, rows = results(task)
+    corpus = corpora.read(task.paths.documents("heldout"), task.plan.output("heldout"), task.view)
+    plain, layout = Plain(task), task.vocabulary().layout
+    raw, marked, raw_tokens, raw_bytes = 0.0, 0.0, 0, 0.0
+    for chunk, row in zip(corpus.chunks(), rows, strict=True):
+        start = 0 if chunk.prefix else 1  # nothing predicts the first token of a document
+        nll = plain.nll([*chunk.prefix, *chunk.suffix[:start]], chunk.suffix[start:])
+        of_marked = plain.nll([*chunk.prefix, layout.sol, layout.eol], chunk.suffix)
+        assert (row["nll"], row["nll_marked"]) == pytest.approx((nll, of_marked), rel=1e-5)
+        raw, marked = raw + nll, marked + of_marked
+        raw_tokens += len(chunk.suffix) - start
+        raw_bytes += chunk.num_bytes * (len(chunk.suffix) - start) / len(chunk.suffix)
+    tokens = sum(len(chunk.suffix) for chunk in corpus.chunks())
+    size = sum(len(text.encode()) for text in TEXTS)
+    assert metrics["chunks"] == len(rows) > len(TEXTS)
+    assert raw_tokens == tokens - len(TEXTS)
+    assert metrics["bytes"] == size
+    assert metrics["nll"] == pytest.approx(raw / raw_tokens, rel=1e-5)
+    assert metrics["nll_a_byte"] == pytest.approx(raw / raw_bytes, rel=1e-5)
+    assert metrics["nll_marked"] == pytest.approx(marked / tokens, rel=1e-5)
+    assert metrics["nll_marked_a_byte"] == pytest.approx(marked / size, rel=1e-5)
+    assert metrics["accuracy"] is None and metrics["examples"] == []
+
+
+@pytest.mark.parametrize("thoughts_end", [False, True])
+def test_answers_are_those_of_plain_greedy_decoding(tmp_path: Path, thoughts_end: bool) -> None:
+    task = prepared(tmp_path, *GIVEN)("evaluate-00")
+    corpus = corpora.read(task.paths.documents("heldout"), task.plan.output("heldout"), task.view)
+    vocabulary = task.vocabulary()
+    if thoughts_end:
+        end_a_thought(task, vocabulary.layout.joint_prompt(corpus.chunk(0).prefix))
+    evaluate.run(task)
+    metrics, rows = results(task)
+    plain = Plain(task)
+    tokenizer = AutoTokenizer.from_pretrained(task.paths.base)
+
+    def answer(prompt: list[int]) -> str:
+        ids = plain.greedy(prompt, vocabulary.eos, ANSWER)
+        return str(tokenizer.decode([i for i in ids if i != vocabulary.eos]))
+
+    finished = 0
+    for chunk, row in zip(corpus.chunks(), rows, strict=True):
+        prompt = vocabulary.layout.joint_prompt(chunk.prefix)
+        thought = plain.greedy(prompt, vocabulary.layout.eol, THOUGHT)
+        assert row["thought"] == thought
+        ended = thought[-1] == vocabulary.layout.eol
+        finished += ended
+        assert row["answer_thought"] == (answer([*prompt, *thought]) if ended else None)
+        assert row["answer_direct"] == answer(vocabulary.layout.marked_prompt(chunk.prefix))
+    assert (finished > 0) == thoughts_end
+    assert metrics["accuracy"] == metrics["accuracy_direct"] == 0
+    low, high = metrics["intervals"]["accuracy"]
+    assert low == 0 and 0.2 < high < 0.5, "none of 8 right does not mean that none ever is"
+    example = metrics["examples"][0]
+    assert (example["prefix"], example["suffix"]) == halves(TEXTS[0])
+    assert example["answer"] == rows[0]["answer_thought"]
+
+
+def test_right_answers_are_counted(tmp_path: Path) -> None:
+    """Every second question's answer is what the model says to it."""
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    task = prepared(tmp_path / "first", *GIVEN)("evaluate-00")
+    evaluate.run(task)
+    _, rows = results(task)
+    said = [
+        {"question": halves(t)[0], "answer": row["answer_direct"]} for t, row in zip(TEXTS, rows, strict=True)
+    ]
+    for entry in said[1::2]:
+        entry["answer"] += " no"
+    heldout = tmp_path / "heldout.jsonl"
+    heldout.write_text("\n".join(map(json.dumps, said)))
+    task = prepared(tmp_path / "second", *GIVEN, f"heldout.source={heldout}", "heldout.thought_column=null")(
+        "evaluate-00"
+    )
+    evaluate.run(task)
+    metrics, rows = results(task)
+    assert [row["correct_direct"] for row in rows] == [True, False] * 4
+    assert metrics["accuracy_direct"] == 0.5
+    assert metrics["accuracy"] == np.mean([row["correct_thought"] for row in rows])
+
+
+def test_stopped_it_goes_on_after_its_last_block(tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "stopped").mkdir()
+    evaluate.run(prepared(tmp_path / "whole", *GIVEN)("evaluate-00"))
+    task = prepared(tmp_path / "stopped", *GIVEN)
+    asked = iter([False, True])
+    with pytest.raises(Interrupted):
+        evaluate.run(task("evaluate-00", lambda: next(asked)))
+    folder = task("evaluate-00").paths.evaluation(0)
+    first = folder / "part-00000.parquet"
+    made = first.stat().st_mtime_ns
+    assert manifest.problem(folder, task("evaluate-00").stage.fingerprint) is not None
+    evaluate.run(task("evaluate-00"))
+    assert first.stat().st_mtime_ns == made
+    whole = tmp_path / "whole" / "run" / "iter-00" / "eval"
+    names = [path.name for path in sorted(whole.iterdir()) if path.name != manifest.NAME]
+    assert len(names) == 3
+    assert all((folder / name).read_bytes() == (whole / name).read_bytes() for name in names)
