@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lt_hpc.config_checks import STAGES as STAGES
 from lt_hpc.config_checks import check
 from lt_hpc.errors import ConfigError
 

@@ -10,8 +10,9 @@ from lt_hpc.errors import ConfigError
 from lt_hpc.latent.layout import NUM_MARKERS
 
 if TYPE_CHECKING:
-    from lt_hpc.config import Config, CorpusConfig, TrainConfig
+    from lt_hpc.config import Config, CorpusConfig, JobConfig, TrainConfig
 
+STAGES = ("prepare", "sample", "merge", "train", "evaluate")
 _DTYPES = ("float32", "bfloat16", "float16")
 CHOICES: dict[str, tuple[str, ...]] = {
     "objective": ("em", "raw", "warm"),
@@ -91,11 +92,7 @@ RANGES: dict[str, tuple[float, float | None, bool]] = {
     "slurm.max_array_size": (1, None, True),
     "slurm.max_array_tasks": (1, None, True),
     "slurm.signal_seconds": (1, None, True),
-    **{
-        f"slurm.{stage}.{key}": bounds
-        for stage in ("prepare", "sample", "merge", "train", "evaluate")
-        for key, bounds in _JOB_RANGES.items()
-    },
+    **{f"slurm.{stage}.{key}": bounds for stage in STAGES for key, bounds in _JOB_RANGES.items()},
     **{
         f"{section}.{key}": bounds
         for section in ("warm_start", "train")
@@ -187,6 +184,7 @@ def _check_together(config: Config) -> None:
         )
     if config.sample.engine == "vllm":
         _check_vllm(config)
+    _check_jobs(config)
     if chunking.mode == "given":
         for section in ("corpus", "warm", "heldout"):
             corpus: CorpusConfig = getattr(config, section)
@@ -198,6 +196,20 @@ def _check_together(config: Config) -> None:
     for section in ("warm_start", "train"):
         _check_training(config, section)
     _check_fresh(config)
+
+
+def _check_jobs(config: Config) -> None:
+    for stage in ("prepare", "merge", "evaluate"):
+        job: JobConfig = getattr(config.slurm, stage)
+        for key in ("nodes", "tasks_per_node"):
+            if getattr(job, key) > 1:
+                raise ConfigError(f"slurm.{stage}.{key}={getattr(job, key)}: must be 1, one task does it all")
+    jobs = {f"slurm.{stage}": getattr(config.slurm, stage) for stage in STAGES}
+    for section, options in {"slurm": config.slurm, **jobs}.items():
+        for name in {"clusters", "cluster", "M"} & set(options.options):
+            raise ConfigError(
+                f"{section}.options.{name}: the queue of another cluster can't be looked at; log in there"
+            )
 
 
 def _check_vllm(config: Config) -> None:

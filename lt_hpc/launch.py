@@ -61,6 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
             _print_plan(plan, paths)
             return 0
         _check_engine(config)
+        if cluster == "local" and options.cluster == "auto":
+            _refuse_unknown_jobs(paths)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         if cluster != "allocation":
             _refuse_other_jobs(paths, cluster)
@@ -167,12 +169,29 @@ def _refuse_other_jobs(paths: RunPaths, cluster: str, own_job: str | None = None
     """
     from lt_hpc.cluster import backend
 
+    if not slurm.available()[0]:
+        return
     jobs, allocations = backend.jobs_of_run(paths)
     others = [job for job in allocations if job != own_job] + ([] if cluster == "slurm" else jobs)
     if others:
         raise ConfigError(
             f"--run-dir {paths.root}: jobs in the queue work on this run ({', '.join(others)}); wait for "
             "them, or scancel them"
+        )
+
+
+def _refuse_unknown_jobs(paths: RunPaths) -> None:
+    """A controller that does not answer just now must not have this machine do what jobs are doing.
+
+    Raises:
+        ConfigError: when jobs of this run may be in its queue.
+    """
+    from lt_hpc.cluster import backend
+
+    if backend.submitted(paths):
+        raise ConfigError(
+            f"--run-dir {paths.root}: it was submitted to Slurm, and no controller answers now; try again "
+            "when one does, or use --cluster local when none of its jobs is left"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,8 @@ def test_a_dry_run_prints_every_stage_and_creates_nothing(tmp_path: Path) -> Non
             ["slurm.sample.gpus_per_node=1", "sample.vllm.tensor_parallel_size=2"],
         ),
         (["sample.vllm.kv_cache_gb=0"], ["sample.vllm.kv_cache_gb=0", "greater than 0"]),
+        (["slurm.merge.nodes=2"], ["slurm.merge.nodes=2", "must be 1"]),
+        (["slurm.train.options={clusters: gpu}"], ["slurm.train.options.clusters"]),
         (["seed"], ["key=value"]),
     ],
 )
@@ -102,3 +105,22 @@ def test_an_engine_that_is_not_installed_is_named_before_any_work(
     assert main(["--run-dir", str(tmp_path / "run"), "sample.engine=vllm"]) == 2
     assert "sample.engine=vllm" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_was_submitted_is_not_done_here_because_no_controller_answers(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "jobs.jsonl").write_text(
+        '{"event": "submit", "submission": "1", "stage": "prepare"}\n'
+    )
+    (tmp_path / "bin").mkdir()
+    for name in ("scontrol", "sbatch"):
+        (tmp_path / "bin" / name).write_text("#!/bin/sh\necho 'Slurmctld(primary) at head is DOWN'\nexit 1\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    result = subprocess.run(
+        [sys.executable, "-m", "lt_hpc.launch", "--run-dir", str(tmp_path / "run")],
+        capture_output=True, text=True, cwd=tmp_path, check=False,
+        env={**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"},
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert "it was submitted to Slurm, and no controller answers now" in result.stderr
+    assert not (tmp_path / "run" / "plans").exists()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from lt_hpc.cluster import chain, slurm, state
 from lt_hpc.cluster.plan import Plan, Stage
@@ -21,6 +21,8 @@ class AllocationTasks:
     """See `runner.Tasks`. One step at a time: a step has all nodes that its stage can use."""
 
     slots = 1
+    grace_seconds = 270.0
+    """Of the 300 that slurm/em_iter.sh asks for."""
 
     def __init__(self, plan: Plan, paths: RunPaths, environment: Mapping[str, str]) -> None:
         self.plan, self.paths = plan, paths
@@ -41,7 +43,7 @@ class AllocationTasks:
         # Ranks can't go on without each other; tasks of an E-step can, and save at their own pace.
         together = int(run.stage.name != "sample")
         command = [
-            *("srun", f"--kill-on-bad-exit={together}", f"--cpus-per-task={cpus}", *size),
+            *("srun", f"--kill-on-bad-exit={together}", "--wait=0", f"--cpus-per-task={cpus}", *size),
             *self.plan.config.slurm.srun_options,
             *(sys.executable, "-m", "lt_hpc.stages"),
             *(str(self.paths.root), self.plan.fingerprint, run.stage.key),
@@ -50,7 +52,7 @@ class AllocationTasks:
             command += ["--shards", ",".join(map(str, run.shards))]
         return command
 
-    def environment(self, run: Run) -> dict[str, str]:
+    def environment(self, run: Run, slots: Sequence[int]) -> dict[str, str]:
         return {
             "OMP_NUM_THREADS": os.environ.get("SLURM_CPUS_PER_TASK", "1"),
             "LT_ATTEMPT": run.attempt,
@@ -78,7 +80,8 @@ def iterations_of(paths: RunPaths, job: str) -> int | None:
 
 def claim(paths: RunPaths, job: str, iterations: int) -> None:
     """Note that this job works on the run."""
-    append_line(paths.jobs, {"event": "allocation", "job": job, "iterations": iterations})
+    line = {"event": "allocation", "run": chain.run_id(paths), "job": job, "iterations": iterations}
+    append_line(paths.jobs, line)
 
 
 def requeue(job: str) -> None:

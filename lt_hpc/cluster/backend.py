@@ -2,39 +2,49 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import time
+from collections import Counter
 
-from lt_hpc import config as configuration
 from lt_hpc.cluster import chain, lock, slurm, state
-from lt_hpc.cluster import plan as planning
-from lt_hpc.cluster.chain import Backend, Outcome
+from lt_hpc.cluster.chain import Backend, Outcome, Site
 from lt_hpc.cluster.plan import Plan
 from lt_hpc.cluster.slurm import Queued
 from lt_hpc.errors import StageError
 from lt_hpc.store.paths import RunPaths
 
-LOCK_WAIT_SECONDS = 120
+LOCK_WAIT_SECONDS = 600
+"""Of a merge that heals, which has nothing better to do."""
 SETTLE_SECONDS = 90
 """How long a job on its way out may take; KillWait is 30 s as a rule."""
 
 
 def launch(plan: Plan, paths: RunPaths) -> Outcome:
     """Submit what is neither done nor queued. The caller holds the lock and has pinned the plan."""
+    chain.record_launch(paths)
     return _reconcile(plan, paths, ())
 
 
 def jobs_of_run(paths: RunPaths) -> tuple[list[str], list[str]]:
     """Ids of the jobs of this run's chain in the queue, and of allocations that run it (em_iter.sh)."""
-    records = chain.records(paths)
-    submitted = any(record["event"] in ("submit", "allocation") for record in records)
-    if not submitted or not slurm.available()[0]:
+    if not submitted(paths):
         return [], []
-    found = chain.of_run(chain.run_id(paths), slurm.queue(), records)
-    jobs = {task.job for task in found}
-    allocations = {record["job"] for record in records if record["event"] == "allocation"} & jobs
+    run, records = chain.run_id(paths), chain.records(paths)
+    jobs = {task.job for task in chain.of_run(run, slurm.queue(), records)}
+    allocations = chain.allocations(run, records) & jobs
     return sorted(jobs - allocations), sorted(allocations)
+
+
+def states(paths: RunPaths) -> dict[str, Counter[str]]:
+    """Stage key -> the states of its jobs in the queue; nothing where no job was submitted or no
+    controller answers."""
+    if not submitted(paths) or not slurm.available()[0]:
+        return {}
+    return chain.states(chain.run_id(paths), slurm.queue(), chain.records(paths))
+
+
+def submitted(paths: RunPaths) -> bool:
+    """Whether any job has ever worked on this run."""
+    return any(record["event"] in ("submit", "allocation") for record in chain.records(paths))
 
 
 def cancel_superseded(plan: Plan, paths: RunPaths) -> list[str]:
@@ -85,35 +95,47 @@ def notice(plan: Plan) -> tuple[int, str]:
 
 def heal(paths: RunPaths, plan_name: str, key: str, own_job: str) -> None:
     """From inside a merge that found shards missing or corrupt: have them sampled again, with a
-    new merge after them and the rest of the chain waiting for that.
+    new merge after them and the rest of the chain waiting for that. Nothing where a later launch
+    has other settings for it.
 
     Raises:
         StageError: after too many attempts.
     """
-    raw = json.loads(paths.plan(plan_name).read_text())
-    plan = planning.from_json(raw, configuration.from_dict(raw["config"]))
-    sample = plan.stage(plan.stage(key).needs[0])
-    if any(state.problem(paths, plan.stage(need)) is not None for need in sample.needs):
-        return  # there is nothing to sample with: the cause lies further up, and is told there
     with lock.hold(paths, LOCK_WAIT_SECONDS):
-        chain.record_heal(paths, plan.stage(key), f"found by job {own_job}")
+        plan = _plan_to_heal(state.read_plan(paths.plan(plan_name)), state.pinned_plan(paths), key)
+        if plan is None:
+            print(f"{key}: launched again with other settings, its shards are not missed", flush=True)
+            return
+        sample = plan.stage(plan.stage(key).needs[0])
+        if any(state.problem(paths, plan.stage(need)) is not None for need in sample.needs):
+            return  # there is nothing to sample with: the cause lies further up, and is told there
+        missing = len(state.missing_shards(paths, plan, sample))
+        chain.record_heal(paths, plan.stage(key), missing, f"found by job {own_job}")
         outcome = _reconcile(plan, paths, (own_job,))
     print("\n".join(outcome.lines), flush=True)
+
+
+def _plan_to_heal(own: Plan, newest: Plan, key: str) -> Plan | None:
+    """The plan of the last launch, where it wants what this merge makes; that of the merge itself where
+    the last launch just had fewer iterations; else None. Pure."""
+    wanted = {stage.key: stage.fingerprint for stage in newest.stages}
+    if wanted.get(key) == own.stage(key).fingerprint:
+        return newest
+    beyond = key not in wanted and all(
+        wanted.get(stage.key, stage.fingerprint) == stage.fingerprint for stage in own.stages
+    )
+    return own if beyond else None
 
 
 def _reconcile(plan: Plan, paths: RunPaths, exclude: tuple[str, ...]) -> Outcome:
     from lt_hpc.cluster.submit import Submitter
 
     started = time.monotonic()
-    site, settings, queue = slurm.settings(), plan.config.slurm, _settled_queue(paths)
-    size = min(settings.max_array_size, int(site.get("MaxArraySize", "1001")))
-    if size != settings.max_array_size:
-        changed = dataclasses.replace(settings, max_array_size=size)
-        plan = dataclasses.replace(plan, config=dataclasses.replace(plan.config, slurm=changed))
-    room = _room(plan, site, len(queue))
+    settings, queue = slurm.settings(), _settled_queue(paths)
+    site = Site(int(settings.get("MaxArraySize", "1001")), _room(plan, settings, len(queue)))
     submitter = Submitter(plan, paths)
     backend = Backend(submitter.submit, slurm.set_dependency, slurm.cancel)
-    outcome = chain.reconcile(plan, paths, queue, backend, exclude, room)
+    outcome = chain.reconcile(plan, paths, queue, backend, exclude, site)
     outcome.lines.append(f"reconciled in {time.monotonic() - started:.1f} s")
     return outcome
 

@@ -8,19 +8,24 @@ call says what every live job will do.
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import itertools
 import json
 import time
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lt_hpc.cluster import plan as planning
 from lt_hpc.cluster import state
 from lt_hpc.cluster.plan import Plan, Stage
 from lt_hpc.cluster.slurm import Queued
+from lt_hpc.config import STAGES
 from lt_hpc.errors import StageError
-from lt_hpc.store.atomic import append_line, create_json
+from lt_hpc.store.atomic import append_line, create_json, read_lines
 from lt_hpc.store.paths import RunPaths
 
 Tasks = Sequence[Sequence[int]]
@@ -32,10 +37,12 @@ MAX_HEALS = 3
 
 @dataclass(frozen=True)
 class Live:
-    """A stage's jobs in the queue: their ids, those that have not started, the shards they handle."""
+    """A stage's jobs in the queue: their ids, those that have not started, the plans they were
+    submitted by, the shards they handle."""
 
     jobs: frozenset[str] = frozenset()
     waiting: frozenset[str] = frozenset()
+    plans: frozenset[str] = frozenset()
     shards: frozenset[int] = frozenset()
 
 
@@ -48,6 +55,18 @@ class Backend:
     cancel: Callable[[Collection[str]], None]
 
 
+@dataclass(frozen=True)
+class Site:
+    """What a site allows: the length of an array, and how many jobs and array tasks may still be
+    submitted. None: no limit."""
+
+    array_size: int | None = None
+    room: int | None = None
+
+
+NO_LIMITS = Site()
+
+
 @dataclass
 class Outcome:
     """What one reconcile did, in order, for people."""
@@ -58,10 +77,11 @@ class Outcome:
 
 
 def run_id(paths: RunPaths) -> str:
-    """A short name for this run folder, made once, that survives moving it."""
-    path = paths.root / "run_id.json"
-    create_json(path, uuid.uuid4().hex[:8])
-    return str(json.loads(path.read_text()))
+    """A short name for this run folder that survives renaming it; a copy of it has another one, and
+    leaves the jobs of the original alone."""
+    create_json(paths.run_id, uuid.uuid4().hex)
+    text = f"{json.loads(paths.run_id.read_text())}:{paths.run_id.stat().st_ino}"
+    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
 
 def job_name(run: str, submission: str) -> str:
@@ -70,29 +90,40 @@ def job_name(run: str, submission: str) -> str:
 
 def of_run(run: str, queue: Sequence[Queued], lines: Sequence[dict[str, Any]]) -> list[Queued]:
     """The jobs in the queue that work on this run: of its chain, and allocations that run it. Pure."""
-    prefix = job_name(run, "")
-    allocations = {line["job"] for line in lines if line["event"] == "allocation"}
-    return [task for task in queue if task.name.startswith(prefix) or task.job in allocations]
+    prefix, held = job_name(run, ""), allocations(run, lines)
+    return [task for task in queue if task.name.startswith(prefix) or task.job in held]
+
+
+def states(run: str, queue: Sequence[Queued], lines: Sequence[dict[str, Any]]) -> dict[str, Counter[str]]:
+    """Stage key -> how many of its jobs and array tasks are in which state of the queue. Pure."""
+    stages = {job_name(run, line["submission"]): line["stage"] for line in lines if line["event"] == "submit"}
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for task in queue:
+        if task.name in stages:
+            found[stages[task.name]][task.state] += 1
+    return dict(found)
+
+
+def allocations(run: str, lines: Sequence[dict[str, Any]]) -> set[str]:
+    """Ids of the jobs that run it as a whole (em_iter.sh). Pure."""
+    return {line["job"] for line in lines if line["event"] == "allocation" and line.get("run") == run}
 
 
 def records(paths: RunPaths) -> list[dict[str, Any]]:
     """The lines of jobs.jsonl."""
-    try:
-        text = paths.jobs.read_text()
-    except FileNotFoundError:
-        return []
-    return [json.loads(line) for line in text.splitlines() if line.strip()]
+    return read_lines(paths.jobs)
 
 
 def live_jobs(
     run: str, queue: Sequence[Queued], submissions: Sequence[dict[str, Any]], plan_stages: dict[str, str]
 ) -> tuple[dict[str, Live], set[str]]:
     """Stage key -> its live jobs, and the jobs of this run that have to go: those that can never
-    run, and those of other settings. Pure.
+    run, and those of other settings; not those of iterations beyond the plan's. Pure.
 
     `submissions` are the records of event "submit"; `plan_stages` maps key to fingerprint.
     """
     by_name = {job_name(run, record["submission"]): record for record in submissions}
+    last = max(map(planning.iteration_of, plan_stages), default=0)
     found: dict[str, Live] = {}
     doomed: set[str] = set()
     for task in queue:
@@ -100,6 +131,8 @@ def live_jobs(
         if record is None:
             continue
         key = record["stage"]
+        if key not in plan_stages and planning.iteration_of(key) > last and not task.hopeless:
+            continue  # of a launch with more iterations: left alone
         if task.hopeless or plan_stages.get(key) != record["fingerprint"]:
             doomed.add(task.job if task.index is None else f"{task.job}_{task.index}")
             continue
@@ -107,7 +140,8 @@ def live_jobs(
         mine = covered if task.index is None else covered[task.index : task.index + 1]
         before = found.get(key, Live())
         waiting = before.waiting | ({task.job} if task.state == "PENDING" else set())
-        found[key] = Live(before.jobs | {task.job}, waiting, before.shards.union(*mine))
+        plans = before.plans | {record["plan"]}
+        found[key] = Live(before.jobs | {task.job}, waiting, plans, before.shards.union(*mine))
     return found, doomed
 
 
@@ -124,21 +158,20 @@ def reconcile(
     queue: Sequence[Queued],
     backend: Backend,
     exclude: Collection[str] = (),
-    room: int | None = None,
+    site: Site = NO_LIMITS,
 ) -> Outcome:
     """Submit what is neither done nor live, and have live jobs wait for what was submitted.
 
-    The caller holds the run's lock. `exclude`: jobs to treat as gone (the caller's own). `room`: jobs
-    and array tasks that may still be submitted.
+    The caller holds the run's lock. `exclude`: jobs to treat as gone (the caller's own).
     """
     outcome = Outcome()
     live, doomed = find_jobs(plan, paths, [task for task in queue if task.job not in exclude])
     if doomed:
         backend.cancel(doomed)
-        outcome.lines.append(f"cancelled, could never run: {', '.join(sorted(doomed))}")
+        outcome.lines.append(f"cancelled, could never run or of other settings: {', '.join(sorted(doomed))}")
     pending = state.pending(paths, plan)
     wanted = {stage.key: _wanted(paths, plan, stage, live.get(stage.key, Live())) for stage in pending}
-    arrays = array_tasks(plan, wanted, room)
+    arrays = array_tasks(plan, wanted, site)
     for stage in pending:
         after = {job for need in stage.needs for job in outcome.jobs.get(need, [])}
         fresh_need = any(need in outcome.submitted for need in stage.needs)
@@ -153,8 +186,22 @@ def reconcile(
             outcome.lines.append(f"{stage.key}: submitted as job {', '.join(new)}{waits}")
         elif current.jobs:
             outcome.lines.append(f"{stage.key}: already queued as job {', '.join(sorted(current.jobs))}")
+            outcome.lines += _asked_otherwise(plan, paths, stage, current)
         outcome.jobs[stage.key] = sorted({*current.jobs, *new})
     return outcome
+
+
+def _asked_otherwise(plan: Plan, paths: RunPaths, stage: Stage, current: Live) -> Iterator[str]:
+    """A line where jobs that have not started were submitted with other Slurm settings than those of now."""
+
+    def asked(of: Plan) -> dict[str, Any]:
+        others = [name for name in STAGES if name != stage.name]
+        return {k: v for k, v in dataclasses.asdict(of.config.slurm).items() if k not in others}
+
+    plans = [state.read_plan(paths.plan(name)) for name in current.plans if paths.plan(name).exists()]
+    if current.waiting and any(asked(then) != asked(plan) for then in plans):
+        jobs = " ".join(sorted(current.waiting))
+        yield f"{stage.key}: with other slurm settings than now; to apply these: scancel {jobs}, launch again"
 
 
 def _delay(backend: Backend, stage: Stage, job: str, after: Collection[str]) -> str:
@@ -172,26 +219,29 @@ def _wanted(paths: RunPaths, plan: Plan, stage: Stage, current: Live) -> list[in
     return [s for s in state.missing_shards(paths, plan, stage) if s not in current.shards] or None
 
 
-def array_tasks(plan: Plan, wanted: dict[str, list[int] | None], room: int | None) -> dict[str, list[Tasks]]:
+def array_tasks(plan: Plan, wanted: dict[str, list[int] | None], site: Site) -> dict[str, list[Tasks]]:
     """Stage -> what to submit for it, a list of tasks for each job or job array. Pure.
 
-    A task handles one shard, or several where the E-steps together would have more tasks than
-    slurm.max_array_tasks or the room that the site's submit limits leave.
+    An array task handles a shard for each process that it has (slurm.sample.tasks_per_node), or more
+    where the E-steps together would have more tasks than slurm.max_array_tasks or the room that the
+    site's submit limits leave.
     """
     settings = plan.config.slurm
     sampling = [key for key, shards in wanted.items() if shards]
+    processes = settings.sample.nodes * settings.sample.tasks_per_node
     most = settings.max_array_tasks
-    if room is not None and sampling:
+    if site.room is not None and sampling:
         singles = sum(shards == [] for shards in wanted.values())
-        share = max(1, (room - singles) // len(sampling))
+        share = max(1, (site.room - singles) // len(sampling))
         most = min(most or share, share)
     pieces: dict[str, list[Tasks]] = {}
     for key, shards in wanted.items():
         if not shards:
             pieces[key] = [] if shards is None else [[]]
             continue
-        tasks = deal(shards, min(len(shards), most or len(shards)))
-        size = settings.max_array_size
+        count = -(-len(shards) // processes)
+        tasks = deal(shards, min(count, most or count))
+        size = min(settings.max_array_size, site.array_size or settings.max_array_size)
         pieces[key] = [tasks[start : start + size] for start in range(0, len(tasks), size)]
     return pieces
 
@@ -231,22 +281,42 @@ def _submit(
     return ids
 
 
-def count_heals(paths: RunPaths, stage: Stage) -> int:
-    """How often this merge has already had shards sampled again."""
-    return sum(
-        record["event"] == "heal" and record["fingerprint"] == stage.fingerprint for record in records(paths)
-    )
+def record_launch(paths: RunPaths) -> None:
+    """Note that a person has launched: merges may heal as often again."""
+    append_line(paths.jobs, {"event": "launch", "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
 
 
-def record_heal(paths: RunPaths, stage: Stage, reason: str) -> None:
-    """Note that a merge is having shards sampled again.
+def count_heals(paths: RunPaths, stage: Stage, missing: int) -> int:
+    """How often in a row, since the last launch, this merge has had shards sampled again without
+    there being fewer to sample the next time; `missing` are those of now."""
+    count, before = 0, None
+    for record in records(paths):
+        if record["event"] == "launch":
+            count, before = 0, None
+        elif record["event"] == "heal" and record["fingerprint"] == stage.fingerprint:
+            count = 1 if before is None or record["missing"] < before else count + 1
+            before = record["missing"]
+    return 0 if before is not None and missing < before else count
+
+
+def record_heal(paths: RunPaths, stage: Stage, missing: int, reason: str) -> None:
+    """Note that a merge is having `missing` shards sampled again.
 
     Raises:
-        StageError: when it did so too often.
+        StageError: when it did so too often in vain.
     """
-    if count_heals(paths, stage) >= MAX_HEALS:
-        raise StageError(f"{stage.key}: gave up after {MAX_HEALS} attempts to complete its shards: {reason}")
+    if count_heals(paths, stage, missing) >= MAX_HEALS:
+        raise StageError(
+            f"{stage.key}: gave up after {MAX_HEALS} attempts in which no more of its shards were completed, "
+            f"{missing} are missing: {reason}"
+        )
     append_line(
         paths.jobs,
-        {"event": "heal", "stage": stage.key, "fingerprint": stage.fingerprint, "reason": reason},
+        {
+            "event": "heal",
+            "stage": stage.key,
+            "fingerprint": stage.fingerprint,
+            "missing": missing,
+            "reason": reason,
+        },
     )

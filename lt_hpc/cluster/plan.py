@@ -20,6 +20,11 @@ from lt_hpc.store.paths import RunPaths
 CORPORA = ("corpus", "warm", "heldout")
 
 
+def iteration_of(key: str) -> int:
+    """The iteration in the key of a stage."""
+    return int(key.partition("-")[2] or 0)
+
+
 @dataclass(frozen=True)
 class Stage:
     """One stage of a run. `outputs` maps a folder relative to the run to its fingerprint."""
@@ -154,7 +159,7 @@ def _iteration(
         needs.append(previous.key)
     stages: list[Stage] = []
     if previous is not None and kind == "selected":
-        stages = _e_step(config, iteration, prepared[data], previous, [ready] if fresh else [])
+        stages = _e_step(config, iteration, prepared[data], [previous.key, ready], previous.fingerprint)
         inputs["selected"] = stages[-1].fingerprint
         needs.append(stages[-1].key)
     train = _stage(
@@ -171,23 +176,23 @@ def _iteration(
         iteration,
         "evaluate",
         paths.evaluation(iteration),
-        [train.key],
+        [train.key, "prepare"],
         {**view, "evaluate": identity(config.evaluate), "proposal": _proposal(config)},
         {"model": train.fingerprint, "heldout": prepared["heldout"]},
     )
     return [*stages, train, evaluate]
 
 
-def _e_step(config: Config, iteration: int, corpus: str, previous: Stage, prepared: list[str]) -> list[Stage]:
+def _e_step(config: Config, iteration: int, corpus: str, needs: list[str], model: str) -> list[Stage]:
     paths = RunPaths(Path())
     sample = _stage(
         config,
         iteration,
         "sample",
         paths.samples(iteration),
-        [previous.key, *prepared],
+        needs,
         {**_view(config), "sample": _sampling(config)},
-        {"model": previous.fingerprint, "corpus": corpus},
+        {"model": model, "corpus": corpus},
     )
     merge = _stage(
         config,

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -23,7 +24,6 @@ from lt_hpc.store.atomic import append_line
 from lt_hpc.store.paths import RunPaths
 
 POLL_SECONDS = 0.1
-GRACE_SECONDS = 120
 MAX_RESAMPLES = 2
 LOG_TAIL_LINES = 15
 
@@ -41,6 +41,8 @@ class Tasks(Protocol):
 
     slots: int
     """Processes that may run at the same time."""
+    grace_seconds: float
+    """How long they may take to save their work when they have to stop."""
 
     def split(self, stage: Stage) -> tuple[int, list[int]]:
         """Processes of a stage, and the shards that they share."""
@@ -54,8 +56,9 @@ class Tasks(Protocol):
         """The command of one of the processes."""
         ...
 
-    def environment(self, run: Run) -> dict[str, str]:
-        """What is added to the environment of each."""
+    def environment(self, run: Run, slots: Sequence[int]) -> dict[str, str]:
+        """What is added to the environment of a process that holds these slots; together a stage's
+        processes hold the same."""
         ...
 
 
@@ -69,6 +72,7 @@ class Run:
     attempt: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     waiting: list[int] = field(default_factory=list)
     running: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
+    slots: dict[int, Sequence[int]] = field(default_factory=dict)  # of each that is running
     codes: list[int] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
@@ -101,8 +105,9 @@ class Runner:
                 raise Interrupted("stopped; the same command goes on from here") from error
             raise
 
-    def _free(self) -> int:
-        return self.tasks.slots - sum(len(run.running) for run in self.runs.values())
+    def _free(self) -> list[int]:
+        held = {slot for run in self.runs.values() for slots in run.slots.values() for slot in slots}
+        return [slot for slot in range(self.tasks.slots) if slot not in held]
 
     def _start_ready(self) -> None:
         waiting = {stage.key for stage in self.todo}
@@ -114,17 +119,19 @@ class Runner:
                     report.unlink(missing_ok=True)
                 self.watcher.started(stage, tasks)
         for run in self.runs.values():
-            gang = self.tasks.gang(run.stage)
-            if gang and run.waiting and self._free() < min(run.tasks, self.tasks.slots):
-                continue
-            while run.waiting and (gang or self._free() > 0):
-                self._start(run, run.waiting.pop(0))
+            free = self._free()
+            if not self.tasks.gang(run.stage):
+                for slot in free[: len(run.waiting)]:
+                    self._start(run, run.waiting.pop(0), [slot])
+            elif len(free) >= min(run.tasks, self.tasks.slots):
+                while run.waiting:
+                    self._start(run, run.waiting.pop(0), free[: run.tasks])
 
-    def _start(self, run: Run, task: int) -> None:
+    def _start(self, run: Run, task: int, slots: Sequence[int]) -> None:
         name = f"{run.stage.key}.{task}"
         log = self.paths.log(name)
         log.parent.mkdir(parents=True, exist_ok=True)
-        environment = {**os.environ, **self.tasks.environment(run)}
+        environment = {**os.environ, **self.tasks.environment(run, slots)}
         command = self.tasks.command(run, task)
         with log.open("ab") as stream:
             # A session of its own: Ctrl-C reaches the launcher, which tells its tasks once.
@@ -132,7 +139,7 @@ class Runner:
                 command, stdout=stream, stderr=stream, stdin=subprocess.DEVNULL, env=environment,
                 start_new_session=True,
             )  # fmt: skip
-        run.running[task] = process
+        run.running[task], run.slots[task] = process, slots
         self._record("started", name, pid=process.pid)
 
     def _record(self, event: str, task: str, **more: int) -> None:
@@ -145,7 +152,7 @@ class Runner:
                 code = process.poll()
                 if code is None:
                     continue
-                del run.running[task]
+                del run.running[task], run.slots[task]
                 run.codes.append(code)
                 self._record("ended", f"{run.stage.key}.{task}", code=code)
                 if code != 0:
@@ -189,7 +196,7 @@ class Runner:
         }
         for process in running.values():
             process.send_signal(signal.SIGUSR2)  # srun hands it on; it would act on TERM itself
-        deadline = time.monotonic() + GRACE_SECONDS
+        deadline = time.monotonic() + self.tasks.grace_seconds
         for name, process in running.items():
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))

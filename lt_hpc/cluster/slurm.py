@@ -91,7 +91,10 @@ def parse_limits(text: str, wanted: str | None) -> int | None:
 
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment without what a surrounding job put there: an inherited SLURM_CPU_BIND or
-    SBATCH_ARRAY_INX would change what is submitted. SLURM_CONF names the cluster and stays."""
+    SBATCH_ARRAY_INX would change what is submitted. SLURM_CONF names the cluster and stays. Outside of
+    a job all stays: SBATCH_ACCOUNT and the like are the user's own."""
+    if "SLURM_JOB_ID" not in environment:
+        return dict(environment)
     return {
         key: value
         for key, value in environment.items()

@@ -65,7 +65,10 @@ class Submitter:
     def _parameters(self, stage: Stage, name: str, after: Collection[str]) -> dict[str, Any]:
         settings = self.plan.config.slurm
         job: JobConfig = getattr(settings, stage.name)
-        additional: dict[str, Any] = {"requeue": True, **settings.options, **job.options}
+        options = {**settings.options, **job.options}
+        # An option without a value (exclusive: true) is a word in a typed configuration.
+        flags = {name: True for name, value in options.items() if value.lower() == "true"}
+        additional: dict[str, Any] = {"requeue": True, **options, **flags}
         if after:
             additional["dependency"] = slurm.dependency(after)
         optional = {
@@ -77,7 +80,9 @@ class Submitter:
             "gpus_per_node": job.gpus_per_node or None,
         }
         # A literal --cpus-per-task: since Slurm 22.05 srun does not inherit it from the job.
-        srun = ["--kill-on-bad-exit=1", f"--cpus-per-task={job.cpus_per_task}", *settings.srun_options]
+        # Ranks can't go on without each other; tasks of an E-step can, and none waits for the others.
+        together = int(stage.name != "sample")
+        srun = [f"--kill-on-bad-exit={together}", "--wait=0", f"--cpus-per-task={job.cpus_per_task}"]
         return {
             "job_name": name,
             "time": job.minutes,
@@ -88,7 +93,7 @@ class Submitter:
             "signal_delay_s": settings.signal_seconds,
             "stderr_to_stdout": True,
             "setup": [f"export OMP_NUM_THREADS={job.cpus_per_task}", *settings.setup],
-            "srun_args": srun,
+            "srun_args": [*srun, *settings.srun_options],
             "additional_parameters": additional,
             **{key: value for key, value in optional.items() if value is not None},
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import shutil
 import tempfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -14,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lt_hpc import config as configuration
-from lt_hpc.cluster import chain
+from lt_hpc.cluster import backend, chain
 from lt_hpc.cluster import plan as planning
 from lt_hpc.cluster.plan import Plan, Stage
 from lt_hpc.cluster.slurm import Queued
 from lt_hpc.errors import StageError
+from lt_hpc.store.atomic import write_json
 from lt_hpc.store.paths import RunPaths
 
 SOURCES = {"model": "m", "corpus": "c", "warm": "w", "heldout": "h"}
@@ -55,7 +57,7 @@ class Cluster:
     def reconcile(self, plan: Plan, paths: RunPaths, limit: int | None = None) -> chain.Outcome:
         backend = chain.Backend(self.submit, self.set_dependency, self.cancel)
         room = None if limit is None else limit - len(self.queue)
-        return chain.reconcile(plan, paths, list(self.queue), backend, room=room)
+        return chain.reconcile(plan, paths, list(self.queue), backend, site=chain.Site(room=room))
 
     def jobs(self, key: str) -> list[str]:
         return sorted({q.job for q in self.queue if self.stages[q.job] == key})
@@ -151,7 +153,11 @@ def test_jobs_of_the_chain_and_allocations_are_told_from_other_work() -> None:
         Queued(str(i), None, name, "RUNNING", "None") for i, name in enumerate(("lt-ab-1", "lt-abc-1", "x"))
     ]
     assert [q.job for q in chain.of_run("ab", queue, [])] == ["0"]
-    lines = [{"event": "allocation", "job": "2"}, {"event": "submit", "job": "1"}]
+    lines = [
+        {"event": "allocation", "run": "ab", "job": "2"},
+        {"event": "allocation", "run": "of the folder it was copied from", "job": "1"},
+        {"event": "submit", "job": "1"},
+    ]
     assert [q.job for q in chain.of_run("ab", queue, lines)] == ["0", "2"]
 
 
@@ -195,9 +201,89 @@ def test_a_launcher_that_died_after_sbatch_is_not_repeated(paths: RunPaths) -> N
     assert len(cluster.jobs("prepare")) == 1
 
 
-def test_a_merge_heals_a_bounded_number_of_times(paths: RunPaths) -> None:
+def test_a_merge_heals_a_bounded_number_of_times_in_vain(paths: RunPaths) -> None:
     merge = make_plan().stage("merge-01")
-    for _ in range(chain.MAX_HEALS):
-        chain.record_heal(paths, merge, "shard 3 is missing")
-    with pytest.raises(StageError, match="shard 3 is missing"):
-        chain.record_heal(paths, merge, "shard 3 is missing")
+    for missing in (9, 8, 7, 7, 7):
+        chain.record_heal(paths, merge, missing, "found by job 7")
+    for missing in (7, 8):
+        with pytest.raises(StageError, match=f"{missing} are missing: found by job 8"):
+            chain.record_heal(paths, merge, missing, "found by job 8")
+    chain.record_heal(paths, merge, 6, "fewer than before")
+    for _ in range(chain.MAX_HEALS - 1):
+        chain.record_heal(paths, merge, 6, "found by job 9")
+    with pytest.raises(StageError):
+        chain.record_heal(paths, merge, 6, "found by job 9")
+    chain.record_launch(paths)
+    chain.record_heal(paths, merge, 6, "a person has launched again")
+
+
+def test_a_copied_run_folder_leaves_the_jobs_of_the_original_alone(paths: RunPaths, tmp_path: Path) -> None:
+    cluster = Cluster()
+    cluster.reconcile(make_plan(), paths)
+    before = list(cluster.queue)
+    copy = RunPaths(Path(shutil.copytree(paths.root, tmp_path / "copy")))
+    assert chain.find_jobs(make_plan("seed=1"), copy, cluster.queue) == ({}, set())
+    outcome = cluster.reconcile(make_plan("seed=1"), copy)
+    assert cluster.queue[: len(before)] == before and "prepare" in outcome.submitted
+    renamed = RunPaths(paths.root.rename(tmp_path / "renamed"))
+    assert cluster.reconcile(make_plan(), renamed).submitted == {}
+
+
+def test_a_launch_with_fewer_iterations_leaves_the_later_ones_alone(paths: RunPaths) -> None:
+    cluster = Cluster()
+    cluster.reconcile(make_plan(iterations=3), paths)
+    before = list(cluster.queue)
+    cluster.reconcile(make_plan(iterations=1), paths)
+    assert cluster.queue == before
+    cluster.reconcile(make_plan("seed=1", iterations=1), paths)
+    left = {cluster.stages[task.job] for task in cluster.queue if task in before}
+    later = {stage.key for stage in make_plan(iterations=3).stages if stage.iteration > 1}
+    assert left == {"prepare"} | later
+
+
+def test_a_merge_heals_by_the_last_launch_where_that_wants_the_same_of_it() -> None:
+    own = make_plan(iterations=2)
+    longer, shorter = make_plan(iterations=3), make_plan(iterations=1)
+    other_training = make_plan("train.learning_rate=0.001", iterations=2)
+    other_samples = make_plan("sample.num_samples=3", iterations=2)
+    assert backend._plan_to_heal(own, longer, "merge-02") is longer
+    assert backend._plan_to_heal(own, shorter, "merge-02") is own
+    assert backend._plan_to_heal(own, other_training, "merge-01") is other_training
+    assert backend._plan_to_heal(own, other_training, "merge-02") is None
+    assert backend._plan_to_heal(own, other_samples, "merge-01") is None
+
+
+def test_array_tasks_with_several_processes_have_a_shard_for_each() -> None:
+    plan = make_plan("sample.num_shards=10", "slurm.sample.tasks_per_node=4")
+    wanted = {"sample-01": list(range(10)), "merge-01": []}
+    (array,) = chain.array_tasks(plan, wanted, chain.NO_LIMITS)["sample-01"]
+    assert [len(shards) for shards in array] == [3, 3, 4]
+    (array,) = chain.array_tasks(plan, wanted, chain.Site(room=2))["sample-01"]
+    assert [len(shards) for shards in array] == [10]
+
+
+def test_a_site_with_short_arrays_gets_them_by_the_plan_that_is_pinned(paths: RunPaths) -> None:
+    plan = make_plan("sample.num_shards=7")
+    pieces = chain.array_tasks(plan, {"sample-01": list(range(7))}, chain.Site(array_size=3))["sample-01"]
+    assert [len(piece) for piece in pieces] == [3, 3, 1]
+
+
+def test_queued_jobs_with_other_slurm_settings_are_named(paths: RunPaths) -> None:
+    cluster, plan = Cluster(), make_plan("slurm.sample.minutes=60")
+    write_json(paths.plan(plan.fingerprint), planning.to_json(plan))
+    first = cluster.reconcile(plan, paths)
+    assert not [line for line in cluster.reconcile(plan, paths).lines if "other slurm settings" in line]
+    changed = make_plan("slurm.sample.minutes=90")
+    named = [line for line in cluster.reconcile(changed, paths).lines if "other slurm settings" in line]
+    assert len(named) == 1 and named[0].startswith("sample-01:") and first.jobs["sample-01"][0] in named[0]
+
+
+def test_the_states_of_a_stages_jobs_are_counted(paths: RunPaths) -> None:
+    cluster = Cluster()
+    cluster.reconcile(make_plan("sample.num_shards=3"), paths)
+    cluster.queue = [
+        dataclasses.replace(q, state="RUNNING") if q.index == 1 else q for q in cluster.queue
+    ] + [Queued("7", None, "other", "RUNNING", "None")]
+    found = chain.states(chain.run_id(paths), cluster.queue, chain.records(paths))
+    assert found["sample-01"] == {"PENDING": 2, "RUNNING": 1} and found["merge-01"] == {"PENDING": 1}
+    assert sum(sum(counts.values()) for counts in found.values()) == len(cluster.queue) - 1

@@ -150,11 +150,12 @@ def test_no_two_outputs_share_a_folder_or_a_fingerprint() -> None:
 
 
 def test_the_e_step_samples_from_the_model_before_it_and_training_waits_for_the_selection() -> None:
+    """And whoever reads documents waits for them: they may be prepared again for a model that is done."""
     plan = make(iterations=2)
-    assert plan.stage("sample-02").needs == ("train-01",)
+    assert set(plan.stage("sample-02").needs) == {"prepare", "train-01"}
     assert plan.stage("merge-02").needs == ("sample-02",)
     assert set(plan.stage("train-02").needs) == {"prepare", "merge-02"}
-    assert plan.stage("evaluate-02").needs == ("train-02",)
+    assert set(plan.stage("evaluate-02").needs) == {"prepare", "train-02"}
 
 
 def test_another_seed_redoes_everything_that_draws() -> None:

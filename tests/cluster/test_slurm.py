@@ -88,6 +88,8 @@ def test_a_surrounding_job_leaves_nothing_behind_but_the_cluster() -> None:
         "PATH": "/bin",
     }
     assert slurm.clean_environment(environment) == {"SLURM_CONF": "/etc/slurm.conf", "PATH": "/bin"}
+    own = {"SBATCH_ACCOUNT": "physics", "PATH": "/bin"}
+    assert slurm.clean_environment(own) == own, "on a login node they are the user's wishes"
 
 
 def test_the_id_to_requeue_is_that_of_the_array_task() -> None:

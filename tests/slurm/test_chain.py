@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,17 +17,26 @@ def test_two_iterations_through_arrays_and_multi_node_training(
     cluster: Cluster, local_run: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "a run's folder"  # white space and a quote must survive every shell
-    printed = cluster.launch(run, "--iters", "2")
+    options = ("--iters", "2", "slurm.sample.tasks_per_node=2")  # two tasks of two processes, a shard each
+    printed = cluster.launch(run, *options)
     assert "cluster: slurm" in printed
     assert "sample-02: submitted" in printed
-    again = cluster.launch(run, "--iters", "2")
+    again = cluster.launch(run, *options)
     assert "submitted as" not in again, "launched again while queued, it must not submit anything"
+    status = cluster.run(sys.executable, "-m", "lt_hpc.status", str(run), check=False)
+    (line,) = [line for line in status.splitlines() if line.startswith("sample-02")]
+    assert "jobs: 2 pending" in line
     cluster.wait_idle()
     assert outputs(run) == outputs(local_run)
+    assert [row["iteration"] for row in json.loads((run / "report.json").read_text())["iterations"]] == [
+        0,
+        1,
+        2,
+    ]
     assert importlib.import_module("lt_hpc.status").main([str(run)]) == 0
-    assert "0 to do" in cluster.launch(run, "--iters", "2")
+    assert "0 to do" in cluster.launch(run, *options)
     logs = [path.read_text() for path in (run / "slurm").glob("*_log.out")]
-    assert sum("node=1(2)" in text for text in logs) == 3 * 2, "training did not span two nodes"
+    assert sum("node=1(2)" in text for text in logs) == 3, "training did not span two nodes"
 
 
 def test_with_an_accounting_database_and_a_submit_limit(
@@ -34,19 +45,20 @@ def test_with_an_accounting_database_and_a_submit_limit(
     cluster = start(tmp_path_factory.mktemp("slurm-accounting"), "--nodes", "4", "--accounting")
     try:
         run = tmp_path_factory.mktemp("accounting") / "run"
-        # 9 jobs and 2 E-steps: with 2 tasks each, that handle 4 shards each, the user may not have more.
-        cluster.run("sacctmgr", "-i", "modify", "qos", "normal", "set", "MaxSubmitJobsPerUser=13")
-        cluster.launch(run, "--iters", "2")
-        assert len(cluster.queue()) == 13
+        # 6 jobs and an E-step: with 2 tasks, that handle 2 shards each, the user may not have more.
+        cluster.run("sacctmgr", "-i", "modify", "qos", "normal", "set", "MaxSubmitJobsPerUser=8")
+        cluster.launch(run, "--iters", "1", "slurm.train.nodes=1", "slurm.train.tasks_per_node=2")
+        assert len(cluster.queue()) == 8
         cluster.wait_idle()
-        assert outputs(run) == outputs(local_run)
+        expected = {name: value for name, value in outputs(local_run).items() if "iter-02" not in name}
+        assert outputs(run) == expected
     finally:
         stop(cluster)
 
 
 def test_em_iter_makes_one_iteration_each_time(cluster: Cluster, local_run: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    options = ["--nodes=2", "--ntasks-per-node=2", f"--output={tmp_path}/em-%j.log"]
+    options = ["--nodes=2", "--ntasks-per-node=1", f"--output={tmp_path}/em-%j.log"]
     command = [
         "sbatch",
         *options,

@@ -12,7 +12,14 @@ import pytest
 from tests.faults.small_run import outputs
 from tests.slurm.conftest import RANKS, REPOSITORY, Cluster, events, small_config
 
-SETTINGS = ["--iters", "1", "corpus.num_documents=256", "sample.num_samples=8", "train.steps=100"]
+SETTINGS = [
+    "--iters",
+    "1",
+    "sample.num_shards=8",
+    "corpus.num_documents=256",
+    "sample.num_samples=8",
+    "train.steps=100",
+]
 
 
 @pytest.fixture(scope="module")

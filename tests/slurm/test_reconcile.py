@@ -30,7 +30,7 @@ def test_two_launchers_at_once_submit_each_job_once(cluster: Cluster, tmp_path: 
     cluster.wait_idle()
     stages = Counter(event["stage"] for event in events(run) if event["event"] == "submit")
     assert set(stages.values()) == {1}, stages
-    assert sorted(names.values()) == [1] * 6 + [8], "6 single jobs and one array of 8 shards"
+    assert sorted(names.values()) == [1] * 6 + [4], "6 single jobs and one array of 4 shards"
 
 
 def test_an_answer_of_sbatch_that_got_lost_leaves_no_job_twice(cluster: Cluster, tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_an_answer_of_sbatch_that_got_lost_leaves_no_job_twice(cluster: Cluster,
     still_there = lost in {job for job, _, state, _ in cluster.queue() if state != "COMPLETING"}
     cluster.run("scancel", "--me")
     cluster.wait_idle()
-    assert sorted(names.values()) == [1] * 6 + [8]
+    assert sorted(names.values()) == [1] * 6 + [4]
     assert not still_there
 
 
@@ -106,6 +106,35 @@ def test_a_requeued_job_is_not_submitted_again_and_a_cancelled_one_stays_away(
     cluster.run("scancel", job)
     cluster.wait(lambda: state() not in ("RUNNING", "COMPLETING"), "the end of the cancelled job")
     assert state() != "PENDING", "it put itself back into the queue"
+    cluster.run("scancel", "--me")
+    cluster.wait_idle()
+
+
+def test_a_task_that_cannot_stop_within_its_notice_is_requeued_all_the_same(
+    cluster: Cluster, local_run: Path, tmp_path: Path
+) -> None:
+    """One block that takes minutes, and 8 s of notice."""
+    run = tmp_path / "run"
+    shutil.copytree(local_run, run)
+    shutil.rmtree(run / "progress")
+    block = ("sample.num_samples=4000", "sample.block_chunks=64", "sample.num_shards=1")
+    cluster.launch(run, "--iters", "1", *block, "slurm.signal_seconds=8")
+    job = next(str(e["jobs"][0]) for e in submitted(run, "sample-01"))
+
+    def states() -> set[str]:
+        return {state for name, _, state, _ in cluster.queue() if name.partition("_")[0] == job}
+
+    def ended() -> list[str]:
+        mine = [e for e in events(run) if e["event"] == "ended" and e.get("stage") == "sample-01"]
+        return [str(e["cause"]) for e in mine]
+
+    cluster.wait(lambda: any(run.glob("progress/sample-01.*.json")), "the start of the block")
+    cluster.run("scancel", "--signal=USR2", job)
+    cluster.wait(lambda: bool(ended()), "an end")
+    cluster.wait(lambda: "PENDING" in states(), "the requeue")
+    (cause,) = ended()
+    assert "not at a place to stop after 8 s" in cause and cause.endswith("; requeued")
+    assert not list(run.glob("iter-01/samples/*/part-*"))
     cluster.run("scancel", "--me")
     cluster.wait_idle()
 
