@@ -51,8 +51,9 @@ def outputs(run: Path) -> dict[str, str]:
     """SHA-256 of every file that is a result: models, samples, selections, metrics."""
     files = [
         path
-        for folder in ("base", "corpus", "warm", "heldout", "iter-00", "iter-01")
-        for path in sorted((run / folder).rglob("*"))
+        for pattern in ("base", "corpus", "warm", "heldout", "iter-*")
+        for folder in sorted(run.glob(pattern))
+        for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name not in ("manifest.json", "shards.json")
     ]
     return {str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

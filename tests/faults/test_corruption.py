@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
 from tests.faults.small_run import events, finish, launch, outputs
 
 
@@ -17,9 +19,12 @@ def test_a_corrupt_block_is_sampled_again(undisturbed: Path, tmp_path: Path) -> 
     data = bytearray(part.read_bytes())
     data[len(data) // 2] ^= 0xFF
     part.write_bytes(data)
+    others = {path: path.stat().st_mtime_ns for path in run.glob("iter-01/samples/*/part-*") if path != part}
+    assert len(others) > 2
     before = len(events(run))
     finish(launch(run))
     assert outputs(run) == outputs(undisturbed)
+    assert {path: path.stat().st_mtime_ns for path in others} == others, "blocks that were good"
     started = [e["task"] for e in events(run)[before:] if e["event"] == "started"]
     assert started[0] == "merge-01.0", started
     assert "sample-01.0" in started and "train-00.0" not in started
@@ -33,3 +38,16 @@ def test_other_settings_redo_what_depends_on_them_and_keep_the_old(undisturbed: 
     started = {str(e["task"]).split(".")[0] for e in events(run)[before:] if e["event"] == "started"}
     assert started == {"merge-01", "train-01", "evaluate-01"}
     assert len(list((run / "superseded").iterdir())) == 3
+
+
+def test_other_documents_are_prepared_before_they_are_sampled_and_the_warm_start_stays(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(undisturbed, run)
+    before = len(events(run))
+    finish(launch(run, "corpus.num_documents=52", "heldout.num_documents=8"))
+    started = {str(e["task"]).split(".")[0] for e in events(run)[before:] if e["event"] == "started"}
+    assert started == {"prepare", "sample-01", "merge-01", "train-01", "evaluate-00", "evaluate-01"}
+    selected = [pq.read_table(path).num_rows for path in run.glob("iter-01/selected/*.parquet")]
+    assert sum(selected) == 52
