@@ -1,4 +1,4 @@
-"""python tools/bench_estep.py {vllm,torch,same} [--model DIR] [--samples 1 4 8 16] [--chunks 4] [--repeats 3]
+"""python tools/bench_estep.py {vllm,torch,same} [--model DIR] [--samples 1 4 8 16] [--chunks 6] [--repeats 3]
 
 Side by side in one process, on the same chunks, model and engine, in alternating order:
 
@@ -10,7 +10,8 @@ torch  `model.generate` over the same prompts K times at its best batch size aga
 same   not a timing: whether `VllmEngine` gives a block the same bytes again, after other work, and
        each of its chunks the same alone.
 
-Thoughts have exactly --thought-tokens in `vllm`, so that both arms do the same work.
+Thoughts have exactly --thought-tokens in `vllm`, so that both arms do the same work. The default is the mean
+length of the thoughts that configs/smollm2_gsm.yaml samples.
 """
 
 from __future__ import annotations
@@ -341,13 +342,13 @@ def main() -> None:
     parser.add_argument(
         "--samples", type=int, nargs="+", default=[1, 4, 8, 16], help="the last, but for vllm"
     )
-    parser.add_argument("--chunks", type=int, default=4)
+    parser.add_argument("--chunks", type=int, default=6)
     parser.add_argument("--block-chunks", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--thought-tokens", type=int, default=64)
-    parser.add_argument("--prefix-tokens", type=int, default=300)
+    parser.add_argument("--thought-tokens", type=int, default=96)
+    parser.add_argument("--prefix-tokens", type=int, default=400)
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--kv-cache-gb", type=float, default=2.0)
+    parser.add_argument("--kv-cache-gb", type=float, default=4.0)
     parser.add_argument("--seconds", type=float, default=3600, help="vllm: no new measurement after these")
     options = parser.parse_args()
     {"vllm": bench_vllm, "torch": bench_torch, "same": compare_blocks}[options.engine](options)
