@@ -167,8 +167,8 @@ class EstimateConfig:
 class LocalConfig:
     """The back-end for one machine."""
 
-    processes: int = _execution(2)  # tasks that run at the same time
-    train_ranks: int = _execution(2)
+    processes: int = _execution(2)  # tasks that run at the same time; at most one a GPU where there are any
+    train_ranks: int = _execution(2)  # likewise
     threads: int = _execution(1)  # torch threads of a process
 
 

@@ -104,14 +104,9 @@ class _Job:
         """Put this job back into the queue: (exit code, whether it was done, a few words on it)."""
         if self._in_vain():
             stage = self.arguments[2].partition("-")[0]
-            return (
-                StageError.exit_code,
-                False,
-                (
-                    f"out of time with nothing done: raise slurm.{stage}.minutes"
-                    + (" or lower sample.block_chunks" if stage in ("sample", "evaluate") else "")
-                ),
-            )
+            blocks = " or lower sample.block_chunks" if stage in ("sample", "evaluate") else ""
+            advice = f"out of time with nothing done: raise slurm.{stage}.minutes{blocks}"
+            return StageError.exit_code, False, advice
         try:
             done = slurm.requeue(slurm.own_id(os.environ))
         except StageError as error:
