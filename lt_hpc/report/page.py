@@ -75,7 +75,7 @@ def _weights(rows: list[dict[str, Any]]) -> str:
     columns = {
         "ess_mean": "mean ESS", "largest_weight_mean": "largest weight",
         "pareto_k": "median Pareto k", "pareto_chunks": "chunks with it", "unfinished_share": "unfinished",
-        "selected_unfinished": "unfinished, selected", "fallback_chunks": "no thought",
+        "fallback_chunks": "no thought",
         "cut_prefixes": "prefixes cut",
         "length_correlation_within": "length corr.",
         "train_bound_nats_a_chunk": "bound, nats a chunk", "alpha": "alpha",
