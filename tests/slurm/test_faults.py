@@ -18,7 +18,7 @@ SETTINGS = [
     "sample.num_shards=8",
     "corpus.num_documents=256",
     "sample.num_samples=8",
-    "train.steps=100",
+    "train.steps=400",
 ]
 
 
@@ -132,5 +132,5 @@ def test_everything_happens_and_the_bytes_are_the_same(
     assert {path: path.stat().st_mtime_ns for path in kept} == kept, "finished blocks were sampled again"
     assert disturber.restarts("train-01") >= 2, "training was not preempted and timed out as meant"
     log = "\n".join(path.read_text() for path in (run / "slurm").glob("*_0_log.out"))
-    resumed = [line for line in log.splitlines() if line.endswith("/100 steps") and not line.startswith("0/")]
+    resumed = [line for line in log.splitlines() if line.endswith("/400 steps") and not line.startswith("0/")]
     assert resumed, f"no attempt went on from a checkpoint (before the limit: step {before})"
