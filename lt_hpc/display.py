@@ -8,7 +8,7 @@ import time
 from types import TracebackType
 from typing import Any
 
-from lt_hpc.cluster.plan import Plan, Stage
+from lt_hpc.run.plan import Plan, Stage
 from lt_hpc.store.paths import RunPaths
 
 PLAIN_SECONDS = 15

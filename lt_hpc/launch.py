@@ -14,17 +14,17 @@ import signal
 import sys
 from pathlib import Path
 
-from lt_hpc import config as configuration
-from lt_hpc import estimate
-from lt_hpc.cluster import lock, slurm, state
-from lt_hpc.cluster import plan as planning
-from lt_hpc.cluster.plan import CORPORA, Plan
+from lt_hpc.cluster import lock
 from lt_hpc.cluster.runner import Runner, Tasks
-from lt_hpc.config import Config
+from lt_hpc.cluster.slurm import client
+from lt_hpc.config.load import config_to_yaml, demo_file, load_config
+from lt_hpc.config.schema import Config
 from lt_hpc.data import base_model, sources
 from lt_hpc.display import Display
 from lt_hpc.errors import ConfigError, Interrupted, LtError
 from lt_hpc.report import output
+from lt_hpc.run import estimate, state
+from lt_hpc.run.plan import CORPORA, Plan, build_plan, plan_to_json
 from lt_hpc.store.atomic import write_json, write_text
 from lt_hpc.store.paths import RunPaths
 
@@ -51,9 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     options = parser.parse_intermixed_args(arguments)
     try:
-        config = configuration.load(
-            options.config or configuration.demo_file(), options.overrides, options.profile
-        )
+        config = load_config(options.config or demo_file(), options.overrides, options.profile)
         paths = RunPaths(options.run_dir or Path("runs") / config.name)
         plan = make_plan(config, options.iters, paths)
         cluster = _choose(options.cluster)
@@ -112,9 +110,9 @@ def make_plan(config: Config, num_iterations: int, paths: RunPaths) -> Plan:
     identities = {name: sources.identity(getattr(config, name)) for name in CORPORA}
     identities["model"] = base_model.identity(config.model)
     if num_iterations != NEXT:
-        return planning.make(config, num_iterations, identities)
+        return build_plan(config, num_iterations, identities)
     for iteration in itertools.count(1):
-        plan = planning.make(config, iteration, identities)
+        plan = build_plan(config, iteration, identities)
         if state.pending(paths, plan):
             return plan
     raise AssertionError("unreachable")
@@ -141,7 +139,7 @@ def _choose(wanted: str) -> str:
     if wanted == "allocation":
         print("cluster: this allocation (--cluster allocation)", flush=True)
         return wanted
-    found, why = slurm.available() if wanted != "local" else (False, "")
+    found, why = client.available() if wanted != "local" else (False, "")
     if wanted == "slurm" and not found:
         raise ConfigError(f"--cluster slurm: {why}; use --cluster local to run on this machine")
     chosen = "slurm" if found else "local"
@@ -152,8 +150,8 @@ def _choose(wanted: str) -> str:
 def _pin(plan: Plan, paths: RunPaths) -> None:
     """Write down what is asked and move results of other settings out of the way. Jobs of other
     settings must be gone by now: they would go on writing."""
-    write_json(paths.plan(plan.fingerprint), planning.to_json(plan))
-    write_text(paths.config, configuration.to_yaml(plan.config))
+    write_json(paths.plan(plan.fingerprint), plan_to_json(plan))
+    write_text(paths.config, config_to_yaml(plan.config))
     state.remove_spent_checkpoints(paths, list(plan.stages))
     pending = state.pending(paths, plan)
     for moved in state.move_superseded(paths, pending):
@@ -169,7 +167,7 @@ def _refuse_other_jobs(paths: RunPaths, cluster: str, own_job: str | None = None
     """
     from lt_hpc.cluster import backend
 
-    if not slurm.available()[0]:
+    if not client.available()[0]:
         return
     jobs, allocations = backend.jobs_of_run(paths)
     others = [job for job in allocations if job != own_job] + ([] if cluster == "slurm" else jobs)

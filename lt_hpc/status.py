@@ -12,10 +12,11 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from lt_hpc.cluster import backend, state
-from lt_hpc.cluster.plan import Stage
+from lt_hpc.cluster import backend
 from lt_hpc.display import reports, stage_progress
 from lt_hpc.errors import LtError
+from lt_hpc.run import state
+from lt_hpc.run.plan import Stage
 from lt_hpc.store import shards
 from lt_hpc.store.paths import RunPaths
 

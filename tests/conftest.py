@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.faults.small_run import finish, launch
+from tests.runs.small_run import finish, launch
 
 settings.register_profile("lt_hpc", deadline=None, derandomize=True)
 settings.load_profile("lt_hpc")

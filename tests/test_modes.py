@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.faults.small_run import finish, launch
+from tests.runs.small_run import finish, launch
 
 pytestmark = pytest.mark.slow
 

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from lt_hpc.config import CorpusConfig, VllmConfig
+from lt_hpc.config.schema import CorpusConfig, VllmConfig
 from lt_hpc.data import sources
 from lt_hpc.engines.protocol import Ids, SamplingParams
 from lt_hpc.latent import seeds

@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 
-from lt_hpc.config import ModelConfig
+from lt_hpc.config.schema import ModelConfig
 from lt_hpc.data import base_model
 
 ARMS = {"padded": 1, "flattened": 1, "bare": 1, "ours": 1, "ours2": 2}
@@ -146,11 +146,11 @@ def _load(options: argparse.Namespace, base: Path) -> Data:
     """Documents with their teacher's thoughts, packed."""
     from transformers import AutoTokenizer
 
-    from lt_hpc.config import CorpusConfig
-    from lt_hpc.data import examples as data
+    from lt_hpc.config.schema import CorpusConfig
     from lt_hpc.data import sources
     from lt_hpc.data.corpus import Chunk
     from lt_hpc.latent.layout import Layout
+    from lt_hpc.training.batches import Example, examples_of_list, pack_epoch
 
     raw = json.loads((base / "layout.json").read_text())
     tokenizer = AutoTokenizer.from_pretrained(base)
@@ -161,10 +161,10 @@ def _load(options: argparse.Namespace, base: Path) -> Data:
             tokenizer(text, add_special_tokens=False)["input_ids"]
             for text in (document.question, document.thought, document.answer)
         )
-        made.append(data.Example(Chunk(len(made), question, answer, 1, given=True), thought))
-    lengths = data.of_list(made).lengths(np.zeros(len(made), bool))
+        made.append(Example(Chunk(len(made), question, answer, 1, given=True), thought))
+    lengths = examples_of_list(made).lengths(np.zeros(len(made), bool))
     fitting = [example for example, size in zip(made, lengths, strict=True) if size <= options.context]
-    packed = data.epoch(data.of_list(fitting), 0, 1, 0, options.context)
+    packed = pack_epoch(examples_of_list(fitting), 0, 1, 0, options.context)
     ends = [(s + 1) * options.rows for s in range(options.steps + 1)]
     rows = [list(range(first, last)) for first, last in zip([0, *ends], ends, strict=False)]
     assert ends[-1] <= len(packed.rows), "too few documents"
@@ -211,14 +211,15 @@ def _timed(step: Callable[[int], None], count: int, profile: bool) -> Iterator[t
 
 
 def _batches(options: argparse.Namespace, documents: Data, step: int, rank: int, count: int) -> list[Any]:
-    from lt_hpc.data import examples as data
+
+    from lt_hpc.training.batches import make_batch
 
     mine = documents.rows[step][rank::count]
     rows_a_rank = -(-options.rows // count)
     batches = []
     for first in range(0, rows_a_rank, options.micro_rows):
         rows = [(documents.epoch, row) for row in mine[first : first + options.micro_rows]]
-        batches.append(data.batch(rows, documents.layout, documents.pad, options.context))
+        batches.append(make_batch(rows, documents.layout, documents.pad, options.context))
     return batches
 
 
@@ -226,8 +227,8 @@ def _our_step(
     options: argparse.Namespace, model: Path, documents: Data, rank: int, count: int, folder: Path
 ) -> Callable[[int], None]:
     from lt_hpc.cluster import rendezvous
-    from lt_hpc.config import TrainConfig
-    from lt_hpc.engines import zero
+    from lt_hpc.config.schema import TrainConfig
+    from lt_hpc.training import zero
 
     zero.init_process_group(rendezvous.store(folder, "bench", rank, count, local=True), rank, count)
     config = TrainConfig(zero_stage=options.zero_stage, learning_rate=RATE)
@@ -246,7 +247,7 @@ def _our_step(
 
 def _checkpoint(trainer: Any, zero: Any, rank: int, count: int, folder: Path) -> None:
     """Save and restore once, and print what that took."""
-    from lt_hpc.stages.saving import Saver
+    from lt_hpc.training.saving import Saver
 
     saver = Saver(folder, "bench", "bench", rank, count, 1, zero)
     saver.save(trainer, 1)

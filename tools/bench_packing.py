@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-from lt_hpc.data import packing
+from lt_hpc.training import packing
 
 
 def lengths(kind: str, count: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:

@@ -31,7 +31,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from lt_hpc.data.chain import WORDS, Problem, draw_problem
+from lt_hpc.data.chain_task import WORDS, Problem, draw_problem
 
 PAD, EOS = "<pad>", "<eos>"
 ROW_LENGTH = 128  # packed rows; a document is never split

@@ -18,13 +18,12 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
-from lt_hpc.cluster.plan import Plan, corpus_name
-from lt_hpc.cluster.state import pinned_plan
-from lt_hpc.data import corpus as corpora
-from lt_hpc.data.corpus import View
+from lt_hpc.data.corpus import View, read_corpus
 from lt_hpc.engines.proposal import log_proposal
 from lt_hpc.engines.protocol import SamplingParams
 from lt_hpc.latent.layout import Layout
+from lt_hpc.run.plan import Plan, corpus_name
+from lt_hpc.run.state import pinned_plan
 from lt_hpc.store import shards, tables
 from lt_hpc.store.paths import RunPaths, sample_part
 
@@ -39,7 +38,7 @@ def thoughts(
     config = plan.config
     view = View(config.chunking.prefix_chunks, config.model.context_length, config.sample.max_thought_tokens)
     name = corpus_name(config, iteration)
-    corpus = corpora.read(paths.documents(name), plan.output(name), view)
+    corpus = read_corpus(paths.documents(name), plan.output(name), view)
     chunks = {chunk.chunk_id: chunk for chunk in corpus.chunks()}
     shard_map = shards.read(paths, iteration)
     if shard_map is None:

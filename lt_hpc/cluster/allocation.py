@@ -9,10 +9,12 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-from lt_hpc.cluster import chain, slurm, state
-from lt_hpc.cluster.plan import Plan, Stage
+from lt_hpc.cluster import reconcile
 from lt_hpc.cluster.runner import Run
+from lt_hpc.cluster.slurm import client
 from lt_hpc.errors import ConfigError, StageError
+from lt_hpc.run import state
+from lt_hpc.run.plan import Plan, Stage
 from lt_hpc.store.atomic import append_line
 from lt_hpc.store.paths import RunPaths
 
@@ -68,26 +70,26 @@ def own_job(environment: Mapping[str, str]) -> str:
     """
     if "SLURM_JOB_ID" not in environment:
         raise ConfigError("--cluster allocation: no Slurm allocation here; use sbatch slurm/em_iter.sh")
-    return slurm.own_id(environment)
+    return client.own_id(environment)
 
 
 def iterations_of(paths: RunPaths, job: str) -> int | None:
     """The iterations that an earlier start of this job set out to reach: a requeued job must not
     go on to yet another one."""
-    chosen = [r for r in chain.records(paths) if r["event"] == "allocation" and r["job"] == job]
+    chosen = [r for r in reconcile.records(paths) if r["event"] == "allocation" and r["job"] == job]
     return int(chosen[-1]["iterations"]) if chosen else None
 
 
 def claim(paths: RunPaths, job: str, iterations: int) -> None:
     """Note that this job works on the run."""
-    line = {"event": "allocation", "run": chain.run_id(paths), "job": job, "iterations": iterations}
+    line = {"event": "allocation", "run": reconcile.run_id(paths), "job": job, "iterations": iterations}
     append_line(paths.jobs, line)
 
 
 def requeue(job: str) -> None:
     """Put this allocation's job back into the queue, where the site allows it."""
     try:
-        done = slurm.requeue(job)
+        done = client.requeue(job)
     except StageError as error:
         print(f"not requeued, submit it again to go on: {error}", flush=True)
     else:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 
-from lt_hpc.cluster import chain, lock, slurm, state
-from lt_hpc.cluster.chain import Backend, Outcome, Site
-from lt_hpc.cluster.plan import Plan
-from lt_hpc.cluster.slurm import Queued
+from lt_hpc.cluster import lock, reconcile
+from lt_hpc.cluster.reconcile import Backend, Outcome, Site
+from lt_hpc.cluster.slurm import client
+from lt_hpc.cluster.slurm.client import Queued
 from lt_hpc.errors import StageError
+from lt_hpc.run import state
+from lt_hpc.run.plan import Plan
 from lt_hpc.store.paths import RunPaths
 
 LOCK_WAIT_SECONDS = 600
@@ -20,7 +22,7 @@ SETTLE_SECONDS = 90
 
 def launch(plan: Plan, paths: RunPaths) -> Outcome:
     """Submit what is neither done nor queued. The caller holds the lock and has pinned the plan."""
-    chain.record_launch(paths)
+    reconcile.record_launch(paths)
     return _reconcile(plan, paths, ())
 
 
@@ -28,23 +30,23 @@ def jobs_of_run(paths: RunPaths) -> tuple[list[str], list[str]]:
     """Ids of the jobs of this run's chain in the queue, and of allocations that run it (em_iter.sh)."""
     if not submitted(paths):
         return [], []
-    run, records = chain.run_id(paths), chain.records(paths)
-    jobs = {task.job for task in chain.of_run(run, slurm.queue(), records)}
-    allocations = chain.allocations(run, records) & jobs
+    run, records = reconcile.run_id(paths), reconcile.records(paths)
+    jobs = {task.job for task in reconcile.of_run(run, client.queue(), records)}
+    allocations = reconcile.allocations(run, records) & jobs
     return sorted(jobs - allocations), sorted(allocations)
 
 
 def states(paths: RunPaths) -> dict[str, Counter[str]]:
     """Stage key -> the states of its jobs in the queue; nothing where no job was submitted or no
     controller answers."""
-    if not submitted(paths) or not slurm.available()[0]:
+    if not submitted(paths) or not client.available()[0]:
         return {}
-    return chain.states(chain.run_id(paths), slurm.queue(), chain.records(paths))
+    return reconcile.states(reconcile.run_id(paths), client.queue(), reconcile.records(paths))
 
 
 def submitted(paths: RunPaths) -> bool:
     """Whether any job has ever worked on this run."""
-    return any(record["event"] in ("submit", "allocation") for record in chain.records(paths))
+    return any(record["event"] in ("submit", "allocation") for record in reconcile.records(paths))
 
 
 def cancel_superseded(plan: Plan, paths: RunPaths) -> list[str]:
@@ -54,14 +56,14 @@ def cancel_superseded(plan: Plan, paths: RunPaths) -> list[str]:
     Raises:
         StageError: when one does not end.
     """
-    _, doomed = chain.find_jobs(plan, paths, slurm.queue())
+    _, doomed = reconcile.find_jobs(plan, paths, client.queue())
     if not doomed:
         return []
-    slurm.cancel(doomed)
+    client.cancel(doomed)
     jobs = {job.partition("_")[0] for job in doomed}
     names = ", ".join(sorted(doomed))
     deadline = time.monotonic() + SETTLE_SECONDS
-    while chain.find_jobs(plan, paths, [task for task in slurm.queue() if task.job in jobs])[1]:
+    while reconcile.find_jobs(plan, paths, [task for task in client.queue() if task.job in jobs])[1]:
         if time.monotonic() > deadline:
             raise StageError(f"jobs of other settings were cancelled but have not ended: {names}")
         time.sleep(1)
@@ -73,8 +75,8 @@ def _settled_queue(paths: RunPaths) -> list[Queued]:
     comes back and one that has failed does not. After a while both count as queued."""
     deadline = time.monotonic() + SETTLE_SECONDS
     while True:
-        queue = slurm.queue()
-        mine = chain.of_run(chain.run_id(paths), queue, [])
+        queue = client.queue()
+        mine = reconcile.of_run(reconcile.run_id(paths), queue, [])
         if not any(task.ending for task in mine) or time.monotonic() > deadline:
             return queue
         time.sleep(1)
@@ -85,7 +87,7 @@ def notice(plan: Plan) -> tuple[int, str]:
     decides them."""
     settings = plan.config.slurm
     try:
-        found = slurm.preemption_notice(settings.train.partition or settings.partition)
+        found = client.preemption_notice(settings.job("train").partition or settings.partition)
     except StageError:  # no reason not to run
         found = None
     if found is not None and found[1] < settings.signal_seconds:
@@ -110,7 +112,7 @@ def heal(paths: RunPaths, plan_name: str, key: str, own_job: str) -> None:
         if any(state.problem(paths, plan.stage(need)) is not None for need in sample.needs):
             return  # there is nothing to sample with: the cause lies further up, and is told there
         missing = len(state.missing_shards(paths, plan, sample))
-        chain.record_heal(paths, plan.stage(key), missing, f"found by job {own_job}")
+        reconcile.record_heal(paths, plan.stage(key), missing, f"found by job {own_job}")
         outcome = _reconcile(plan, paths, (own_job,))
     print("\n".join(outcome.lines), flush=True)
 
@@ -128,14 +130,14 @@ def _plan_to_heal(own: Plan, newest: Plan, key: str) -> Plan | None:
 
 
 def _reconcile(plan: Plan, paths: RunPaths, exclude: tuple[str, ...]) -> Outcome:
-    from lt_hpc.cluster.submit import Submitter
+    from lt_hpc.cluster.slurm.submit import Submitter
 
     started = time.monotonic()
-    settings, queue = slurm.settings(), _settled_queue(paths)
+    settings, queue = client.settings(), _settled_queue(paths)
     site = Site(int(settings.get("MaxArraySize", "1001")), _room(plan, settings, len(queue)))
     submitter = Submitter(plan, paths)
-    backend = Backend(submitter.submit, slurm.set_dependency, slurm.cancel)
-    outcome = chain.reconcile(plan, paths, queue, backend, exclude, site)
+    backend = Backend(submitter.submit, client.set_dependency, client.cancel)
+    outcome = reconcile.reconcile(plan, paths, queue, backend, exclude, site)
     outcome.lines.append(f"reconciled in {time.monotonic() - started:.1f} s")
     return outcome
 
@@ -144,9 +146,12 @@ def _room(plan: Plan, site: dict[str, str], queued: int) -> int | None:
     """Jobs and array tasks that this user may still submit; None where nothing limits them, or the
     accounting database does not answer."""
     settings = plan.config.slurm
-    account, qos = settings.sample.account or settings.account, settings.sample.qos or settings.qos
+    account, qos = (
+        settings.job("sample").account or settings.account,
+        settings.job("sample").qos or settings.qos,
+    )
     try:
-        limit = slurm.submit_limit(site, account, qos)
+        limit = client.submit_limit(site, account, qos)
     except StageError:  # sbatch itself will say when it is too much
         return None
     return None if limit is None else limit - queued

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lt_hpc.config import SampleConfig
+from lt_hpc.config.schema import SampleConfig
 
 
 def local_index(environment: Mapping[str, str], task: int) -> int:

@@ -6,9 +6,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from lt_hpc.cluster import devices, state
-from lt_hpc.cluster.plan import Plan, Stage
+from lt_hpc.cluster import devices
 from lt_hpc.cluster.runner import Run
+from lt_hpc.run import state
+from lt_hpc.run.plan import Plan, Stage
 from lt_hpc.store.paths import RunPaths
 
 

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lt_hpc.cluster import slurm
+from lt_hpc.cluster.slurm import client
 from lt_hpc.errors import StageError
 from lt_hpc.store.atomic import write_json
 
@@ -51,7 +51,7 @@ def _own_address() -> str:
     """This node's address as Slurm itself uses it; a node's name need not resolve."""
     node = os.environ.get("SLURMD_NODENAME")
     try:
-        found = slurm.node_address(node) if node else None
+        found = client.node_address(node) if node else None
     except StageError:  # no Slurm commands in the container's image
         found = None
     return found or socket.gethostname()

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from lt_hpc.cluster import state
-from lt_hpc.cluster.plan import Plan, Stage
 from lt_hpc.errors import IncompleteError, Interrupted, StageError
+from lt_hpc.run import state
+from lt_hpc.run.plan import Plan, Stage
 from lt_hpc.store.atomic import append_line
 from lt_hpc.store.paths import RunPaths
 

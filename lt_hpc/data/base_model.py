@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lt_hpc.config import ModelConfig
+from lt_hpc.config.schema import ModelConfig
 from lt_hpc.errors import ConfigError
 from lt_hpc.latent.layout import MARKERS
 from lt_hpc.store.atomic import write_json

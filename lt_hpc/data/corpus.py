@@ -130,7 +130,9 @@ def row(lists: Lists, index: int) -> np.ndarray:
     return values[offsets[index] : offsets[index + 1]]
 
 
-def read(folder: Path, fingerprint: str, view: View, start: int = 0, stop: int | None = None) -> Corpus:
+def read_corpus(
+    folder: Path, fingerprint: str, view: View, start: int = 0, stop: int | None = None
+) -> Corpus:
     """The documents whose chunks may lie in [start, stop), from verified files only.
 
     Raises:
@@ -167,5 +169,5 @@ def read(folder: Path, fingerprint: str, view: View, start: int = 0, stop: int |
 
 def read_chunks(folder: Path, fingerprint: str, view: View, start: int, stop: int) -> list[Chunk]:
     """The chunks with ids in [start, stop)."""
-    corpus = read(folder, fingerprint, view, start, stop)
+    corpus = read_corpus(folder, fingerprint, view, start, stop)
     return [chunk for chunk in corpus.chunks() if start <= chunk.chunk_id < stop]

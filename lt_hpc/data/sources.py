@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lt_hpc import config
-from lt_hpc.config import CorpusConfig
-from lt_hpc.data import chain, readers
+from lt_hpc.config.identity import identity_of
+from lt_hpc.config.schema import CorpusConfig
+from lt_hpc.data import chain_task, readers
 from lt_hpc.errors import ConfigError
 from lt_hpc.latent import seeds
 
@@ -114,7 +114,7 @@ def identity(corpus: CorpusConfig) -> dict[str, object]:
     Raises:
         ConfigError: when the source doesn't exist.
     """
-    values: dict[str, object] = config.identity(corpus)
+    values: dict[str, object] = identity_of(corpus)
     files = _locate(corpus).files
     if files:
         values["source"] = [_file_identity(path) for path in files]
@@ -253,7 +253,7 @@ def _builtin_documents(corpus: CorpusConfig, mode: str) -> Iterator[Document]:
     stop = corpus.offset + (corpus.num_documents or 0)
     triples: Iterable[tuple[str, str, str]]
     if corpus.source == "builtin:chain":
-        problems = itertools.islice(chain.problems(corpus.seed, stop), corpus.offset, None)
+        problems = itertools.islice(chain_task.problems(corpus.seed, stop), corpus.offset, None)
         triples = ((problem.question, problem.answer, problem.thought) for problem in problems)
     else:
         triples = (_gsm_problem(corpus.seed, index) for index in range(corpus.offset, stop))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lt_hpc.config import Config
+from lt_hpc.config.schema import Config
 from lt_hpc.engines.protocol import Engine
 from lt_hpc.errors import ConfigError
 

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache
 
-from lt_hpc.engines import host_memory, shared_prefix
+from lt_hpc import host_memory
+from lt_hpc.engines import shared_prefix
 from lt_hpc.engines.proposal import draw, log_proposal
 from lt_hpc.engines.protocol import Completion, Ids, SamplingParams
 from lt_hpc.engines.shared_prefix import Prefixes

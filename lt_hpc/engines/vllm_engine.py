@@ -36,8 +36,8 @@ for _name, _value in {
 import vllm  # noqa: E402
 from vllm.platforms import current_platform  # noqa: E402
 
-from lt_hpc.config import VllmConfig  # noqa: E402
-from lt_hpc.engines import host_memory  # noqa: E402
+from lt_hpc import host_memory  # noqa: E402
+from lt_hpc.config.schema import VllmConfig  # noqa: E402
 from lt_hpc.engines.head_padding import with_supported_heads  # noqa: E402
 from lt_hpc.engines.protocol import Completion, Ids, SamplingParams  # noqa: E402
 from lt_hpc.errors import ConfigError  # noqa: E402

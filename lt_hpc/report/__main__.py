@@ -9,9 +9,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from lt_hpc.cluster.state import pinned_plan
 from lt_hpc.errors import LtError
 from lt_hpc.report import output
+from lt_hpc.run.state import pinned_plan
 from lt_hpc.store.paths import RunPaths
 
 

@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lt_hpc.cluster import plan as planning
-from lt_hpc.cluster import state
-from lt_hpc.cluster.plan import Plan, Stage
+from lt_hpc.run import state
+from lt_hpc.run.plan import Plan, Stage, plan_to_json
 from lt_hpc.store import manifest, shards
 from lt_hpc.store.manifest import Manifest
 from lt_hpc.store.paths import METRICS, RunPaths
@@ -29,7 +28,7 @@ def collect(plan: Plan, paths: RunPaths) -> dict[str, Any]:
         "format": 1,
         "name": plan.config.name,
         "plan": plan.fingerprint,
-        "config": planning.to_json(plan)["config"],
+        "config": plan_to_json(plan)["config"],
         "corpora": {name: _counts(paths.documents(name)) for name in _corpora(plan)},
         "complete": not state.pending(paths, plan),
         "iterations": iterations,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from lt_hpc.cluster.plan import Plan
 from lt_hpc.report.collect import collect
 from lt_hpc.report.warnings import warnings
+from lt_hpc.run.plan import Plan
 from lt_hpc.store.atomic import write_json, write_text
 from lt_hpc.store.paths import RunPaths
 

@@ -15,10 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lt_hpc.cluster import devices, state
+from lt_hpc.cluster import devices
 from lt_hpc.cluster.signals import Supervisor, die_with_parent
 from lt_hpc.errors import IncompleteError, LtError
-from lt_hpc.stages.context import Progress, Task
+from lt_hpc.run import state
+from lt_hpc.stages.task import Progress, Task
 from lt_hpc.store.paths import RunPaths
 
 

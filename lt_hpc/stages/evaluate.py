@@ -13,14 +13,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from lt_hpc.cluster.plan import training_data
-from lt_hpc.data import corpus as corpora
-from lt_hpc.data.corpus import Corpus
+from lt_hpc.data.corpus import Corpus, read_corpus
 from lt_hpc.engines.load import load
 from lt_hpc.latent import seeds
+from lt_hpc.run.plan import training_data
 from lt_hpc.stages import metrics
-from lt_hpc.stages.context import Task
 from lt_hpc.stages.measures import Measures, text
+from lt_hpc.stages.task import Task
 from lt_hpc.store import manifest, tables
 from lt_hpc.store.atomic import write_json
 from lt_hpc.store.parts import Parts
@@ -34,7 +33,7 @@ def run(task: Task) -> None:
     config, iteration = task.plan.config, task.stage.iteration
     model = task.paths.model(iteration)
     manifest.verified(model, task.plan.output(f"iter-{iteration:02d}/model"))
-    corpus = corpora.read(task.paths.documents("heldout"), task.plan.output("heldout"), task.view)
+    corpus = read_corpus(task.paths.documents("heldout"), task.plan.output("heldout"), task.view)
     parts = Parts(task.paths.evaluation(iteration), "evaluation", task.stage.fingerprint)
     tokenizer = _tokenizer(model)
     size = config.sample.block_chunks

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from lt_hpc.cluster.plan import training_data
 from lt_hpc.data import answers
 from lt_hpc.data.corpus import Chunk
 from lt_hpc.engines.protocol import Engine, SamplingParams
 from lt_hpc.latent import seeds, weights
-from lt_hpc.stages.context import Task, Vocabulary
+from lt_hpc.run.plan import training_data
 from lt_hpc.stages.estep import propose
+from lt_hpc.stages.task import Task, Vocabulary
 from lt_hpc.store import tables
 
 Columns = dict[str, list[Any]]

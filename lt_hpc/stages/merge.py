@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from lt_hpc.config import MergeConfig
+from lt_hpc.config.schema import MergeConfig
 from lt_hpc.errors import IncompleteError
 from lt_hpc.latent import resampling, seeds, weights
-from lt_hpc.stages.context import Task
 from lt_hpc.stages.selection import Summary, precision
+from lt_hpc.stages.task import Task
 from lt_hpc.stages.thoughts import Thoughts, read
 from lt_hpc.store import manifest, shards, tables
 from lt_hpc.store.atomic import clean_temporaries

@@ -16,13 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lt_hpc.cluster.plan import CORPORA
-from lt_hpc.config import ChunkingConfig, CorpusConfig
-from lt_hpc.data import base_model, sources
+from lt_hpc.config.schema import ChunkingConfig, CorpusConfig
+from lt_hpc.data import base_model, chunking, sources
 from lt_hpc.data.sources import Document
 from lt_hpc.errors import ConfigError
-from lt_hpc.latent import chunking
-from lt_hpc.stages.context import Task
+from lt_hpc.run.plan import CORPORA
+from lt_hpc.stages.task import Task
 from lt_hpc.store import manifest, tables
 from lt_hpc.store.atomic import atomic_folder
 from lt_hpc.store.manifest import FileEntry, Manifest

@@ -17,16 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from lt_hpc.cluster.plan import corpus_name
-from lt_hpc.data import corpus as corpora
-from lt_hpc.data.corpus import Chunk
+from lt_hpc.data.corpus import Chunk, read_chunks
 from lt_hpc.engines.load import load, load_reference, release_memory
 from lt_hpc.engines.protocol import Completion, Engine, Ids, SamplingParams
 from lt_hpc.latent import diagnostics, seeds
 from lt_hpc.latent.layout import Layout
+from lt_hpc.run.plan import corpus_name
 from lt_hpc.stages import precision
-from lt_hpc.stages.context import Task
 from lt_hpc.stages.estep import Proposals, propose
+from lt_hpc.stages.task import Task
 from lt_hpc.store import manifest, shards, tables
 from lt_hpc.store.manifest import FileEntry
 from lt_hpc.store.parts import Parts
@@ -189,7 +188,7 @@ class _Shard:
         start, stop = self.shard_map.chunks(blocks[0]).start, self.shard_map.chunks(blocks[-1]).stop
         name = corpus_name(self.task.plan.config, self.task.stage.iteration)
         folder, fingerprint = self.task.paths.documents(name), self.task.plan.output(name)
-        chunks = corpora.read_chunks(folder, fingerprint, self.task.view, start, stop)
+        chunks = read_chunks(folder, fingerprint, self.task.view, start, stop)
         return {chunk.chunk_id: chunk for chunk in chunks}
 
     @cached_property

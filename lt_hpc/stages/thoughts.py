@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from lt_hpc.config import MergeConfig
+from lt_hpc.config.schema import MergeConfig
 from lt_hpc.latent import weights
-from lt_hpc.stages.context import Task
+from lt_hpc.stages.task import Task
 from lt_hpc.store import tables
 from lt_hpc.store.paths import sample_part
 from lt_hpc.store.shards import ShardMap

@@ -16,28 +16,30 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lt_hpc.cluster import rendezvous, state
-from lt_hpc.cluster.plan import train_config
-from lt_hpc.data import examples as data
+from lt_hpc.cluster import rendezvous
 from lt_hpc.errors import Interrupted, StageError
 from lt_hpc.latent import cost, seeds
-from lt_hpc.latent.schedule import learning_rate
-from lt_hpc.stages import train_log, training_data
-from lt_hpc.stages.context import Task
-from lt_hpc.stages.saving import Saver
-from lt_hpc.stages.training_data import StepSize
+from lt_hpc.run import state
+from lt_hpc.run.plan import train_config
+from lt_hpc.stages import train_data
+from lt_hpc.stages.task import Task
+from lt_hpc.stages.train_data import StepSize
 from lt_hpc.store import manifest
 from lt_hpc.store.atomic import atomic_folder, clean_temporaries
 from lt_hpc.store.checkpoints import Cost
 from lt_hpc.store.manifest import Manifest
 from lt_hpc.store.paths import LAYOUT
+from lt_hpc.training import train_log
+from lt_hpc.training.batches import Batch, make_batch
+from lt_hpc.training.saving import Saver
+from lt_hpc.training.schedule import learning_rate
 
 MAX_SKIPPED_IN_A_ROW = 10
 
 
 def run(task: Task) -> None:
     """Train and export the model of the iteration."""
-    from lt_hpc.engines import zero
+    from lt_hpc.training import zero
 
     if state.problem(task.paths, task.stage) is None:
         return _clean_up(task)  # an earlier attempt was killed between its last two actions
@@ -93,9 +95,9 @@ class _Training:
         self.task, self.zero = task, zero
         self.config = train_config(task.plan.config, task.stage.iteration)
         self.layout = task.vocabulary()
-        draws = training_data.examples_of(task)
+        draws = train_data.examples_of(task)
         self.num_examples = len(draws[0])
-        self.steps = training_data.plan_steps(task, draws)
+        self.steps = train_data.plan_steps(task, draws)
         rows_a_rank = -(-self.steps.rows_a_step // task.count)
         self.micro_rows = min(self.config.micro_batch_rows, rows_a_rank)
         self.micro_batches = -(-rows_a_rank // self.micro_rows)
@@ -138,7 +140,7 @@ class _Training:
         self._record_checkpoint(self.saver.wait())
         self._export()
 
-    def _batches(self, step: int) -> Iterator[data.Batch]:
+    def _batches(self, step: int) -> Iterator[Batch]:
         """This rank's micro-batches: rows rank, rank + count, ...; padded with empty ones, since
         DeepSpeed wants the same number on every rank."""
         rows = [(self.steps.epochs[e], r) for e, r in self.steps.of(step)]
@@ -146,7 +148,7 @@ class _Training:
         capacity = self.task.plan.config.model.context_length
         for index in range(self.micro_batches):
             chosen = mine[index * self.micro_rows : (index + 1) * self.micro_rows]
-            yield data.batch(chosen, self.layout.layout, self.layout.pad, capacity)
+            yield make_batch(chosen, self.layout.layout, self.layout.pad, capacity)
 
     def _step(self, step: int) -> None:
         """One optimizer step; saves after it where that is due, and stops where that is asked."""

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from lt_hpc import config as configuration
 from lt_hpc.cluster import allocation
-from lt_hpc.cluster import plan as planning
 from lt_hpc.cluster.allocation import AllocationTasks
 from lt_hpc.cluster.runner import Run
+from lt_hpc.config.load import demo_file, load_config
 from lt_hpc.errors import ConfigError
+from lt_hpc.run.plan import build_plan
 from lt_hpc.store.paths import RunPaths
 
 JOB = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "2", "SLURM_NTASKS": "8"}
@@ -43,8 +43,8 @@ def test_outside_of_an_allocation_the_command_to_use_is_named() -> None:
 def test_a_stage_takes_the_tasks_it_can_use_and_only_ranks_fall_together(
     tmp_path: Path, key: str, shards: list[int], size: list[str], together: str
 ) -> None:
-    config = configuration.load(configuration.demo_file())
-    plan = planning.make(config, 1, {"model": "m", "corpus": "c", "warm": "w", "heldout": "h"})
+    config = load_config(demo_file())
+    plan = build_plan(config, 1, {"model": "m", "corpus": "c", "warm": "w", "heldout": "h"})
     tasks = AllocationTasks(plan, RunPaths(tmp_path / "run"), JOB)
     command = tasks.command(Run(plan.stage(key), 1, shards), 0)
     assert command[0] == "srun" and together in command

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from lt_hpc import config as configuration
-from lt_hpc.cluster import plan as planning
 from lt_hpc.cluster.local import LocalTasks
 from lt_hpc.cluster.runner import Run
+from lt_hpc.config.load import demo_file, load_config
+from lt_hpc.run.plan import build_plan
 from lt_hpc.store.paths import RunPaths
 
 
 def tasks(folder: Path, *overrides: str) -> LocalTasks:
-    config = configuration.load(configuration.demo_file(), list(overrides))
-    plan = planning.make(config, 1, {"model": "m", "corpus": "c", "warm": "w", "heldout": "h"})
+    config = load_config(demo_file(), list(overrides))
+    plan = build_plan(config, 1, {"model": "m", "corpus": "c", "warm": "w", "heldout": "h"})
     return LocalTasks(plan, RunPaths(folder / "run"))
 
 

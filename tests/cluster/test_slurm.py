@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lt_hpc.cluster import slurm, submit
+from lt_hpc.cluster.slurm import client, submit
 from lt_hpc.errors import StageError
 
 QUEUE = """\
@@ -24,7 +24,7 @@ QUEUE = """\
 
 
 def test_the_queue_is_read_task_by_task() -> None:
-    queued = slurm.parse_queue(QUEUE)
+    queued = client.parse_queue(QUEUE)
     assert [(q.job, q.index) for q in queued] == [
         ("55394355", 2),
         ("55394356", None),
@@ -39,7 +39,7 @@ def test_the_queue_is_read_task_by_task() -> None:
 
 def test_settings_are_read_from_the_controllers_answer() -> None:
     text = "Configuration data as of 2026\nMaxArraySize            = 1001\nAuthInfo                = a=b,c\n"
-    assert slurm.parse_settings(text) == {"MaxArraySize": "1001", "AuthInfo": "a=b,c"}
+    assert client.parse_settings(text) == {"MaxArraySize": "1001", "AuthInfo": "a=b,c"}
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_settings_are_read_from_the_controllers_answer() -> None:
     ],
 )
 def test_a_cancelled_job_is_not_requeued(state: str, reason: str, expected: bool) -> None:
-    assert slurm.may_requeue(state, reason) is expected
+    assert client.may_requeue(state, reason) is expected
 
 
 PARTITIONS = (
@@ -63,18 +63,18 @@ PARTITIONS = (
 
 
 def test_the_notice_of_a_preemption_is_that_of_the_jobs_partition() -> None:
-    assert slurm.parse_notice(PARTITIONS, None) == ("preempt", 10)
-    assert slurm.parse_notice(PARTITIONS, "preempt") == ("preempt", 10)
-    assert slurm.parse_notice(PARTITIONS, "high") is None
-    assert slurm.parse_notice(PARTITIONS, "elsewhere") is None
+    assert client.parse_notice(PARTITIONS, None) == ("preempt", 10)
+    assert client.parse_notice(PARTITIONS, "preempt") == ("preempt", 10)
+    assert client.parse_notice(PARTITIONS, "high") is None
+    assert client.parse_notice(PARTITIONS, "elsewhere") is None
 
 
 def test_the_least_submit_limit_holds_and_no_limit_is_none() -> None:
     text = "physics|500\nphysics|\nmaths|200\n"
-    assert slurm.parse_limits(text, "physics") == 500
-    assert slurm.parse_limits(text, None) == 200
-    assert slurm.parse_limits("physics|\n", "physics") is None
-    assert slurm.parse_limits("", None) is None
+    assert client.parse_limits(text, "physics") == 500
+    assert client.parse_limits(text, None) == 200
+    assert client.parse_limits("physics|\n", "physics") is None
+    assert client.parse_limits("", None) is None
 
 
 def test_a_surrounding_job_leaves_nothing_behind_but_the_cluster() -> None:
@@ -84,23 +84,23 @@ def test_a_surrounding_job_leaves_nothing_behind_but_the_cluster() -> None:
         "SBATCH_ARRAY_INX": "3",
         "SRUN_DEBUG": "3",
         "PMI_RANK": "0",
-        "SLURM_CONF": "/etc/slurm.conf",
+        "SLURM_CONF": "/etc/client.conf",
         "PATH": "/bin",
     }
-    assert slurm.clean_environment(environment) == {"SLURM_CONF": "/etc/slurm.conf", "PATH": "/bin"}
+    assert client.clean_environment(environment) == {"SLURM_CONF": "/etc/client.conf", "PATH": "/bin"}
     own = {"SBATCH_ACCOUNT": "physics", "PATH": "/bin"}
-    assert slurm.clean_environment(own) == own, "on a login node they are the user's wishes"
+    assert client.clean_environment(own) == own, "on a login node they are the user's wishes"
 
 
 def test_the_id_to_requeue_is_that_of_the_array_task() -> None:
     array = {"SLURM_JOB_ID": "12", "SLURM_ARRAY_JOB_ID": "10", "SLURM_ARRAY_TASK_ID": "1"}
-    assert slurm.own_id(array) == "10_1"
-    assert slurm.own_id({"SLURM_JOB_ID": "12"}) == "12"
+    assert client.own_id(array) == "10_1"
+    assert client.own_id({"SLURM_JOB_ID": "12"}) == "12"
 
 
 @given(st.lists(st.integers(1, 10**9).map(str), min_size=1))
 def test_a_dependency_names_each_job_once(jobs: list[str]) -> None:
-    kind, *named = slurm.dependency(jobs).split(":")
+    kind, *named = client.dependency(jobs).split(":")
     assert kind == "afterany"
     assert sorted(named) == sorted(set(jobs))
 
@@ -110,7 +110,7 @@ def test_a_controller_that_is_busy_is_asked_again_and_a_refusal_is_final(
 ) -> None:
     squeue = tmp_path / "squeue"
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(slurm, "RETRY_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(client, "RETRY_SECONDS", (0.0, 0.0))
 
     def answer(first: str) -> None:
         squeue.write_text(
@@ -120,11 +120,11 @@ def test_a_controller_that_is_busy_is_asked_again_and_a_refusal_is_final(
         squeue.chmod(0o755)
 
     answer("slurm_load_jobs error: Unable to contact slurm controller (connect failure)")
-    assert [task.job for task in slurm.queue()] == ["7"]
+    assert [task.job for task in client.queue()] == ["7"]
     (tmp_path / "asked").unlink()
     answer("squeue: unrecognized option")
     with pytest.raises(StageError, match="unrecognized option"):
-        slurm.queue()
+        client.queue()
 
 
 def test_a_signal_before_a_task_can_handle_it_does_not_kill_it() -> None:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lt_hpc.config import CorpusConfig
+from lt_hpc.config.schema import CorpusConfig
 from lt_hpc.data.sources import Document, check, documents, identity
 from lt_hpc.errors import ConfigError
 
@@ -274,7 +274,7 @@ def test_check_loads_no_slow_library(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", ROWS)
     saved = write_saved(tmp_path / "saved", ROWS)
     program = (
-        "import sys; from lt_hpc.config import CorpusConfig; from lt_hpc.data.sources import check\n"
+        "import sys; from lt_hpc.config.schema import CorpusConfig; from lt_hpc.data.sources import check\n"
         "for source in sys.argv[1:]:\n"
         "    check(CorpusConfig(source=source, num_documents=1), 'corpus', 'sentences', False)\n"
         "print(*{'torch', 'transformers', 'datasets', 'pyarrow', 'reasoning_gym'} & set(sys.modules))\n"

@@ -12,8 +12,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from lt_hpc import config as configuration
-from lt_hpc.config import VllmConfig
+from lt_hpc.config.load import demo_file, load_config
+from lt_hpc.config.schema import VllmConfig
 from lt_hpc.engines.head_padding import head_size, with_supported_heads
 from lt_hpc.engines.load import load
 from lt_hpc.engines.protocol import SamplingParams
@@ -198,7 +198,7 @@ def test_too_little_memory_is_named_with_its_field(path: Path) -> None:
 def test_a_missing_vllm_is_named_with_its_field(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "lt_hpc.engines.vllm_engine")
     monkeypatch.setitem(sys.modules, "vllm", None)
-    config = configuration.load(configuration.demo_file(), ["sample.engine=vllm"])
+    config = load_config(demo_file(), ["sample.engine=vllm"])
     with pytest.raises(ConfigError, match=r"sample\.engine=vllm"):
         load(config, path, "float32")
 

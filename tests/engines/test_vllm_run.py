@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import AutoTokenizer
 
-from lt_hpc.data import chain
+from lt_hpc.data import chain_task
 
 NUM_DOCUMENTS = 96
 NUM_SAMPLES = 4
@@ -42,7 +42,7 @@ def run(folder: Path, engine: str) -> Outcome:
     assert finished.returncode == 0, finished.stdout + finished.stderr
     rows = read(folder / "iter-01/selected")
     samples = read(folder / "iter-01/samples/shard-00000")
-    problems = chain.problems(seed=1, count=NUM_DOCUMENTS)
+    problems = chain_task.problems(seed=1, count=NUM_DOCUMENTS)
     tokenizer = AutoTokenizer.from_pretrained(folder / "base")
     texts = [tokenizer.decode(row["thoughts"][0]) for row in rows]
     right = sum(text == problem.thought for text, problem in zip(texts, problems, strict=True))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from tests.faults.small_run import events, finish, launch, outputs
+from tests.runs.small_run import events, finish, launch, outputs
 
 
 def test_a_corrupt_block_is_sampled_again(undisturbed: Path, tmp_path: Path) -> None:

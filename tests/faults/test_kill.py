@@ -9,7 +9,7 @@ import signal
 from functools import partial
 from pathlib import Path
 
-from tests.faults.small_run import (
+from tests.runs.small_run import (
     cpu_seconds,
     events,
     finish,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.small_run import finish, kill_all, launch, outputs, steps, wait_until
+from tests.runs.small_run import finish, kill_all, launch, outputs, steps, wait_until
 
 SEED = random.SystemRandom().randrange(2**32)
 

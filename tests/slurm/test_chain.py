@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.small_run import outputs
+from tests.runs.small_run import outputs
 from tests.slurm.conftest import Cluster, events, small_config, start, stop
 
 

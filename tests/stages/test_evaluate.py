@@ -14,12 +14,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lt_hpc.data import corpus as corpora
+from lt_hpc.data.corpus import read_corpus
 from lt_hpc.errors import Interrupted
 from lt_hpc.stages import evaluate
-from lt_hpc.stages.context import Task
+from lt_hpc.stages.task import Task
 from lt_hpc.store import manifest
-from tests.stages.tiny_run import TEXTS, THOUGHT, halves, prepare_untrained, tasks
+from tests.runs.tiny_run import TEXTS, THOUGHT, halves, prepare_untrained, tasks
 
 ANSWER = 4
 GIVEN = [
@@ -80,7 +80,7 @@ def test_likelihoods_are_those_of_plain_forwards(tmp_path: Path) -> None:
     task = prepared(tmp_path)("evaluate-00")
     evaluate.run(task)
     metrics, rows = results(task)
-    corpus = corpora.read(task.paths.documents("heldout"), task.plan.output("heldout"), task.view)
+    corpus = read_corpus(task.paths.documents("heldout"), task.plan.output("heldout"), task.view)
     plain, layout = Plain(task), task.vocabulary().layout
     raw, marked, raw_tokens, raw_bytes = 0.0, 0.0, 0, 0.0
     for chunk, row in zip(corpus.chunks(), rows, strict=True):
@@ -106,7 +106,7 @@ def test_likelihoods_are_those_of_plain_forwards(tmp_path: Path) -> None:
 @pytest.mark.parametrize("thoughts_end", [False, True])
 def test_answers_are_those_of_plain_greedy_decoding(tmp_path: Path, thoughts_end: bool) -> None:
     task = prepared(tmp_path, *GIVEN)("evaluate-00")
-    corpus = corpora.read(task.paths.documents("heldout"), task.plan.output("heldout"), task.view)
+    corpus = read_corpus(task.paths.documents("heldout"), task.plan.output("heldout"), task.view)
     vocabulary = task.vocabulary()
     if thoughts_end:
         end_a_thought(task, vocabulary.layout.joint_prompt(corpus.chunk(0).prefix))

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lt_hpc import config as configuration
-from lt_hpc.cluster import plan as planning
+from lt_hpc.config.load import demo_file, load_config
 from lt_hpc.errors import IncompleteError
 from lt_hpc.latent import weights
 from lt_hpc.report.warnings import warnings
+from lt_hpc.run.plan import CORPORA, build_plan
 from lt_hpc.stages import merge
-from lt_hpc.stages.context import Progress, Task
+from lt_hpc.stages.task import Progress, Task
 from lt_hpc.store import manifest, shards, tables
 from lt_hpc.store.atomic import write_json
 from lt_hpc.store.manifest import Manifest
@@ -56,8 +56,8 @@ def samples(num_samples: int, seed: int = 0, scale: float = 2.0) -> list[dict[st
 def task(folder: Path, rows: list[dict[str, Any]], num_shards: int, *overrides: str) -> Task:
     """A merge task on a run folder whose shards hold `rows`."""
     num_samples = len(rows[0]["thoughts"])
-    config = configuration.load(configuration.demo_file(), [f"sample.num_samples={num_samples}", *overrides])
-    plan = planning.make(config, 1, {name: name for name in ("model", *planning.CORPORA)})
+    config = load_config(demo_file(), [f"sample.num_samples={num_samples}", *overrides])
+    plan = build_plan(config, 1, {name: name for name in ("model", *CORPORA)})
     paths = RunPaths(folder)
     paths.base.mkdir(parents=True)
     write_json(paths.layout, {"sol": 3, "eol": EOL, "prior": 5, "post": 6, "eos": None, "pad": 0})

@@ -9,7 +9,7 @@ import pytest
 from lt_hpc.latent import diagnostics
 from lt_hpc.report.warnings import warnings
 from lt_hpc.store import manifest
-from tests.stages.tiny_run import run_e_step
+from tests.runs.tiny_run import run_e_step
 
 
 def test_bfloat16_is_measured_against_float32(

@@ -12,15 +12,14 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from lt_hpc.config import ChunkingConfig
-from lt_hpc.data import corpus as corpora
+from lt_hpc.config.schema import ChunkingConfig
 from lt_hpc.data import sources
-from lt_hpc.data.corpus import Corpus
+from lt_hpc.data.corpus import Corpus, read_corpus
 from lt_hpc.errors import Interrupted
 from lt_hpc.stages import prepare
-from lt_hpc.stages.context import Task
+from lt_hpc.stages.task import Task
 from lt_hpc.store import manifest
-from tests.stages.tiny_run import tasks
+from tests.runs.tiny_run import tasks
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> str:
@@ -29,7 +28,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> str:
 
 
 def read(task: Task, name: str) -> Corpus:
-    return corpora.read(task.paths.documents(name), task.plan.output(name), task.view)
+    return read_corpus(task.paths.documents(name), task.plan.output(name), task.view)
 
 
 def test_odd_documents_survive_and_dropped_ones_are_counted_with_the_reason(tmp_path: Path) -> None:

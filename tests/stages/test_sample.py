@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from lt_hpc.latent.layout import NUM_MARKERS
 from lt_hpc.store import manifest
-from tests.stages.tiny_run import TEXTS, THOUGHT, run_e_step
+from tests.runs.tiny_run import TEXTS, THOUGHT, run_e_step
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:

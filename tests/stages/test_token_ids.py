@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from lt_hpc.config import ModelConfig
+from lt_hpc.config.schema import ModelConfig
 from lt_hpc.data import base_model
-from lt_hpc.data import examples as data
-from lt_hpc.stages import training_data
-from tests.stages.tiny_run import CONTEXT, run_e_step
+from lt_hpc.stages import train_data
+from lt_hpc.training.batches import make_batch, pack_epoch
+from tests.runs.tiny_run import CONTEXT, run_e_step
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
@@ -27,12 +27,12 @@ def test_the_trained_ids_are_the_sampled_ones(tmp_path: Path) -> None:
     layout = train_task.vocabulary().layout
     sampled = {row["chunk"]: row for row in rows(train_task.paths.samples(1))}
     chosen = {row["chunk"]: row["samples"][0] for row in rows(train_task.paths.selected(1))}
-    (examples,) = training_data.examples_of(train_task)
+    (examples,) = train_data.examples_of(train_task)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(train_task.paths.base)
     changed = trained = 0
-    for epoch in (data.epoch(examples, 0, 1, index, CONTEXT) for index in range(4)):
+    for epoch in (pack_epoch(examples, 0, 1, index, CONTEXT) for index in range(4)):
         everything = [(epoch, row) for row in range(len(epoch.rows))]
-        batch = data.batch(everything, layout, train_task.vocabulary().pad, CONTEXT)
+        batch = make_batch(everything, layout, train_task.vocabulary().pad, CONTEXT)
         for row, members in enumerate(epoch.rows):
             starts = np.flatnonzero(batch.positions[row] == 0)
             for member, start in zip(members, starts, strict=False):

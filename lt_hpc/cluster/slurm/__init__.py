@@ -1,0 +1,1 @@
+"""Slurm: its client commands, jobs through submitit."""

@@ -1,0 +1,67 @@
+"""The kinds of stages: what each is, in one table. Pure; everything that differs by kind asks here.
+
+A row is also where a kind gets its section of Slurm settings: `slurm.NAME`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lt_hpc.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of stage; lt_hpc/stages/NAME.py runs it.
+
+    Attributes:
+        name: of the module in lt_hpc.stages and of the section in `slurm`.
+        tasks: `one` process; `shards`, independent processes that share the shards of the output;
+            `ranks`, processes that start and fall together.
+        goal: a run is complete only when every stage of this kind is done. Other stages run where
+            a goal needs them: samples deleted after their model was trained are not missed.
+        resumes: a task that is started again goes on from what the one before it kept.
+        repairs: role of the input (the output of a `shards` stage) whose missing or corrupt shards
+            are made again when this stage finds some, or None.
+        reports: the report of the run is written again after it.
+    """
+
+    name: str
+    tasks: Literal["one", "shards", "ranks"] = "one"
+    goal: bool = False
+    resumes: bool = True
+    repairs: str | None = None
+    reports: bool = False
+
+    @property
+    def sharded(self) -> bool:
+        """Whether its output is a folder of shards, each with a manifest of its own."""
+        return self.tasks == "shards"
+
+    @property
+    def ranked(self) -> bool:
+        """Whether its tasks are ranks, with checkpoints that all of them write."""
+        return self.tasks == "ranks"
+
+
+KINDS = (
+    Kind("prepare"),
+    Kind("sample", tasks="shards"),
+    Kind("merge", resumes=False, repairs="samples"),
+    Kind("train", tasks="ranks", goal=True),
+    Kind("evaluate", goal=True, reports=True),
+)
+NAMES = tuple(kind.name for kind in KINDS)
+
+
+def kind_of(name: str) -> Kind:
+    """The kind with a name.
+
+    Raises:
+        ConfigError: with the valid names, when there is none.
+    """
+    for kind in KINDS:
+        if kind.name == name:
+            return kind
+    raise ConfigError(f"no stage is called {name!r}; there are: {', '.join(NAMES)}")

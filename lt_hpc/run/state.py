@@ -1,0 +1,126 @@
+"""What a run is to do, what of it is done, judged from manifests alone, and what stands in its way."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+from pathlib import Path
+
+from lt_hpc.config.load import config_from_dict
+from lt_hpc.errors import ConfigError
+from lt_hpc.run.plan import Plan, Stage, plan_from_json
+from lt_hpc.store import manifest, shards
+from lt_hpc.store.paths import RunPaths
+
+
+def read_plan(file: Path) -> Plan:
+    """A plan as it was pinned."""
+    raw = json.loads(file.read_text())
+    return plan_from_json(raw, config_from_dict(raw["config"]))
+
+
+def pinned_plan(paths: RunPaths) -> Plan:
+    """The plan of the last launch on a run folder.
+
+    Raises:
+        ConfigError: when the folder holds no run.
+    """
+    files = sorted((paths.root / "plans").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    if not files:
+        raise ConfigError(f"{paths.root}: no run here (plans/ is missing or empty)")
+    return read_plan(files[-1])
+
+
+def problem(paths: RunPaths, stage: Stage) -> str | None:
+    """Why a stage is not done, or None. Sizes are compared, checksums are left to the stage
+    that reads the files."""
+    if stage.name == "sample":
+        return shards.stage_problem(paths, stage.iteration, stage.fingerprint)
+    for folder, fingerprint in stage.outputs.items():
+        found = manifest.problem(paths.root / folder, fingerprint)
+        if found is not None:
+            return found
+    return None
+
+
+def pending(paths: RunPaths, plan: Plan) -> list[Stage]:
+    """The stages that still have to run, in order: models and evaluations that are not done,
+    and what they need. Samples that were deleted after their model was trained are not missed."""
+    todo: set[str] = set()
+    for stage in reversed(plan.stages):
+        wanted = stage.key in todo or stage.name in ("train", "evaluate")
+        if wanted and problem(paths, stage) is not None:
+            todo |= {stage.key, *stage.needs}
+    todo = {key for key in todo if problem(paths, plan.stage(key)) is not None}
+    return [stage for stage in plan.stages if stage.key in todo]
+
+
+def missing_shards(paths: RunPaths, plan: Plan, stage: Stage) -> list[int]:
+    """Shards of an E-step that are not done; all of them before it has started."""
+    pinned = shards.read(paths, stage.iteration)
+    if pinned is None or pinned.samples != stage.fingerprint:
+        return list(range(plan.config.sample.num_shards))
+    return sorted(shards.problems(paths, stage.iteration, pinned, checksums=False))
+
+
+def slow_checkpoints(paths: RunPaths, plan: Plan, seconds: int, source: str) -> list[str]:
+    """A warning for each trained model whose checkpoint and longest step took more than the
+    `seconds` of notice that jobs get from `source`: training still to come would be cut off while
+    it saves."""
+    warnings = []
+    for stage in plan.stages:
+        record = manifest.read(paths.root / list(stage.outputs)[-1]) if stage.name == "train" else None
+        cost = record.statistics.get("checkpoint") if record else None
+        if cost is None or record is None:
+            continue
+        step = record.statistics["longest_step_seconds"]
+        if cost["seconds"] + step > seconds:
+            warnings.append(
+                f"a checkpoint of {stage.key} took {cost['seconds']:.0f} s and a step up to {step:.0f} s, "
+                f"but jobs get {seconds} s of notice ({source}): what was trained since the last "
+                "checkpoint (train.checkpoint_seconds) would be lost"
+            )
+    return warnings
+
+
+def remove_spent_checkpoints(paths: RunPaths, stages: list[Stage]) -> None:
+    """Delete the checkpoints of every model that is done: training deletes its own, unless it is
+    killed just before."""
+    for stage in stages:
+        if stage.name == "train" and problem(paths, stage) is None:
+            shutil.rmtree(paths.checkpoints(stage.iteration, stage.fingerprint), ignore_errors=True)
+
+
+def _fingerprint_of(folder: Path, stage: Stage, paths: RunPaths) -> str | None:
+    if stage.name == "sample":
+        found = shards.read(paths, stage.iteration)
+        return found.samples if found else None
+    record = manifest.read(folder)
+    return record.fingerprint if record else None
+
+
+def _unused(path: Path) -> Path:
+    """This path, or the first of PATH.2, PATH.3, ... that nothing has."""
+    numbered = (path.with_name(f"{path.name}.{n}") for n in itertools.count(2))
+    return next(one for one in itertools.chain([path], numbered) if not one.exists())
+
+
+def move_superseded(paths: RunPaths, stages: list[Stage]) -> list[str]:
+    """Move outputs of other settings out of the way of the given stages; returns what was
+    moved. Nothing is deleted: expensive samples may still be wanted."""
+    moved = []
+    for stage in stages:
+        for name, expected in stage.outputs.items():
+            folder = paths.root / name
+            if not folder.is_dir():
+                continue
+            found = _fingerprint_of(folder, stage, paths)
+            if found is None or found == expected:
+                continue
+            target = _unused(paths.superseded / f"{name.replace('/', '-')}-{found}")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(folder, target)
+            moved.append(f"{name} -> {target.relative_to(paths.root)}")
+    return moved

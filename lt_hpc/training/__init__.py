@@ -1,0 +1,1 @@
+"""The M-step's machinery: packed batches, the DeepSpeed trainer, checkpoints, the log."""

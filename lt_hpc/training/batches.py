@@ -1,0 +1,160 @@
+"""Training examples: chunks with their thoughts, laid out afresh in each epoch.
+
+Everything about an epoch (the order of each chunk, the order of the chunks, the packing)
+comes from (run seed, iteration, epoch), so any rank of any world size works it out alone.
+
+Each chunk is a document of its own: its prefix c as raw text, then z and x. Laying the chunks
+of a text one after the other in one sequence (z1 x1 z2 x2 ...) would compute no prefix twice,
+but then chunk i would be trained given the thoughts of the chunks before it, while sampling
+and scoring condition on their text alone: p and q of the importance weights would be those of
+contexts that training never shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from lt_hpc.data.corpus import Chunk, Corpus, row
+from lt_hpc.latent import seeds
+from lt_hpc.latent.layout import NUM_JOINT_MARKERS, NUM_MARKERS, Layout
+from lt_hpc.store.tables import Lists
+from lt_hpc.training import packing
+
+IGNORED = -100
+"""Label of a position that takes no loss."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A chunk to train on; no thought means raw text, c x."""
+
+    chunk: Chunk
+    thought: list[int] | None
+
+    def tokens(self, layout: Layout, thought_first: bool) -> list[int]:
+        """The ids of one of the two orders (or of the raw text)."""
+        chunk = self.chunk
+        if self.thought is None:
+            return [*chunk.prefix, *chunk.suffix]
+        order = layout.joint if thought_first else layout.posterior
+        return order(chunk.prefix, self.thought, chunk.suffix)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """N examples, each made when it is asked for: only their sizes are held. Arrays [N], tokens."""
+
+    make: Callable[[int], Example]
+    text: np.ndarray
+    """Of c x."""
+    thought: np.ndarray
+    """Of z; -1 for raw text."""
+    context: np.ndarray
+    """Leading tokens without loss: the first has no context, and a prefix made of earlier chunks
+    takes its loss in their own examples."""
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+    def __getitem__(self, index: int) -> Example:
+        return self.make(index)
+
+    def lengths(self, thought_first: np.ndarray) -> np.ndarray:
+        """[N] tokens of each example's layout, for its order."""
+        with_thought = self.text + self.thought + np.where(thought_first, NUM_JOINT_MARKERS, NUM_MARKERS)
+        return np.where(self.thought < 0, self.text, with_thought)
+
+
+def examples_of_list(examples: list[Example]) -> Examples:
+    """Examples that are there already."""
+    chunks = [example.chunk for example in examples]
+    sizes = [len(chunk.prefix) + len(chunk.suffix) for chunk in chunks]
+    thoughts = [-1 if example.thought is None else len(example.thought) for example in examples]
+    given = np.array([chunk.given for chunk in chunks], bool)
+    prefixes = np.array([len(chunk.prefix) for chunk in chunks], np.int64)
+    return Examples(
+        examples.__getitem__,
+        np.array(sizes, np.int64),
+        np.array(thoughts, np.int64),
+        context_lengths(given, prefixes),
+    )
+
+
+def examples_of_corpus(corpus: Corpus, chunks: np.ndarray, thoughts: Lists, rows: np.ndarray) -> Examples:
+    """Chunks `chunks` [N] of a corpus, with the thoughts of these rows of `thoughts` (-1: none)."""
+    lengths = np.append(np.diff(thoughts[1]), -1)
+
+    def make(index: int) -> Example:
+        thought = row(thoughts, rows[index]).tolist() if rows[index] >= 0 else None
+        return Example(corpus.chunk(int(chunks[index])), thought)
+
+    prefixes = corpus.prefix_lengths[chunks]
+    text = prefixes + corpus.lengths[0][chunks]
+    return Examples(make, text, lengths[rows], context_lengths(corpus.given[chunks], prefixes))
+
+
+def context_lengths(given: np.ndarray, prefixes: np.ndarray) -> np.ndarray:
+    """See `Examples.context`."""
+    return np.where(given, 1, np.maximum(1, prefixes))
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One pass over the chunks: packed rows of indices into `examples`, and each one's order."""
+
+    examples: Examples
+    rows: list[list[int]]
+    thought_first: np.ndarray
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """[N] tokens of each example."""
+        return self.examples.lengths(self.thought_first)
+
+
+_EMPTY = Epoch(examples_of_list([]), [[]], np.zeros(0, bool))
+
+
+def pack_epoch(examples: Examples, run_seed: int, iteration: int, index: int, capacity: int) -> Epoch:
+    """The packed rows of epoch `index`; each chunk's order is a fair coin of its own."""
+    coins = seeds.generator(run_seed, "order", iteration, index).random(len(examples)) < 0.5
+    shuffle = packing.shuffled(len(examples), seeds.generator(run_seed, "shuffle", iteration, index))
+    rows = packing.pack(examples.lengths(coins), shuffle, capacity)
+    mixed = packing.shuffled(len(rows), seeds.generator(run_seed, "rows", iteration, index))
+    return Epoch(examples, [rows[i] for i in mixed], coins)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Packed rows as arrays [rows, capacity] int64: ids, restarted positions, labels."""
+
+    ids: np.ndarray
+    positions: np.ndarray
+    labels: np.ndarray
+
+
+def make_batch(rows: Sequence[tuple[Epoch, int]], layout: Layout, pad: int, capacity: int) -> Batch:
+    """The arrays of some rows, each given as (its epoch, index in it); of one empty row where there
+    are none. Labels are shifted: labels[t] is the token at t + 1, and the padding at the end is a
+    document of its own."""
+    rows = rows or [(_EMPTY, 0)]
+    ids = np.full((len(rows), capacity), pad, dtype=np.int64)
+    positions = np.zeros((len(rows), capacity), dtype=np.int64)
+    labels = np.full((len(rows), capacity), IGNORED, dtype=np.int64)
+    for r, (of_epoch, index) in enumerate(rows):
+        start = 0
+        for member in of_epoch.rows[index]:
+            example = of_epoch.examples[member]
+            tokens = example.tokens(layout, bool(of_epoch.thought_first[member]))
+            stop = start + len(tokens)
+            ids[r, start:stop] = tokens
+            positions[r, start:stop] = np.arange(len(tokens))
+            first = int(of_epoch.examples.context[member])
+            labels[r, start + first - 1 : stop - 1] = tokens[first:]
+            start = stop
+        positions[r, start:] = np.arange(capacity - start)
+    return Batch(ids, positions, labels)

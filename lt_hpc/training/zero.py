@@ -1,0 +1,210 @@
+"""The only file that imports deepspeed: one data-parallel trainer with ZeRO.
+
+The loss of a step is the sum over its tokens divided by the number of loss tokens of the
+global batch, whatever the micro-batches and ranks.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from pathlib import Path
+from typing import Any
+
+import torch
+
+# DeepSpeed guesses by device files, which a container or a job without GPUs may have all the same.
+os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+
+import deepspeed
+import torch.distributed as dist
+from deepspeed.utils import logger
+from transformers import AutoModelForCausalLM
+from transformers.integrations import HfDeepSpeedConfig
+
+from lt_hpc import host_memory
+from lt_hpc.config.schema import TrainConfig
+from lt_hpc.latent.cost import ModelShape
+from lt_hpc.training import packed_attention, partitions
+from lt_hpc.training.batches import IGNORED, Batch
+
+logger.setLevel("WARNING")
+# On CPU DeepSpeed would compile a shared-memory all-reduce at the first start: minutes, a C++
+# compiler, and a build lock that blocks every later start if this one is killed. Gloo does it.
+deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+class ZeroTrainer:
+    """A model under DeepSpeed. Every rank constructs it after `init_process_group`."""
+
+    def __init__(
+        self, model_path: Path, config: TrainConfig, micro_batches: int, trust_remote_code: bool
+    ) -> None:
+        if _device() == "cpu":
+            host_memory.keep_freed()
+        self.config = config
+        self.micro_batches = micro_batches
+        self.world_size = dist.get_world_size()
+        self.attention = packed_attention.implementation(config.dtype)
+        settings = self._deepspeed_config()
+        # Seen by from_pretrained: under ZeRO-3 no rank ever holds the whole model.
+        self._sharded_loading = HfDeepSpeedConfig(settings) if config.zero_stage == 3 else None
+        model = AutoModelForCausalLM.from_pretrained(
+            model_path,
+            dtype=torch.float32,
+            trust_remote_code=trust_remote_code,
+            attn_implementation=self.attention,
+        )
+        if config.activation_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        self.adam = torch.optim.AdamW(
+            _decayed_groups(model, config.weight_decay),
+            lr=config.learning_rate,
+            betas=(0.9, config.beta2),
+            fused=True,
+        )
+        self.engine, _, _, _ = deepspeed.initialize(model=model, optimizer=self.adam, config=settings)
+        _restore_rotary_buffers(self.engine.module)
+        self.engine.train()
+
+    def _deepspeed_config(self) -> dict[str, Any]:
+        return {
+            "train_micro_batch_size_per_gpu": 1,  # rows are batched by the caller
+            "gradient_accumulation_steps": self.micro_batches,
+            "gradient_clipping": self.config.clip_norm,
+            "bf16": {"enabled": self.config.dtype == "bfloat16"},
+            "data_types": {"grad_accum_dtype": "fp32"},
+            "zero_optimization": {"stage": self.config.zero_stage},
+            "zero_allow_untested_optimizer": True,
+            "steps_per_print": 2**31,
+        }
+
+    @property
+    def shape(self) -> ModelShape:
+        """The model's; tied parameters count once."""
+        module = self.engine.module
+        settings = module.config.get_text_config()
+        parameters = sum(getattr(p, "ds_numel", p.numel()) for p in module.parameters())
+        return ModelShape(parameters, settings.num_hidden_layers, settings.hidden_size, settings.vocab_size)
+
+    def step(
+        self, batches: list[Batch], global_tokens: int, learning_rate: float, seed: int
+    ) -> tuple[float, float | None]:
+        """One optimizer step on this rank's micro-batches; returns (summed NLL of this rank in
+        nats, global gradient norm before clipping; None without ZeRO, which does not tell).
+
+        `seed` is of the model's own draws (dropout) in this step: nothing of a generator's
+        state has to be kept in checkpoints.
+        """
+        torch.manual_seed(seed)
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = learning_rate
+        total = torch.zeros((), device=self.engine.device)
+        for batch in batches:
+            nll = self._nll(batch)
+            # DeepSpeed divides by the micro-batches and averages over ranks: undone here.
+            self.engine.backward(nll * (self.world_size * self.micro_batches / global_tokens))
+            self.engine.step()
+            total += nll.detach()
+        norm = self.engine.get_global_grad_norm()
+        return total.item(), float(norm) if norm is not None else None
+
+    def _nll(self, batch: Batch) -> torch.Tensor:
+        flat = packed_attention.flatten(batch.ids, batch.positions, batch.labels)
+        device = self.engine.device
+        scored = torch.from_numpy((flat.labels != IGNORED).nonzero()[0]).to(device)
+        logits = self.engine(
+            input_ids=torch.from_numpy(flat.ids)[None].to(device),
+            position_ids=torch.from_numpy(flat.positions)[None].to(device),
+            use_cache=False,  # a cache would hide from transformers that documents are packed
+            logits_to_keep=scored,
+            **packed_attention.boundaries(self.attention, flat, device),
+        ).logits[0]
+        labels = torch.from_numpy(flat.labels).to(device)[scored]
+        return torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
+
+    def snapshot(self) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+        """Copies in host memory of this rank's share of weights and moments; see partitions.py."""
+        return partitions.snapshot(self.engine, self.adam, self.config.zero_stage)
+
+    def restore(self, files: list[Path], step: int) -> None:
+        """Go back to the state after `step` steps, written by any number of ranks and any stage."""
+        partitions.restore(self.engine, self.adam, self.config.zero_stage, files, step)
+        dist.barrier()
+
+    def export(self, folder: Path) -> None:
+        """Write an ordinary Hugging Face folder (rank 0; all ranks call it)."""
+        if self.config.zero_stage == 3:
+            state = self.engine._zero3_consolidated_16bit_state_dict()
+        else:
+            state = self.engine.module.state_dict()
+        if dist.get_rank() == 0:
+            self.engine.module.save_pretrained(folder, state_dict=state)
+        dist.barrier()
+
+
+def _restore_rotary_buffers(module: torch.nn.Module) -> None:
+    """ZeRO-3 loads floating-point buffers in the training dtype, and a rotary frequency in bfloat16
+    turns position 4096 by some radians too far. They are made anew in float32, as everywhere else."""
+    for part in module.modules():
+        rounded = any(
+            buffer.dtype in (torch.bfloat16, torch.float16) for buffer in part.buffers(recurse=False)
+        )
+        if rounded and "RotaryEmbedding" in type(part).__name__:
+            fresh = type(part)(config=part.config)
+            for name, buffer in part.named_buffers(recurse=False):
+                part.register_buffer(name, getattr(fresh, name).to(buffer.device), persistent=False)
+
+
+def _decayed_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight decay on matrices, none on norms and biases."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    # Under ZeRO-3 a parameter is already cut up and flat: ds_shape is what it was.
+    chosen = [(p, len(getattr(p, "ds_shape", p.shape)) >= 2) for p in parameters]
+    return [
+        {"params": [p for p, matrix in chosen if matrix], "weight_decay": weight_decay},
+        {"params": [p for p, matrix in chosen if not matrix], "weight_decay": 0.0},
+    ]
+
+
+def init_process_group(store: Any, rank: int, world_size: int) -> None:
+    """Join the other ranks through a store and tell DeepSpeed about it."""
+    local = int(os.environ.get("LOCAL_RANK", rank))
+    if torch.cuda.is_available():
+        local %= torch.cuda.device_count()
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_RANK=str(local))
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
+    deepspeed.init_distributed(dist_backend=backend)
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def all_sum(*values: float) -> list[float]:
+    """The sums over all ranks, in float64, in one exchange."""
+    tensor = torch.tensor(values, dtype=torch.float64, device=_device())
+    dist.all_reduce(tensor)
+    return [float(value) for value in tensor.tolist()]
+
+
+def from_first(text: str) -> str:
+    """Rank 0's text (of at most 512 bytes) on every rank."""
+    data = torch.zeros(512, dtype=torch.uint8, device=_device())
+    raw = text.encode()
+    data[: len(raw)] = torch.tensor(list(raw), dtype=torch.uint8)
+    dist.broadcast(data, 0)
+    return bytes(data.tolist()).rstrip(b"\0").decode()
+
+
+def peak_memory() -> int:
+    """Bytes: the most this rank has used so far, of its GPU or else of the machine."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def leave() -> None:
+    """Leave the process group; without it gloo may abort at exit."""
+    dist.destroy_process_group()

@@ -1,0 +1,290 @@
+"""What reconcile submits, for any mixture of done, queued and lost work."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lt_hpc.cluster import backend, reconcile
+from lt_hpc.cluster.slurm.client import Queued
+from lt_hpc.config.load import demo_file, load_config
+from lt_hpc.errors import StageError
+from lt_hpc.run.plan import Plan, Stage, build_plan, plan_to_json
+from lt_hpc.store.atomic import write_json
+from lt_hpc.store.paths import RunPaths
+
+SOURCES = {"model": "m", "corpus": "c", "warm": "w", "heldout": "h"}
+
+
+def make_plan(*overrides: str, iterations: int = 1) -> Plan:
+    config = load_config(demo_file(), list(overrides))
+    return build_plan(config, iterations, dict(SOURCES))
+
+
+@dataclass
+class Cluster:
+    """A queue in memory: what was submitted stays in it until the test takes it out."""
+
+    queue: list[Queued] = field(default_factory=list)
+    waits: dict[str, set[str]] = field(default_factory=dict)
+    stages: dict[str, str] = field(default_factory=dict)
+    ids: Iterator[int] = field(default_factory=lambda: itertools.count(100))
+
+    def submit(self, stage: Stage, name: str, tasks: reconcile.Tasks, after: Collection[str]) -> list[str]:
+        job = str(next(self.ids))
+        indices = range(len(tasks)) if len(tasks) > 1 else [None]
+        self.queue += [Queued(job, index, name, "PENDING", "Dependency") for index in indices]
+        self.waits[job] = set(after)
+        self.stages[job] = stage.key
+        return [job]
+
+    def set_dependency(self, job: str, after: Collection[str]) -> None:
+        self.waits[job] = set(after)
+
+    def cancel(self, jobs: Collection[str]) -> None:
+        self.queue = [q for q in self.queue if q.job not in jobs and f"{q.job}_{q.index}" not in jobs]
+
+    def reconcile(self, plan: Plan, paths: RunPaths, limit: int | None = None) -> reconcile.Outcome:
+        backend = reconcile.Backend(self.submit, self.set_dependency, self.cancel)
+        room = None if limit is None else limit - len(self.queue)
+        return reconcile.reconcile(plan, paths, list(self.queue), backend, site=reconcile.Site(room=room))
+
+    def jobs(self, key: str) -> list[str]:
+        return sorted({q.job for q in self.queue if self.stages[q.job] == key})
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> RunPaths:
+    return RunPaths(tmp_path / "run")
+
+
+def test_a_new_run_is_submitted_whole_and_chained(paths: RunPaths) -> None:
+    cluster, plan = Cluster(), make_plan(iterations=2)
+    outcome = cluster.reconcile(plan, paths)
+    assert list(outcome.submitted) == [stage.key for stage in plan.stages]
+    for stage in plan.stages:
+        for job in outcome.jobs[stage.key]:
+            assert cluster.waits[job] == {j for need in stage.needs for j in outcome.jobs[need]}
+
+
+def test_launched_again_nothing_is_submitted(paths: RunPaths) -> None:
+    cluster, plan = Cluster(), make_plan()
+    cluster.reconcile(plan, paths)
+    before = list(cluster.queue)
+    assert cluster.reconcile(plan, paths).submitted == {}
+    assert cluster.queue == before
+
+
+def test_a_lost_shard_is_submitted_alone_and_the_merge_waits_for_it_too(paths: RunPaths) -> None:
+    cluster, plan = Cluster(), make_plan("sample.num_shards=5")
+    first = cluster.reconcile(plan, paths)
+    cluster.cancel([f"{first.jobs['sample-01'][0]}_3"])
+    second = cluster.reconcile(plan, paths)
+    assert list(second.submitted) == ["sample-01"]
+    record = [r for r in reconcile.records(paths) if r["event"] == "submit"][-1]
+    assert record["shards"] == [[3]]
+    merge = cluster.jobs("merge-01")[0]
+    assert cluster.waits[merge] == {*first.jobs["sample-01"], *second.submitted["sample-01"]}
+
+
+def test_long_arrays_are_split_and_the_merge_waits_for_all_pieces(paths: RunPaths) -> None:
+    cluster, plan = Cluster(), make_plan("sample.num_shards=25", "slurm.max_array_size=10")
+    outcome = cluster.reconcile(plan, paths)
+    assert len(outcome.jobs["sample-01"]) == 3
+    assert cluster.waits[cluster.jobs("merge-01")[0]] == set(outcome.jobs["sample-01"])
+
+
+def covered(paths: RunPaths, stage: str) -> list[list[int]]:
+    """The shards of every task submitted for a stage."""
+    records = [r for r in reconcile.records(paths) if r["event"] == "submit" and r["stage"] == stage]
+    return [shards for record in records for shards in record["shards"]]
+
+
+def test_with_more_shards_than_tasks_a_task_handles_several(paths: RunPaths) -> None:
+    cluster, plan = Cluster(), make_plan("sample.num_shards=25", "slurm.max_array_tasks=4")
+    job = cluster.reconcile(plan, paths).jobs["sample-01"][0]
+    tasks = covered(paths, "sample-01")
+    assert len(tasks) == 4 and max(map(len, tasks)) - min(map(len, tasks)) <= 1
+    assert [shard for shards in tasks for shard in shards] == list(range(25))
+    cluster.cancel([f"{job}_2"])
+    cluster.reconcile(plan, paths)
+    assert sorted(s for shards in covered(paths, "sample-01")[4:] for s in shards) == tasks[2]
+
+
+@given(limit=st.integers(12, 200), iterations=st.integers(1, 3), shards=st.integers(1, 60))
+def test_a_run_keeps_within_the_sites_submit_limit(limit: int, iterations: int, shards: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        cluster, paths = Cluster(), RunPaths(Path(folder) / "run")
+        plan = make_plan(f"sample.num_shards={shards}", iterations=iterations)
+        cluster.reconcile(plan, paths, limit)
+        single = sum(stage.name != "sample" for stage in plan.stages)
+        assert len(cluster.queue) <= max(limit, single + iterations)
+        for iteration in range(1, iterations + 1):
+            tasks = covered(paths, f"sample-{iteration:02d}")
+            assert [s for task in tasks for s in task] == list(range(shards))
+            assert len(tasks) in (shards, max(1, (limit - single) // iterations)), "as many as fit"
+
+
+def test_a_job_that_has_started_is_not_told_to_wait(paths: RunPaths) -> None:
+    cluster, plan = Cluster(), make_plan("sample.num_shards=3")
+    first = cluster.reconcile(plan, paths)
+    cluster.cancel([f"{first.jobs['sample-01'][0]}_1"])
+    merge = cluster.jobs("merge-01")[0]
+    cluster.queue = [
+        dataclasses.replace(q, state="RUNNING", reason="None") if q.job == merge else q for q in cluster.queue
+    ]
+    waits = dict(cluster.waits)
+    assert list(cluster.reconcile(plan, paths).submitted) == ["sample-01"]
+    assert cluster.waits[merge] == waits[merge]
+
+
+def test_jobs_of_the_chain_and_allocations_are_told_from_other_work() -> None:
+    queue = [
+        Queued(str(i), None, name, "RUNNING", "None") for i, name in enumerate(("lt-ab-1", "lt-abc-1", "x"))
+    ]
+    assert [q.job for q in reconcile.of_run("ab", queue, [])] == ["0"]
+    lines = [
+        {"event": "allocation", "run": "ab", "job": "2"},
+        {"event": "allocation", "run": "of the folder it was copied from", "job": "1"},
+        {"event": "submit", "job": "1"},
+    ]
+    assert [q.job for q in reconcile.of_run("ab", queue, lines)] == ["0", "2"]
+
+
+def test_jobs_that_can_never_run_are_replaced(paths: RunPaths) -> None:
+    cluster, plan = Cluster(), make_plan()
+    cluster.reconcile(plan, paths)
+    stuck = cluster.jobs("merge-01")[0]
+    cluster.queue = [
+        Queued(q.job, q.index, q.name, q.state, "DependencyNeverSatisfied") if q.job == stuck else q
+        for q in cluster.queue
+    ]
+    outcome = cluster.reconcile(plan, paths)
+    assert list(outcome.submitted) == ["merge-01"]
+    assert cluster.jobs("merge-01") == outcome.submitted["merge-01"] != [stuck]
+    assert cluster.waits[cluster.jobs("train-01")[0]] >= set(outcome.submitted["merge-01"])
+
+
+def test_other_settings_replace_the_queued_jobs_that_depend_on_them(paths: RunPaths) -> None:
+    cluster = Cluster()
+    cluster.reconcile(make_plan(), paths)
+    outcome = cluster.reconcile(make_plan("sample.num_samples=3"), paths)
+    assert set(outcome.submitted) == {"sample-01", "merge-01", "train-01", "evaluate-01"}
+    assert len(cluster.jobs("sample-01")) == 1
+
+
+def test_a_launcher_that_died_after_sbatch_is_not_repeated(paths: RunPaths) -> None:
+    cluster, plan = Cluster(), make_plan()
+
+    class Died(Exception):
+        pass
+
+    def submit_and_die(stage: Stage, name: str, tasks: reconcile.Tasks, after: Collection[str]) -> list[str]:
+        cluster.submit(stage, name, tasks, after)
+        raise Died
+
+    backend = reconcile.Backend(submit_and_die, cluster.set_dependency, cluster.cancel)
+    with pytest.raises(Died):
+        reconcile.reconcile(plan, paths, [], backend)
+    outcome = cluster.reconcile(plan, paths)
+    assert "prepare" not in outcome.submitted
+    assert len(cluster.jobs("prepare")) == 1
+
+
+def test_a_merge_heals_a_bounded_number_of_times_in_vain(paths: RunPaths) -> None:
+    merge = make_plan().stage("merge-01")
+    for missing in (9, 8, 7, 7, 7):
+        reconcile.record_heal(paths, merge, missing, "found by job 7")
+    for missing in (7, 8):
+        with pytest.raises(StageError, match=f"{missing} are missing: found by job 8"):
+            reconcile.record_heal(paths, merge, missing, "found by job 8")
+    reconcile.record_heal(paths, merge, 6, "fewer than before")
+    for _ in range(reconcile.MAX_HEALS - 1):
+        reconcile.record_heal(paths, merge, 6, "found by job 9")
+    with pytest.raises(StageError):
+        reconcile.record_heal(paths, merge, 6, "found by job 9")
+    reconcile.record_launch(paths)
+    reconcile.record_heal(paths, merge, 6, "a person has launched again")
+
+
+def test_a_copied_run_folder_leaves_the_jobs_of_the_original_alone(paths: RunPaths, tmp_path: Path) -> None:
+    cluster = Cluster()
+    cluster.reconcile(make_plan(), paths)
+    before = list(cluster.queue)
+    copy = RunPaths(Path(shutil.copytree(paths.root, tmp_path / "copy")))
+    assert reconcile.find_jobs(make_plan("seed=1"), copy, cluster.queue) == ({}, set())
+    outcome = cluster.reconcile(make_plan("seed=1"), copy)
+    assert cluster.queue[: len(before)] == before and "prepare" in outcome.submitted
+    renamed = RunPaths(paths.root.rename(tmp_path / "renamed"))
+    assert cluster.reconcile(make_plan(), renamed).submitted == {}
+
+
+def test_a_launch_with_fewer_iterations_leaves_the_later_ones_alone(paths: RunPaths) -> None:
+    cluster = Cluster()
+    cluster.reconcile(make_plan(iterations=3), paths)
+    before = list(cluster.queue)
+    cluster.reconcile(make_plan(iterations=1), paths)
+    assert cluster.queue == before
+    cluster.reconcile(make_plan("seed=1", iterations=1), paths)
+    left = {cluster.stages[task.job] for task in cluster.queue if task in before}
+    later = {stage.key for stage in make_plan(iterations=3).stages if stage.iteration > 1}
+    assert left == {"prepare"} | later
+
+
+def test_a_merge_heals_by_the_last_launch_where_that_wants_the_same_of_it() -> None:
+    own = make_plan(iterations=2)
+    longer, shorter = make_plan(iterations=3), make_plan(iterations=1)
+    other_training = make_plan("train.learning_rate=0.001", iterations=2)
+    other_samples = make_plan("sample.num_samples=3", iterations=2)
+    assert backend._plan_to_heal(own, longer, "merge-02") is longer
+    assert backend._plan_to_heal(own, shorter, "merge-02") is own
+    assert backend._plan_to_heal(own, other_training, "merge-01") is other_training
+    assert backend._plan_to_heal(own, other_training, "merge-02") is None
+    assert backend._plan_to_heal(own, other_samples, "merge-01") is None
+
+
+def test_array_tasks_with_several_processes_have_a_shard_for_each() -> None:
+    plan = make_plan("sample.num_shards=10", "slurm.sample.tasks_per_node=4")
+    wanted = {"sample-01": list(range(10)), "merge-01": []}
+    (array,) = reconcile.array_tasks(plan, wanted, reconcile.NO_LIMITS)["sample-01"]
+    assert [len(shards) for shards in array] == [3, 3, 4]
+    (array,) = reconcile.array_tasks(plan, wanted, reconcile.Site(room=2))["sample-01"]
+    assert [len(shards) for shards in array] == [10]
+
+
+def test_a_site_with_short_arrays_gets_them_by_the_plan_that_is_pinned(paths: RunPaths) -> None:
+    plan = make_plan("sample.num_shards=7")
+    pieces = reconcile.array_tasks(plan, {"sample-01": list(range(7))}, reconcile.Site(array_size=3))[
+        "sample-01"
+    ]
+    assert [len(piece) for piece in pieces] == [3, 3, 1]
+
+
+def test_queued_jobs_with_other_slurm_settings_are_named(paths: RunPaths) -> None:
+    cluster, plan = Cluster(), make_plan("slurm.sample.minutes=60")
+    write_json(paths.plan(plan.fingerprint), plan_to_json(plan))
+    first = cluster.reconcile(plan, paths)
+    assert not [line for line in cluster.reconcile(plan, paths).lines if "other slurm settings" in line]
+    changed = make_plan("slurm.sample.minutes=90")
+    named = [line for line in cluster.reconcile(changed, paths).lines if "other slurm settings" in line]
+    assert len(named) == 1 and named[0].startswith("sample-01:") and first.jobs["sample-01"][0] in named[0]
+
+
+def test_the_states_of_a_stages_jobs_are_counted(paths: RunPaths) -> None:
+    cluster = Cluster()
+    cluster.reconcile(make_plan("sample.num_shards=3"), paths)
+    cluster.queue = [
+        dataclasses.replace(q, state="RUNNING") if q.index == 1 else q for q in cluster.queue
+    ] + [Queued("7", None, "other", "RUNNING", "None")]
+    found = reconcile.states(reconcile.run_id(paths), cluster.queue, reconcile.records(paths))
+    assert found["sample-01"] == {"PENDING": 2, "RUNNING": 1} and found["merge-01"] == {"PENDING": 1}
+    assert sum(sum(counts.values()) for counts in found.values()) == len(cluster.queue) - 1

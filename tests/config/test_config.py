@@ -1,0 +1,227 @@
+"""A mistake in the settings is one message that names the field and what would be valid."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from lt_hpc.config.checks import CHOICES, RANGES
+from lt_hpc.config.identity import identity_of
+from lt_hpc.config.load import config_from_dict, config_to_yaml, demo_file, load_config
+from lt_hpc.config.schema import Config
+from lt_hpc.errors import ConfigError
+
+
+def refused(*overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(demo_file(), list(overrides))
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        # no such field: the fields that there are
+        ("sample.kk=3", ["'sample.kk'", "num_samples", "temperature", "batch_tokens"]),
+        ("slurm.train.node=2", ["'slurm.train.node'", "nodes", "gpus_per_node"]),
+        ("samples.k=3", ["'samples'", "sample", "train", "evaluate"]),
+        ("sed=1", ["'sed'", "seed", "objective"]),
+        ("sample=3", ["sample=3", "SampleConfig"]),
+        # not a value at all
+        ("sample.num_samples=[1", ["sample.num_samples=[1", "not YAML"]),
+        ("seed=???", ["seed", "no value"]),
+        ("sample.temperature=nan", ["sample.temperature", "finite"]),
+        ("train.epochs=inf", ["train.epochs", "finite"]),
+        ("train.beta2=1", ["train.beta2=1", "at most"]),
+        ("corpus.num_documents=0", ["corpus.num_documents=0", "at least 1"]),
+        # another type
+        ("sample.num_samples=many", ["sample.num_samples", "'many'", "Integer"]),
+        ("sample.num_samples=1.5", ["sample.num_samples", "1.5", "Integer"]),
+        ("sample.num_samples=null", ["sample.num_samples", "int"]),
+        ("model.resize_embeddings=maybe", ["model.resize_embeddings", "maybe", "bool"]),
+        ("train.learning_rate=high", ["train.learning_rate", "high", "Float"]),
+        # out of range
+        ("sample.num_samples=0", ["sample.num_samples=0", "at least 1"]),
+        ("evaluate.num_samples=-1", ["evaluate.num_samples=-1", "at least 1"]),
+        ("sample.temperature=0", ["sample.temperature=0", "greater than 0"]),
+        ("sample.top_p=1.01", ["sample.top_p=1.01", "greater than 0 and at most 1"]),
+        ("sample.top_p=0", ["sample.top_p=0", "greater than 0"]),
+        ("sample.top_k=-1", ["sample.top_k=-1", "at least 0"]),
+        ("train.zero_stage=4", ["train.zero_stage=4", "at most 3"]),
+        ("train.epochs=0", ["train.epochs=0", "greater than 0"]),
+        ("warm_start.steps=0", ["warm_start.steps=0", "at least 1"]),
+        ("corpus.num_documents=-1", ["corpus.num_documents=-1", "at least 1"]),
+        ("slurm.train.nodes=0", ["slurm.train.nodes=0", "at least 1"]),
+        # a closed set
+        ("objective=vae", ["objective='vae'", "em, raw, warm"]),
+        ("chunking.mode=words", ["chunking.mode='words'", "sentences, given"]),
+        ("merge.method=best", ["merge.method='best'", "multinomial, systematic, argmax"]),
+        ("merge.unfinished=keep", ["merge.unfinished='keep'", "raw, drop"]),
+        ("train.schedule=linear", ["train.schedule='linear'", "cosine, wsd"]),
+        ("sample.dtype=float64", ["sample.dtype='float64'", "float32, bfloat16, float16"]),
+        ("train.start=last", ["train.start='last'", "base, previous"]),
+        ("warm_start.start=previous", ["warm_start.start='previous'", "base"]),
+        ("train.trackers=[mlflow]", ["train.trackers", "mlflow", "tensorboard, wandb"]),
+        ("heldout.fresh=true", ["heldout.fresh=true", "corpus"]),
+        ("train.log_steps=0", ["train.log_steps=0", "at least 1"]),
+        # the form of an override
+        ("seed", ["'seed'", "key=value"]),
+        ("=3", ["'=3'", "key=value"]),
+        ("name=${nothing}", ["nothing"]),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_field_and_what_is_valid(override: str, named: list[str]) -> None:
+    message = refused(override)
+    for word in named:
+        assert word in message
+
+
+def test_values_that_do_not_fit_together_are_both_named() -> None:
+    message = refused("chunking.min_sentences=9", "chunking.max_sentences=3")
+    assert "chunking.min_sentences=9" in message and "chunking.max_sentences=3" in message
+    message = refused("train.batch_tokens=1000")
+    assert "train.batch_tokens=1000" in message and "model.context_length=128" in message
+    assert "warm_start.batch_tokens=64" in refused("warm_start.batch_tokens=64")
+
+
+def test_the_longest_chunk_and_thought_must_fit_the_context() -> None:
+    # 128 - 24 - 5 markers
+    assert load_config(demo_file(), ["chunking.max_chunk_tokens=99"]).chunking.max_chunk_tokens == 99
+    message = refused("chunking.max_chunk_tokens=100")
+    for word in (
+        "chunking.max_chunk_tokens=100", "sample.max_thought_tokens=24", "at most 99", "context_length=128",
+    ):  # fmt: skip
+        assert word in message
+
+
+def test_without_zero_gradients_are_not_added_up_in_16_bits() -> None:
+    message = refused("train.zero_stage=0", "train.dtype=bfloat16")
+    assert "train.zero_stage=0" in message and "1, 2 or 3" in message
+    assert load_config(demo_file(), ["train.zero_stage=0"]).train.zero_stage == 0
+
+
+def test_fresh_documents_need_their_number() -> None:
+    assert "corpus.num_documents" in refused("corpus.fresh=true", "corpus.num_documents=null")
+
+
+def test_a_tracker_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    message = refused("train.trackers=[wandb]")
+    assert "train.trackers" in message and "pip install wandb" in message
+
+
+@pytest.mark.parametrize("section", ["corpus", "warm", "heldout"])
+def test_questions_and_answers_need_their_columns(section: str) -> None:
+    assert f"{section}.question_column" in refused(f"{section}.source=texts.jsonl")
+    message = refused(f"{section}.source=texts.jsonl", f"{section}.question_column=q")
+    assert f"{section}.answer_column" in message and "chunking.mode=given" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("sample: [1\nseed: 2\n", ["not YAML"]),
+        ("seed: 1\nseed: 2\n", ["not YAML"]),
+        ("- seed\n", ["mapping"]),
+        ("sample: {kk: 3}\n", ["'sample.kk'", "num_samples"]),
+        ("sample: {num_samples: many}\n", ["sample.num_samples", "many"]),
+    ],
+)
+def test_a_wrong_file_is_named(tmp_path: Path, text: str, named: list[str]) -> None:
+    file = tmp_path / "wrong.yaml"
+    file.write_text(text)
+    for wrong in ({"file": file}, {"file": demo_file(), "profile": file}):
+        with pytest.raises(ConfigError) as caught:
+            load_config(**wrong)
+        message = str(caught.value)
+        assert "\n" not in message
+        for word in [*named, "wrong.yaml"]:
+            assert word in message
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    for missing in (tmp_path / "nowhere.yaml", tmp_path):
+        with pytest.raises(ConfigError, match=r"no such file"):
+            load_config(missing)
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: no such file"):
+        load_config(demo_file(), profile=tmp_path / "nowhere.yaml")
+
+
+def test_an_override_wins_over_the_profile_and_the_profile_over_the_file(tmp_path: Path) -> None:
+    profile = tmp_path / "site.yaml"
+    profile.write_text("slurm: {partition: long}\nseed: 5\nsample: {num_shards: 77}\n")
+    config = load_config(demo_file(), ["seed=6", "slurm.train.nodes=4"], profile)
+    assert (config.slurm.partition, config.seed, config.sample.num_shards) == ("long", 6, 77)
+    assert (config.slurm.train.nodes, config.sample.num_samples) == (4, 16)
+
+
+@pytest.mark.parametrize(
+    "file", sorted((Path(__file__).parents[2] / "configs").glob("*.yaml")), ids=lambda p: p.name
+)
+def test_the_shipped_files_are_valid_and_read_back_the_same(tmp_path: Path, file: Path) -> None:
+    config = load_config(
+        file, ["slurm.options={reservation: 'a: b'}", "name='1e3'", "slurm.setup=['module x # y']"]
+    )
+    assert config.name == "1e3" and config.slurm.options == {"reservation": "a: b"}
+    (tmp_path / "again.yaml").write_text(config_to_yaml(config))
+    assert load_config(tmp_path / "again.yaml") == config
+    assert config_from_dict(dataclasses.asdict(config)) == config
+
+
+def test_identity_is_all_but_what_says_how_it_runs() -> None:
+    config = load_config(demo_file())
+    train = identity_of(config.train)
+    every = {field.name for field in dataclasses.fields(config.train)}
+    assert every - set(train) == {
+        "zero_stage", "micro_batch_rows", "checkpoint_seconds", "checkpoint_steps", "keep_checkpoints",
+        "activation_checkpointing", "log_steps", "trackers",
+    }  # fmt: skip
+    assert set(identity_of(config.local)) == set()
+    assert "num_shards" not in identity_of(config.sample)
+    assert identity_of(config.sample)["num_samples"] == 16
+    assert "name" not in identity_of(config)
+    assert identity_of(config)["train"] == train
+
+
+def leaves(section: object, parent: str = "") -> set[str]:
+    found: set[str] = set()
+    for field in dataclasses.fields(section):  # type: ignore[arg-type]
+        value = getattr(section, field.name)
+        name = f"{parent}{field.name}"
+        found |= leaves(value, f"{name}.") if dataclasses.is_dataclass(value) else {name}
+    return found
+
+
+def test_every_number_is_checked() -> None:
+    """A field of the tree that is a number has a range, unless every number is good."""
+    config = Config()
+    free = {"seed", "corpus.seed", "warm.seed", "heldout.seed"}
+    assert set(CHOICES) | set(RANGES) <= leaves(config)
+
+    def value(name: str) -> object:
+        found: object = config
+        for part in name.split("."):
+            found = getattr(found, part)
+        return found
+
+    numbers = {name for name in leaves(config) if type(value(name)) in (int, float)}
+    assert numbers - set(RANGES) == free
+
+
+@pytest.mark.parametrize("content", [b"7", b"\xff\xfename: x"])
+def test_a_file_that_is_no_settings_is_named(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"settings\.yaml"):
+        load_config(file)
+
+
+def test_a_plan_of_another_version_is_refused_by_its_field() -> None:
+    values = dataclasses.asdict(load_config(demo_file()))
+    values["sample"]["a_later_field"] = 1
+    with pytest.raises(ConfigError, match=r"sample\.a_later_field"):
+        config_from_dict(values)

@@ -1,0 +1,88 @@
+"""What a dry run says of the published runs, before anything is downloaded."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lt_hpc.config.load import load_config
+from lt_hpc.launch import make_plan
+from lt_hpc.run import estimate
+from lt_hpc.store.paths import RunPaths
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def lines(name: str, tmp_path: Path, *overrides: str) -> list[str]:
+    config = load_config(CONFIGS / name, list(overrides))
+    paths = RunPaths(tmp_path / "run")
+    return list(estimate.lines(make_plan(config, 3, paths), paths))
+
+
+def test_the_published_run_is_33060_steps_and_13b_tokens(tmp_path: Path) -> None:
+    text = "\n".join(lines("tinyllama_finemath.yaml", tmp_path))
+    assert "33,060 steps of 393,216 tokens = 13B tokens" in text  # 192 x 2048
+    assert "4,069 steps of 196,608 tokens = 800M tokens" in text  # 96 x 2048
+    assert "1.1B parameters, bfloat16, 8 ranks" in text
+    # 2 + 4 + 12/8 bytes a parameter under ZeRO-1, (2 + 4 + 12)/8 under ZeRO-3.
+    assert "ZeRO-1 23.9 GB" in text and "ZeRO-3 18.2 GB" in text and "ZeRO-0" not in text
+    # 13B tokens x (6 x 1.1B + 12 x 22 x 2048 x 2048), at 40% of 312 TFLOP/s
+    assert "223 GPU hours, 27.9 hours on 8 GPUs" in text
+    assert "K=4, 18.4B tokens to sample" in text  # about 18B in the publication
+    # 1.92B tokens of text and 2.4 times as many of thoughts, 4 bytes each, on 8 ranks.
+    assert "26.1 GB of host memory a rank, 208.9 GB a node" in text
+
+
+def test_its_dry_run_needs_neither_torch_nor_a_network(tmp_path: Path) -> None:
+    code = (
+        "import socket, sys\n"
+        "def refuse(*_, **__): raise AssertionError('network')\n"
+        "socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse\n"
+        "from lt_hpc import launch\n"
+        f"code = launch.main(['--config', {str(CONFIGS / 'tinyllama_finemath.yaml')!r}, '--dry-run',"
+        " '--cluster', 'local'])\n"
+        "print('torch' in sys.modules, code)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    assert "33,060 steps" in result.stdout and result.stdout.endswith("False 0\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
+    name = "llama8b_finemath.yaml"
+    assert not any("does not fit" in line for line in lines(name, tmp_path))
+    found = lines(name, tmp_path, "train.zero_stage=1", "hardware.memory_gb=40")
+    assert any("train" not in line and "zero_stage=1 does not fit" in line for line in found)
+
+
+def test_a_local_model_is_counted_from_its_files(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    from lt_hpc.data.base_model import BUILTIN
+
+    shape = estimate.model_shape(load_config(CONFIGS / "demo.yaml"))
+    model = AutoModelForCausalLM.from_pretrained(BUILTIN["builtin:demo_base"])
+    assert shape is not None and shape.parameters == model.num_parameters()
+    assert (shape.layers, shape.hidden_size, shape.vocabulary) == (3, 96, 47)
+
+
+def test_without_figures_the_fields_to_set_are_named(tmp_path: Path) -> None:
+    unset = ["estimate.parameters=null", "estimate.corpus_tokens=null", "train.steps=null"]
+    text = "\n".join(lines("tinyllama_finemath.yaml", tmp_path, *unset))
+    assert "set estimate.parameters" in text
+    assert "from estimate.corpus_tokens" in text
+
+
+def test_epochs_become_steps_of_the_estimated_tokens(tmp_path: Path) -> None:
+    """Two passes over 1.92B raw tokens with 2.4 of thoughts each and no prefix repeated are the
+    published 13B tokens."""
+    config = load_config(
+        CONFIGS / "tinyllama_finemath.yaml",
+        ["train.steps=null", "train.epochs=2", "chunking.prefix_chunks=0"],
+    )
+    assert estimate.num_steps(config, 1, RunPaths(tmp_path)) == pytest.approx(33060, rel=0.01)

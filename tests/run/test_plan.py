@@ -1,0 +1,213 @@
+"""What changes when a setting changes: exactly what depends on it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lt_hpc.config.load import config_from_dict, demo_file, load_config
+from lt_hpc.errors import ConfigError
+from lt_hpc.run.plan import Plan, build_plan, plan_from_json, plan_to_json, training_data
+
+SOURCES = {"model": "m", "corpus": "c", "warm": "w", "heldout": "h"}
+
+
+def make(*overrides: str, iterations: int = 2) -> Plan:
+    config = load_config(demo_file(), list(overrides))
+    return build_plan(config, iterations, dict(SOURCES))
+
+
+def changed(*overrides: str) -> set[str]:
+    before = {stage.key: stage.fingerprint for stage in make().stages}
+    return {stage.key for stage in make(*overrides).stages if before[stage.key] != stage.fingerprint}
+
+
+AFTER_WARM_START = {
+    f"{name}-{iteration:02d}" for name in ("sample", "merge", "train", "evaluate") for iteration in (1, 2)
+}
+
+
+def test_another_k_redoes_what_depends_on_it() -> None:
+    assert changed("sample.num_samples=4") == AFTER_WARM_START
+
+
+def test_another_selection_keeps_the_first_samples() -> None:
+    assert changed("merge.method=argmax") == AFTER_WARM_START - {"sample-01"}
+
+
+def test_going_on_from_the_previous_model_depends_on_it() -> None:
+    assert changed("train.start=previous") == AFTER_WARM_START - {"sample-01", "merge-01"}
+    restarted, continued = make(), make("train.start=previous")
+    assert "train-00" not in restarted.stage("train-01").needs
+    assert {"train-00", "merge-01"} <= set(continued.stage("train-01").needs)
+    # Another warm start changes only the samples of a run that restarts, and every model here.
+    raw = ("objective=raw", "train.start=previous")
+    before, after = (
+        make(*raw, f"warm_start.epochs={epochs}", iterations=1).stage("train-01") for epochs in (1, 2)
+    )
+    assert before.fingerprint != after.fingerprint and "train-00" in before.needs
+
+
+def test_fresh_documents_are_prepared_for_each_iteration() -> None:
+    plan = make("corpus.fresh=true")
+    assert "corpus" not in plan.stage("prepare").outputs
+    for iteration in (1, 2):
+        stage = plan.stage(f"prepare-{iteration:02d}")
+        assert list(stage.outputs) == [f"corpus-{iteration:02d}"] and stage.name == "prepare"
+        assert stage.key in plan.stage(f"sample-{iteration:02d}").needs
+        assert stage.key in plan.stage(f"train-{iteration:02d}").needs
+    assert plan.output("corpus-01") != plan.output("corpus-02")
+    assert plan.output("corpus-01") == make("corpus.fresh=true", iterations=1).output("corpus-01")
+    assert not any(stage.key.startswith("prepare-") for stage in make().stages)
+
+
+def test_stages_come_after_what_they_need() -> None:
+    for overrides in ((), ("corpus.fresh=true", "train.start=previous")):
+        seen: set[str] = set()
+        for stage in make(*overrides).stages:
+            assert set(stage.needs) <= seen, stage.key
+            seen.add(stage.key)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "name=other",
+        "local.processes=1",
+        "local.train_ranks=1",
+        "local.threads=4",
+        "sample.num_shards=3",
+        "sample.vllm.kv_cache_gb=1",
+        "sample.vllm.max_num_seqs=9",  # of an engine that is not used
+        "train.zero_stage=3",
+        "train.micro_batch_rows=1",
+        "warm_start.zero_stage=0",
+        "warm_start.checkpoint_seconds=1",
+        "train.checkpoint_seconds=1",
+        "train.checkpoint_steps=5",
+        "train.keep_checkpoints=1",
+        "train.activation_checkpointing=true",
+        "train.log_steps=10",
+        "hardware.peak_tflops=312",
+        "estimate.corpus_tokens=1000",
+        "slurm.partition=other",
+        "slurm.train.nodes=4",
+    ],
+)
+def test_where_and_how_it_runs_redoes_nothing(override: str) -> None:
+    assert changed(override) == set()
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["sample.temperature=0.9", "sample.top_p=0.9", "sample.top_k=5", "sample.engine=vllm"],
+)
+def test_another_proposal_also_changes_the_held_out_bound(override: str) -> None:
+    assert changed(override) == AFTER_WARM_START | {"evaluate-00"}
+
+
+def test_other_evaluation_settings_redo_the_evaluations_alone() -> None:
+    assert changed("evaluate.num_samples=4") == {"evaluate-00", "evaluate-01", "evaluate-02"}
+
+
+def test_other_training_settings_leave_the_warm_start_and_its_samples() -> None:
+    assert changed("train.steps=7") == AFTER_WARM_START - {"sample-01", "merge-01"}
+
+
+def test_what_changes_the_warm_start_or_the_corpus_changes_all_that_follows() -> None:
+    everything = {stage.key for stage in make().stages}
+    assert changed("warm_start.steps=7") == everything - {"prepare"}
+    assert changed("model.context_length=256", "chunking.max_chunk_tokens=17") == everything
+
+
+@pytest.mark.parametrize(("source", "kept"), [("heldout", "corpus"), ("warm", "corpus"), ("corpus", "warm")])
+def test_another_corpus_has_another_fingerprint_of_its_own(source: str, kept: str) -> None:
+    config = load_config(demo_file())
+    before, after = make(), build_plan(config, 2, {**SOURCES, source: "other"})
+    assert before.output(source) != after.output(source)
+    assert before.output(kept) == after.output(kept)
+    assert before.output("base") == after.output("base")
+
+
+def test_another_base_model_redoes_everything() -> None:
+    config = load_config(demo_file())
+    after = build_plan(config, 2, {**SOURCES, "model": "other"})
+    outputs = [stage.outputs for stage in after.stages]
+    assert not any(
+        one[folder] == other[folder]
+        for one, other in zip([stage.outputs for stage in make().stages], outputs, strict=True)
+        for folder in one
+    )
+
+
+def test_no_two_outputs_share_a_folder_or_a_fingerprint() -> None:
+    outputs = [item for stage in make(iterations=3).stages for item in stage.outputs.items()]
+    assert len({folder for folder, _ in outputs}) == len(outputs)
+    fingerprints = {folder: fingerprint for folder, fingerprint in outputs}
+    assert len(set(fingerprints.values())) == len(outputs)
+
+
+def test_the_e_step_samples_from_the_model_before_it_and_training_waits_for_the_selection() -> None:
+    """And whoever reads documents waits for them: they may be prepared again for a model that is done."""
+    plan = make(iterations=2)
+    assert set(plan.stage("sample-02").needs) == {"prepare", "train-01"}
+    assert plan.stage("merge-02").needs == ("sample-02",)
+    assert set(plan.stage("train-02").needs) == {"prepare", "merge-02"}
+    assert set(plan.stage("evaluate-02").needs) == {"prepare", "train-02"}
+
+
+def test_another_seed_redoes_everything_that_draws() -> None:
+    assert changed("seed=1") == AFTER_WARM_START | {"train-00", "evaluate-00"}
+
+
+def test_stages_stand_in_an_order_in_which_they_can_run() -> None:
+    seen: set[str] = set()
+    for stage in make(iterations=3).stages:
+        assert set(stage.needs) <= seen
+        seen.add(stage.key)
+
+
+def test_more_iterations_leave_the_earlier_ones_as_they_are() -> None:
+    assert make(iterations=3).stages[: len(make(iterations=1).stages)] == make(iterations=1).stages
+
+
+def test_a_pinned_plan_reads_back_the_same() -> None:
+    plan = make()
+    raw = json.loads(json.dumps(plan_to_json(plan)))
+    again = plan_from_json(raw, config_from_dict(raw["config"]))
+    assert again == plan and again.fingerprint == plan.fingerprint
+
+
+def test_a_pinned_plan_is_named_by_all_its_settings() -> None:
+    assert make().fingerprint == make().fingerprint
+    assert make().fingerprint != make("local.processes=1").fingerprint
+    assert make().fingerprint != make(iterations=1).fingerprint
+
+
+@pytest.mark.parametrize("objective", ["raw", "warm"])
+def test_a_control_trains_once_and_samples_nothing(objective: str) -> None:
+    plan, em = make(f"objective={objective}", iterations=1), make(iterations=1)
+    assert [stage.key for stage in plan.stages] == [
+        "prepare", "train-00", "evaluate-00", "train-01", "evaluate-01",
+    ]  # fmt: skip
+    for shared in ("prepare", "train-00", "evaluate-00"):
+        assert plan.stage(shared) == em.stage(shared)
+    assert plan.stage("train-01").fingerprint != em.stage("train-01").fingerprint
+    with pytest.raises(ConfigError, match=f"--iters 2: objective={objective}.*--iters 1"):
+        make(f"objective={objective}", iterations=2)
+
+
+def test_what_each_objective_trains_on() -> None:
+    for objective, kind in (("em", "selected"), ("raw", "raw"), ("warm", "teacher")):
+        config = load_config(demo_file(), [f"objective={objective}"])
+        assert training_data(config, 0) == "teacher"
+        assert training_data(config, 1) == kind
+    raw, warm = make("objective=raw", iterations=1), make("objective=warm", iterations=1)
+    assert raw.stage("train-01").fingerprint != warm.stage("train-01").fingerprint
+
+
+def test_the_warm_start_alone_is_a_plan_and_fewer_is_not() -> None:
+    assert [stage.key for stage in make(iterations=0).stages] == ["prepare", "train-00", "evaluate-00"]
+    with pytest.raises(ConfigError, match="--iters -1"):
+        make(iterations=-1)

@@ -1,0 +1,165 @@
+"""Training under DeepSpeed: the same curve as plain PyTorch under every ZeRO stage, and resumed
+on the same or other ranks and stages."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from tests.engines.conftest import make_gpt2, make_llama
+from tests.training import zero_worker
+
+STEPS, SAVED = 8, 4
+KINDS = [(stage, "float32") for stage in range(4)] + [(stage, "bfloat16") for stage in (1, 2, 3)]
+MOVES = [(1, 2, 2), (1, 0, 3), (2, 2, 3), (2, 3, 1), (2, 1, 0), (4, 2, 2)]
+"""(ranks, ZeRO stage that wrote the checkpoint on two ranks, stage that goes on from it)."""
+TIMEOUT_SECONDS = 240
+
+
+def train(folder: Path, count: int, jobs: list[dict[str, Any]]) -> None:
+    """Run jobs one after the other on `count` new processes."""
+    folder.mkdir()
+    spec = folder / "spec.json"
+    spec.write_text(json.dumps({"rendezvous": str(folder), "jobs": jobs}))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "tests.training.zero_worker", str(spec)]
+    processes = [
+        subprocess.Popen(
+            [*command, str(rank), str(count)],
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for rank in range(count)
+    ]  # fmt: skip
+    outputs = [process.communicate(timeout=TIMEOUT_SECONDS)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * count, "\n".join(outputs)[-3000:]
+
+
+def losses(path: Path, first: int = 0) -> list[float]:
+    found = json.loads(path.read_text())["losses"]
+    assert list(found) == [str(step) for step in range(first, STEPS)]
+    return list(found.values())
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return dict(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).state_dict())
+
+
+def job(root: Path, model: str, stage: int, dtype: str, name: str, **more: Any) -> dict[str, Any]:
+    folder = root / f"{model}-{stage}-{dtype}"
+    return {
+        "name": name, "model": str(root / model), "stage": stage, "dtype": dtype, "steps": STEPS,
+        "folder": str(folder), "export": str(folder / f"export-{name}"), **more,
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every kind trained on two ranks, with a checkpoint on the way from which it is trained
+    again: on two ranks, and on other ranks and under other stages. GPT-2 has dropout."""
+    root = tmp_path_factory.mktemp("zero")
+    make_llama(root / "llama", 32)
+    make_gpt2(root / "gpt2", 32)
+    models = [("llama", *kind) for kind in KINDS] + [("gpt2", 2, "float32")]
+    first = [job(root, *kind, "whole", save_at=SAVED) for kind in models]
+    for index in (2, 6):  # recomputed activations must change nothing
+        first[index]["recompute"] = True
+    again = [job(root, *kind, "again", resume=True) for kind in models]
+    forgetful = job(root, "llama", 2, "float32", "forgetful", resume=True, forget=True)
+    train(root / "first", 2, first)
+    for count in (1, 2, 4):
+        moved = [
+            {**job(root, "llama", after, "float32", moved_name(count, after), resume=True)}
+            | {"folder": str(root / f"llama-{before}-float32")}
+            for ranks, before, after in MOVES
+            if ranks == count
+        ]
+        train(root / f"again-{count}", count, [*again, forgetful, *moved] if count == 2 else moved)
+    return root
+
+
+def moved_name(ranks: int, stage: int) -> str:
+    return f"moved-to-{stage}-on-{ranks}"
+
+
+def plain_losses(model_path: Path) -> list[float]:
+    """The reference: each document alone, one forward each, torch.optim.AdamW, no framework."""
+    model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32)
+    decayed = [p for p in model.parameters() if p.dim() >= 2]
+    others = [p for p in model.parameters() if p.dim() < 2]
+    groups = [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95))
+    packed, made, found = zero_worker.epoch(), zero_worker.examples(), []
+    for step in range(STEPS):
+        total, count = torch.zeros(()), 0
+        for member in [m for row in zero_worker.rows_of(step) for m in packed.rows[row]]:
+            ids = made[member].tokens(zero_worker.LAYOUT, bool(packed.thought_first[member]))
+            first = int(packed.examples.context[member])
+            logits = model(torch.tensor([ids])).logits[0, first - 1 : -1]
+            total = total + torch.nn.functional.cross_entropy(
+                logits, torch.tensor(ids[first:]), reduction="sum"
+            )
+            count += len(ids) - first
+        (total / count).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        for group in optimizer.param_groups:
+            group["lr"] = zero_worker.RATES[step]
+        optimizer.step()
+        optimizer.zero_grad()
+        found.append(total.item() / count)
+    return found
+
+
+def test_each_zero_stage_gives_the_losses_of_plain_pytorch(root: Path) -> None:
+    expected = plain_losses(root / "llama")
+    assert expected[-1] < expected[0] - 0.1
+    for stage in range(4):
+        found = losses(root / f"llama-{stage}-float32" / "whole.json")
+        assert found == pytest.approx(expected, abs=2e-5), f"ZeRO-{stage}"
+    for stage in (1, 2, 3):
+        assert losses(root / f"llama-{stage}-bfloat16" / "whole.json") == pytest.approx(expected, abs=0.15)
+
+
+def test_positions_are_turned_in_float32_under_every_stage_and_dtype(root: Path) -> None:
+    found = {
+        path.parent.name: json.loads(path.read_text())["buffers"] for path in root.glob("llama*/whole.json")
+    }
+    assert len(found) == len(KINDS)
+    assert set(map(tuple, found.values())) == {("torch.float32",)}
+
+
+def test_resumed_on_the_same_ranks_losses_and_weights_are_the_same_to_the_bit(root: Path) -> None:
+    folders = sorted(path.parent for path in root.glob("*/again.json"))
+    assert len(folders) == len(KINDS) + 1
+    for folder in folders:
+        assert losses(folder / "again.json", SAVED) == losses(folder / "whole.json")[SAVED:], folder.name
+        whole, again = weights(folder / "export-whole"), weights(folder / "export-again")
+        assert all(torch.equal(whole[name], again[name]) for name in whole), folder.name
+
+
+@pytest.mark.parametrize(("ranks", "before", "after"), MOVES)
+def test_resumed_on_other_ranks_and_stages_the_curve_goes_on(
+    root: Path, ranks: int, before: int, after: int
+) -> None:
+    name, folder = moved_name(ranks, after), root / f"llama-{before}-float32"
+    expected = losses(folder / "whole.json")[SAVED:]
+    assert losses(folder / f"{name}.json", SAVED) == pytest.approx(expected, abs=1e-4)
+    moved = weights(root / f"llama-{after}-float32" / f"export-{name}")
+    whole = weights(folder / "export-whole")
+    assert all(torch.allclose(moved[key], whole[key], atol=2e-4) for key in whole)
+
+
+def test_without_the_moments_the_curve_would_differ_by_far_more(root: Path) -> None:
+    """So the bounds above mean something."""
+    folder = root / "llama-2-float32"
+    expected = losses(folder / "whole.json")[SAVED:]
+    found = losses(folder / "forgetful.json", SAVED)
+    assert found[0] == expected[0]
+    assert abs(found[-1] - expected[-1]) > 5e-3

@@ -1,0 +1,113 @@
+"""One rank of some training jobs: python -m tests.training.zero_worker SPEC.json RANK COUNT
+
+A job is {"name", "model", "stage", "dtype", "steps", "folder"} and maybe "save_at" (write a
+checkpoint into folder after that step), "resume" (go on from the checkpoint there), "forget"
+(Adam's moments), "export" (a folder).
+Rank 0 writes NAME.json: the loss of each step it made, and what was seen of them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from lt_hpc.cluster import rendezvous
+from lt_hpc.config.schema import TrainConfig
+from lt_hpc.data.corpus import Chunk
+from lt_hpc.latent.layout import Layout
+from lt_hpc.training.batches import Batch, Epoch, Example, Examples, examples_of_list, make_batch, pack_epoch
+
+LAYOUT = Layout(28, 29, 30, 31)
+CAPACITY, ROWS_A_STEP, MICRO_ROWS = 48, 5, 2
+RATES = [0.02, 0.02, 0.015, 0.01, 0.01, 0.008, 0.008, 0.004]
+"""The learning rate of each step."""
+
+
+def examples() -> Examples:
+    """Chunks with and without a thought, some of whose prefix takes no loss; vocabulary 32."""
+    rng = np.random.default_rng(3)
+    made = []
+    for index in range(120):
+        prefix, suffix, thought = (rng.integers(1, 28, rng.integers(2, 9)).tolist() for _ in range(3))
+        chunk = Chunk(index, prefix, suffix, len(suffix), given=index % 3 != 0)
+        made.append(Example(chunk, None if index % 4 == 0 else thought))
+    return examples_of_list(made)
+
+
+def epoch() -> Epoch:
+    return pack_epoch(examples(), 5, 1, 0, CAPACITY)
+
+
+def rows_of(step: int) -> list[int]:
+    return list(range(step * ROWS_A_STEP, (step + 1) * ROWS_A_STEP))
+
+
+def scored_tokens(step: int) -> int:
+    packed = epoch()
+    members = [member for row in rows_of(step) for member in packed.rows[row]]
+    return int((packed.lengths - packed.examples.context)[members].sum())
+
+
+def batches(step: int, rank: int, count: int) -> list[Batch]:
+    """This rank's micro-batches of a step; the same number on each, empty ones where none is left."""
+    packed = epoch()
+    mine = rows_of(step)[rank::count]
+    rows_a_rank = -(-ROWS_A_STEP // count)
+    number = -(-rows_a_rank // MICRO_ROWS)
+    found = []
+    for index in range(number):
+        chosen = [(packed, row) for row in mine[index * MICRO_ROWS : (index + 1) * MICRO_ROWS]]
+        found.append(make_batch(chosen, LAYOUT, 0, CAPACITY))
+    return found
+
+
+def run(job: dict, rank: int, count: int) -> None:
+    from lt_hpc.training import partitions, zero
+    from lt_hpc.training.saving import Saver
+
+    config = TrainConfig(
+        zero_stage=job["stage"], dtype=job["dtype"], weight_decay=0.1, clip_norm=0.5,
+        activation_checkpointing=job.get("recompute", False),
+    )  # fmt: skip
+    folder = Path(job["folder"])
+    folder.mkdir(parents=True, exist_ok=True)
+    trainer = zero.ZeroTrainer(Path(job["model"]), config, len(batches(0, 0, count)), False)
+    saver = Saver(folder, "model", job["name"], rank, count, 2, zero)
+    first = saver.resume(trainer) if job.get("resume") else 0
+    if job.get("forget"):
+        for partition in partitions.partitions(trainer.engine, job["stage"]):
+            partition.reset(trainer.adam, 0)
+    losses = {}
+    for step in range(first, job["steps"]):
+        tokens = scored_tokens(step)
+        nll, norm = trainer.step(batches(step, rank, count), tokens, RATES[step], seed=100 * step + rank)
+        losses[step] = zero.all_sum(nll)[0] / tokens
+        if step + 1 == job.get("save_at"):
+            saver.save(trainer, step + 1)
+    saver.wait()
+    zero.all_sum(0)
+    if "export" in job:
+        trainer.export(Path(job["export"]))
+    if rank == 0:
+        buffers = sorted({str(buffer.dtype) for buffer in trainer.engine.module.buffers()})
+        (folder / f"{job['name']}.json").write_text(
+            json.dumps({"losses": losses, "norm": norm, "buffers": buffers})
+        )
+
+
+def main() -> None:
+    spec, rank, count = json.loads(Path(sys.argv[1]).read_text()), int(sys.argv[2]), int(sys.argv[3])
+    from lt_hpc.training import zero
+
+    store = rendezvous.store(Path(spec["rendezvous"]), "test", rank, count, local=True)
+    zero.init_process_group(store, rank, count)
+    for job in spec["jobs"]:
+        run(job, rank, count)
+    zero.leave()
+
+
+if __name__ == "__main__":
+    main()
