@@ -5,20 +5,27 @@ Every function returns indices [count]; all are -1 where no thought has any weig
 
 from __future__ import annotations
 
+from typing import Literal, assert_never
+
 import numpy as np
 
 from lt_hpc.latent.weights import normalised
 
-METHODS = ("multinomial", "systematic", "argmax")
+Method = Literal["multinomial", "systematic", "argmax"]
+"""The selection rules; `merge.method` takes these."""
 
 
-def select(method: str, log_w_K: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
-    """`count` thoughts of one chunk by one of METHODS."""
-    if method == "multinomial":
-        return multinomial(log_w_K, generator.random(count))
-    if method == "systematic":
-        return systematic(log_w_K, generator.random(), generator.permutation(count))
-    return argmax(log_w_K, count)
+def select(method: Method, log_w_K: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
+    """`count` thoughts of one chunk by a rule: indices [count]."""
+    match method:
+        case "multinomial":
+            return multinomial(log_w_K, generator.random(count))
+        case "systematic":
+            return systematic(log_w_K, generator.random(), generator.permutation(count))
+        case "argmax":
+            return argmax(log_w_K, count)
+        case _:
+            assert_never(method)
 
 
 def multinomial(log_w_K: np.ndarray, uniforms: np.ndarray) -> np.ndarray:

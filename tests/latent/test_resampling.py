@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,7 +14,7 @@ from lt_hpc.latent.weights import normalised
 
 anything = st.one_of(st.floats(-700, 700), st.just(-np.inf), st.floats(-1e300, 1e300))
 eighths = st.integers(-5000, 5000).map(lambda value: value / 8)  # sums of these are exact
-methods = st.sampled_from(resampling.METHODS)
+methods = st.sampled_from(get_args(resampling.Method))
 
 
 def select(method: str, log_w: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -72,3 +74,8 @@ def test_each_draw_has_the_normalised_weights_as_its_distribution(method: str, d
 def test_the_ends_of_the_unit_interval_select_the_first_and_the_last_with_weight(uniform: float) -> None:
     log_w = np.array([-np.inf, 1.0, 0.0, -np.inf])
     assert resampling.multinomial(log_w, np.array([uniform])).tolist() == [1 if uniform == 0 else 2]
+
+
+def test_an_unknown_rule_selects_nothing() -> None:
+    with pytest.raises(AssertionError, match="best"):
+        select("best", np.zeros(3), 1, 0)
