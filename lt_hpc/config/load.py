@@ -1,15 +1,19 @@
 """From YAML files, a site profile and dotted overrides to a checked configuration.
 
 `load_config(file, overrides)` merges defaults < file < overrides and checks every field, so that
-a wrong value is refused with the dotted field and the valid choices before any work.
+a wrong value is refused with the dotted field and the valid choices before any work. A field that
+was renamed may be called by its earlier name in any of them.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
 from lt_hpc.config.checks import check
+from lt_hpc.config.fields import declared, section_of
 from lt_hpc.config.schema import Config
 from lt_hpc.errors import ConfigError
 
@@ -105,8 +109,9 @@ def _merge(tree: Any, more: Any, origin: str) -> Any:
     from omegaconf import OmegaConf
     from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+    plain = OmegaConf.to_container(more) if OmegaConf.is_config(more) else more
     try:
-        return OmegaConf.merge(tree, more)
+        return OmegaConf.merge(tree, _renamed(plain, Config, origin))
     except (ConfigKeyError, ConfigAttributeError) as error:
         full_key = str(error.full_key or error.key)
         parent = full_key.rpartition(".")[0]
@@ -115,8 +120,29 @@ def _merge(tree: Any, more: Any, origin: str) -> Any:
         where = f"'{parent}'" if parent else "the top level"
         raise ConfigError(f"{origin}: no field {full_key!r}; {where} has: {valid}") from error
     except OmegaConfBaseException as error:
+        problem = _one_line(error)
+        closed_set = re.fullmatch(r"Invalid value ('.*'), expected one of \[(.*)\]", problem)
+        if closed_set:
+            choices = closed_set[2].replace("'", "")
+            raise ConfigError(f"{error.full_key}={closed_set[1]}: choose one of {choices}") from error
         where = f"{error.full_key}: " if error.full_key else ""
-        raise ConfigError(f"{origin}: {where}{_one_line(error)}") from error
+        raise ConfigError(f"{origin}: {where}{problem}") from error
+
+
+def _renamed(values: Any, section: Any, origin: str) -> Any:
+    """The values of a section, those under names of earlier releases under today's."""
+    if not isinstance(values, dict):
+        return values
+    values = dict(values)
+    for item in dataclasses.fields(section):
+        was = declared(item).was
+        if was is not None and was in values:
+            if item.name in values:
+                raise ConfigError(f"{origin}: {was} is an earlier name of {item.name}; give one of them")
+            values[item.name] = values.pop(was)
+        if item.name in values and section_of(item):
+            values[item.name] = _renamed(values[item.name], section_of(item), origin)
+    return values
 
 
 def _one_line(error: Exception) -> str:

@@ -1,214 +1,238 @@
-"""The one typed configuration tree.
+"""The one typed configuration tree: of each field its type, default, meaning and bounds, in one line.
 
-Fields marked `_execution` say how or where a stage runs (batch sizes, processes,
-checkpoint intervals). They never change what a result is and stay out of fingerprints:
-`identity(section)` returns the rest. (Hardware and the number of threads change the last bits of
-floating-point sums; manifests record host and threads.)
+`execution` fields say how or where a stage runs (batch sizes, processes, checkpoint intervals).
+They never change what a result is and stay out of fingerprints: `identity_of(section)` returns
+the rest. (Hardware and the number of threads change the last bits of floating-point sums;
+manifests record host and threads.) docs/configuration.md is written from this file.
 """
+
+# ruff: noqa: RUF009 (the calls in the defaults return dataclass fields)
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Literal, TypeVar, assert_never
 
 from lt_hpc import kinds
+from lt_hpc.config.fields import execution, setting
+from lt_hpc.latent import resampling
 
 T = TypeVar("T")
 
-
-def _execution(default: Any) -> Any:
-    return field(default=default, metadata={"execution": True})
+Engine = Literal["torch", "vllm"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+TrainDtype = Literal["float32", "bfloat16"]
+Tracker = Literal["tensorboard", "wandb"]
+"""Each is also the name of the package it needs."""
 
 
 @dataclass
 class ModelConfig:
-    """The base language model; every M-step starts from it."""
+    """The base language model; every M-step starts from it. Fingerprints have the content of a folder, not
+    its path."""
 
-    path: str = "builtin:demo_base"  # Hugging Face folder, hub id, or builtin:demo_base
-    revision: str | None = None
-    context_length: int = 128  # tokens; the budget of every layout
-    resize_embeddings: bool = True  # False: the four markers must fit in free embedding rows
-    trust_remote_code: bool = False
+    path: str = setting("builtin:demo_base", "Hugging Face folder, hub id, or builtin:demo_base")
+    revision: str | None = setting(None, "of a hub id: branch, tag or commit")
+    context_length: int = setting(128, "tokens per sequence at most, in every stage", ge=16)
+    resize_embeddings: bool = setting(True, "false: the four markers must fit in free embedding rows")
+    trust_remote_code: bool = execution(False, "run Python code that comes with the model")
 
 
 @dataclass
 class CorpusConfig:
-    """Where documents come from. Plain text: text_column. Question -> answer: the other two."""
+    """Where documents come from: text in `text_column`, or questions and answers in the two columns. Files
+    are `.jsonl`, `.jsonl.gz` or `.parquet`; a folder holds these, or is of `save_to_disk`. Fingerprints have
+    what identifies the content of a file, not its path."""
 
-    source: str = "builtin:chain"  # builtin:chain|gsm, *.jsonl, *.parquet, a folder, a hub name
-    config_name: str | None = None
-    split: str = "train"
-    text_column: str = "text"
-    question_column: str | None = None
-    answer_column: str | None = None
-    thought_column: str | None = None  # teacher thoughts; needed for the warm start
-    seed: int = 0  # of a built-in corpus
-    offset: int = 0  # documents skipped at the start
-    num_documents: int | None = None  # None: all (a built-in corpus is endless and needs it)
-    fresh: bool = False  # corpus only: each iteration takes the next num_documents documents
+    source: str = setting("builtin:chain", "builtin:chain, builtin:gsm, file, folder or hub name")
+    config_name: str | None = setting(None, "of a hub data set: its configuration")
+    split: str = setting("train", "of a hub data set")
+    text_column: str = setting("text", "column of the text, where chunking.mode=sentences")
+    question_column: str | None = setting(None, "column of the question; chunking.mode=given needs it")
+    answer_column: str | None = setting(None, "column of the answer; chunking.mode=given needs it")
+    thought_column: str | None = setting(None, "column of teacher thoughts; the warm start needs it")
+    seed: int = setting(0, "of a built-in corpus")
+    offset: int = setting(0, "documents skipped at the start", ge=0)
+    num_documents: int | None = setting(None, "null: all; a built-in corpus is endless and needs it", ge=1)
+    fresh: bool = setting(False, "corpus alone: each iteration takes the next num_documents documents")
 
 
 @dataclass
 class ChunkingConfig:
     """How a document becomes (prefix, suffix) chunks."""
 
-    mode: str = "sentences"  # sentences | given (one chunk a document: question -> answer)
-    mean_sentences: float = 8.0
-    min_sentences: int = 1
-    max_sentences: int = 20
-    max_chunk_tokens: int = 512  # longer chunks are split at this many tokens
-    prefix_chunks: int = 3
+    mode: Literal["sentences", "given"] = setting("sentences", "given: one chunk per document, the answer")
+    mean_sentences: float = setting(8.0, "sentences per chunk, mean of a Poisson distribution", gt=0)
+    min_sentences: int = setting(1, "fewest sentences per chunk, but for the last of a document", ge=1)
+    max_sentences: int = setting(20, "most sentences per chunk", ge=1)
+    max_chunk_tokens: int = setting(512, "longer chunks are split after this many tokens", ge=1)
+    prefix_chunks: int = setting(3, "chunks per prefix at most, those before the chunk", ge=0)
 
 
 @dataclass
 class VllmConfig:
-    """The vllm engine; a task of the E-step has one, on as many GPUs as it is parallel."""
+    """The vLLM engine; a task of the E-step has one, on as many GPUs as it is parallel. Weights and KV cache
+    get a share of each GPU; `sample.precision_chunks` needs some of the rest."""
 
-    tensor_parallel_size: int = 1
-    max_num_seqs: int = 256  # samples decoded together
-    enforce_eager: bool = False  # no compilation and no CUDA graphs; on a CPU there never are
-    # Share of a GPU for weights and KV cache; sample.precision_chunks needs some of the rest.
-    gpu_memory_utilization: float = _execution(0.9)
-    kv_cache_gb: float | None = _execution(None)  # null: what is left on a GPU, 2 on a CPU
+    tensor_parallel_size: int = setting(1, "GPUs per engine", ge=1)
+    max_num_seqs: int = setting(256, "samples decoded together", ge=1)
+    enforce_eager: bool = setting(False, "no compilation and no CUDA graphs; on a CPU there never are")
+    gpu_memory_utilization: float = execution(0.9, "share of a GPU for weights and KV cache", gt=0, le=1)
+    kv_cache_gb: float | None = execution(None, "GiB; null: what is left on a GPU, 2 on a CPU", gt=0)
 
 
 @dataclass
 class SampleConfig:
-    """E-step: K thoughts a chunk from the posterior prompt, and their log-weights."""
+    """E-step: K thoughts per chunk from the posterior prompt, and their log-weights."""
 
-    engine: str = "torch"  # torch | vllm; evaluation uses it too
-    dtype: str = "float32"
-    num_samples: int = 4  # K
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0  # 0: off
-    max_thought_tokens: int = 24
-    block_chunks: int = 128  # chunks sampled and committed together; fixes every batch
-    num_shards: int = _execution(8)  # pieces of the E-step; pinned when the first one starts
-    precision_chunks: int = _execution(4)  # scored again in float32 when dtype is lower; 0: none
-    batch_tokens: int = 65536  # torch: tokens in one forward; fixes the batches inside a block
-    vllm: VllmConfig = field(default_factory=VllmConfig)
+    engine: Engine = setting("torch", "what samples and scores; evaluation uses it too")
+    dtype: Dtype = setting("float32", "of weights and activations")
+    num_samples: int = setting(4, "K, thoughts per chunk", ge=1)
+    temperature: float = setting(1.0, "of the proposal distribution", gt=0)
+    top_p: float = setting(1.0, "probability mass that sampling keeps; 1: all", gt=0, le=1)
+    top_k: int = setting(0, "most likely tokens that sampling keeps; 0: all", ge=0)
+    max_thought_tokens: int = setting(24, "tokens per thought at most; a longer one is unfinished", ge=1)
+    block_chunks: int = setting(128, "chunks sampled and committed together; fixes every batch", ge=1)
+    num_shards: int = execution(8, "pieces of the E-step; pinned when the first one starts", ge=1)
+    precision_chunks: int = execution(4, "chunks scored again in float32 where dtype is lower; 0: none", ge=0)
+    batch_tokens: int = setting(65536, "tokens per forward; fixes batches in a block", ge=1, engine="torch")
+    vllm: VllmConfig = setting(VllmConfig, "settings of this engine", engine="vllm")
+
+    @property
+    def devices_per_engine(self) -> int:
+        """GPUs that one engine of the E-step takes."""
+        match self.engine:
+            case "torch":
+                return 1
+            case "vllm":
+                return self.vllm.tensor_parallel_size
+            case _:
+                assert_never(self.engine)
 
 
 @dataclass
 class MergeConfig:
     """Selection among a chunk's K thoughts by their log-weights."""
 
-    method: str = "multinomial"  # multinomial | systematic | argmax
-    num_selected: int = 1  # thoughts a chunk; epoch e trains on number e modulo this
-    weights: str = "exact"  # exact | tempered | length_normalised; the last two are biased
-    target_ess: float = 2.0  # of tempered weights: alpha in w^alpha makes the mean ESS this
-    unfinished: str = "raw"  # a chunk with no finished thought: train it raw | drop it
+    method: resampling.Method = setting("multinomial", "selection rule; argmax is biased")
+    num_selected: int = setting(1, "thoughts per chunk; epoch e trains on number e modulo this", ge=1)
+    weights: Literal["exact", "tempered", "length_normalised"] = setting(
+        "exact", "what selection goes by; all but exact are biased"
+    )
+    target_ess: float = setting(2.0, "of tempered weights: alpha in w^alpha makes the mean ESS this", ge=1)
+    unfinished: Literal["raw", "drop"] = setting("raw", "chunks with no finished thought: train raw, or drop")
 
 
 @dataclass
 class TrainConfig:
-    """M-step on packed documents."""
+    """M-step on packed documents. `warm_start` is that of iteration 0, on teacher thoughts; `start=previous`
+    goes on from the model of the iteration before."""
 
-    start: str = "base"  # base | previous: go on from the previous iteration's model
-    epochs: float = 2.0
-    steps: int | None = None  # optimizer steps; overrides epochs
-    batch_tokens: int = 2048  # tokens in one optimizer step over all ranks
-    learning_rate: float = 1e-4
-    schedule: str = "cosine"  # cosine | wsd
-    warmup_steps: int = 0
-    final_learning_rate: float = 0.1  # of the peak, where the schedule ends, after the last step
-    weight_decay: float = 0.01
-    beta2: float = 0.95
-    clip_norm: float = 1.0
-    dtype: str = "float32"
-    zero_stage: int = _execution(2)
-    micro_batch_rows: int = _execution(8)  # packed sequences in one forward of one rank
-    checkpoint_seconds: float = _execution(600.0)
-    checkpoint_steps: int | None = _execution(None)
-    keep_checkpoints: int = _execution(2)
-    activation_checkpointing: bool = _execution(False)  # less memory, a third more time
-    log_steps: int = _execution(1)  # steps from one line of the training log to the next
-    trackers: list[str] = field(default_factory=list, metadata={"execution": True})  # tensorboard, wandb
+    start: Literal["base", "previous"] = setting("base", "model to start from; warm_start takes base alone")
+    epochs: float = setting(2.0, "passes over the documents", gt=0)
+    steps: int | None = setting(None, "optimizer steps; overrides epochs", ge=1)
+    batch_tokens: int = setting(2048, "tokens per optimizer step, over all ranks", ge=1)
+    learning_rate: float = setting(1e-4, "at its peak", gt=0)
+    schedule: Literal["cosine", "wsd"] = setting("cosine", "after warmup; wsd: warmup-stable-decay")
+    warmup_steps: int = setting(0, "optimizer steps in which the learning rate rises", ge=0)
+    final_learning_rate: float = setting(0.1, "share of the peak left after the last step", ge=0, le=1)
+    weight_decay: float = setting(0.01, "of AdamW", ge=0)
+    beta2: float = setting(0.95, "of AdamW", gt=0, le=0.99999)
+    clip_norm: float = setting(1.0, "largest norm of the gradient", gt=0)
+    dtype: TrainDtype = setting("float32", "of weights and activations; the optimizer's are float32")
+    zero_stage: int = execution(2, "of DeepSpeed's ZeRO; 0: none", ge=0, le=3)
+    micro_batch_rows: int = execution(8, "packed sequences per forward and rank", ge=1)
+    checkpoint_seconds: float = execution(600.0, "seconds from one checkpoint to the next", gt=0)
+    checkpoint_steps: int | None = execution(None, "steps per checkpoint; overrides checkpoint_seconds", ge=1)
+    keep_checkpoints: int = execution(2, "checkpoints kept, the newest", ge=1)
+    activation_checkpointing: bool = execution(False, "less memory for a third more time")
+    log_steps: int = execution(1, "steps per line of the training log", ge=1)
+    trackers: list[Tracker] = execution(list, "where training logs also go")
 
 
 @dataclass
 class EvaluateConfig:
     """Held-out measures of a model."""
 
-    num_samples: int = 8  # K of the held-out bound
-    max_answer_tokens: int = 16
-    dtype: str = "float32"
+    num_samples: int = setting(8, "K of the held-out bound, thoughts per chunk", ge=1)
+    max_answer_tokens: int = setting(16, "tokens per generated answer at most", ge=1)
+    dtype: Dtype = setting("float32", "of weights and activations")
 
 
 @dataclass
 class HardwareConfig:
-    """One GPU, for the dry run's estimates and the MFU in training logs; no result depends on it."""
+    """One GPU, for the dry run's estimates and the MFU in training logs."""
 
-    peak_tflops: float | None = _execution(None)  # dense, of the training dtype; A100 bf16: 312
-    memory_gb: float | None = _execution(None)
-    expected_mfu: float = _execution(0.4)  # model FLOPs utilisation that hours are estimated with
+    peak_tflops: float | None = execution(None, "TFLOP/s, dense, in the training dtype; A100 bf16: 312", gt=0)
+    memory_gb: float | None = execution(None, "GB of memory", gt=0)
+    expected_mfu: float = execution(0.4, "model FLOPs utilisation that hours are estimated with", gt=0, le=1)
 
 
 @dataclass
 class EstimateConfig:
     """What a dry run can't look up before anything is prepared or downloaded. Null: not known."""
 
-    parameters: int | None = _execution(None)  # of a model that is not in a local folder
-    layers: int | None = _execution(None)
-    hidden_size: int | None = _execution(None)
-    vocabulary: int | None = _execution(None)
-    warm_tokens: int | None = _execution(None)  # raw tokens of the documents
-    corpus_tokens: int | None = _execution(None)
-    thought_tokens: float | None = _execution(None)  # tokens of thoughts for each raw token
+    parameters: int | None = execution(None, "of a model that is not in a local folder", ge=1)
+    layers: int | None = execution(None, "likewise", ge=1)
+    hidden_size: int | None = execution(None, "likewise", ge=1)
+    vocabulary: int | None = execution(None, "likewise, in tokens", ge=1)
+    warm_tokens: int | None = execution(None, "raw tokens of the warm documents", gt=0)
+    corpus_tokens: int | None = execution(None, "raw tokens of the corpus, of one iteration", gt=0)
+    thought_tokens: float | None = execution(None, "tokens of thoughts per raw token", gt=0)
 
 
 @dataclass
 class LocalConfig:
     """The back-end for one machine."""
 
-    processes: int = _execution(2)  # tasks that run at the same time; at most one a GPU where there are any
-    train_ranks: int = _execution(2)  # likewise
-    threads: int = _execution(1)  # torch threads of a process
+    processes: int = execution(2, "tasks at the same time; with GPUs at most one per engine's GPUs", ge=1)
+    train_ranks: int = execution(2, "ranks of training; with GPUs at most one per GPU", ge=1)
+    threads: int = execution(1, "torch threads per process", ge=1)
 
 
 @dataclass
 class JobConfig:
-    """What one stage asks of Slurm. Null: as in the `slurm` section."""
+    """What stages of one kind ask of Slurm. Null: as in the `slurm` section."""
 
-    nodes: int = 1
-    tasks_per_node: int = 1  # ranks, for training
-    cpus_per_task: int = 1
-    gpus_per_node: int = 0
-    memory: str | None = None  # of a node, for example 200GB
-    minutes: int = 60
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
-    options: dict[str, str] = field(default_factory=dict)  # further sbatch options
+    nodes: int = execution(1, "nodes per job", ge=1)
+    tasks_per_node: int = execution(1, "tasks per node: ranks, for training", ge=1)
+    cpus_per_task: int = execution(1, "CPU cores per task", ge=1)
+    gpus_per_node: int = execution(0, "GPUs per node", ge=0)
+    memory: str | None = execution(None, "per node, for example 200GB")
+    minutes: int = execution(60, "time limit per job", ge=1)
+    partition: str | None = execution(None, "sbatch --partition")
+    account: str | None = execution(None, "sbatch --account")
+    qos: str | None = execution(None, "sbatch --qos")
+    constraint: str | None = execution(None, "sbatch --constraint")
+    options: dict[str, str] = execution(dict, "further sbatch options")
 
 
 def _with_a_section_per_kind(cls: type[T]) -> type[T]:
     """A field of type JobConfig for every row of the table of kinds."""
     for name in kinds.NAMES:
         cls.__annotations__[name] = "JobConfig"
-        setattr(cls, name, field(default_factory=JobConfig))
+        setattr(cls, name, execution(JobConfig, f"jobs of {name} stages"))
     return cls
 
 
 @dataclass
 @_with_a_section_per_kind
 class SlurmConfig:
-    """The back-end for a cluster; site profiles under configs/cluster/ fill it in. Each kind of stage has a
-    section of its own: slurm.prepare, slurm.sample, ..."""
+    """The back-end for a cluster; site profiles under configs/cluster/ fill it in. An E-step with more shards
+    than `max_array_tasks` has tasks that handle several; arrays longer than `max_array_size` or the cluster's
+    own limit are split. Each kind of stage has a section of its own: slurm.prepare, slurm.sample, ..."""
 
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
-    options: dict[str, str] = field(default_factory=dict)  # further sbatch options, every stage
-    setup: list[str] = field(default_factory=list)  # shell lines before the stage (module load ...)
-    srun_options: list[str] = field(default_factory=list)  # for example --container-image=...
-    array_parallelism: int = 64  # array tasks that run at the same time
-    max_array_size: int = 1001  # longer arrays are split; the cluster's own limit holds too
-    max_array_tasks: int | None = None  # of one E-step; with more shards a task handles several
-    signal_seconds: int = 120  # warning before the time limit
+    partition: str | None = execution(None, "sbatch --partition")
+    account: str | None = execution(None, "sbatch --account")
+    qos: str | None = execution(None, "sbatch --qos")
+    constraint: str | None = execution(None, "sbatch --constraint")
+    options: dict[str, str] = execution(dict, "further sbatch options, of every stage")
+    setup: list[str] = execution(list, "shell lines before the stage, for example module load cuda")
+    srun_options: list[str] = execution(list, "for example --container-image=...")
+    array_parallelism: int = execution(64, "array tasks that run at the same time", ge=1)
+    max_array_size: int = execution(1001, "tasks per array at most", ge=1)
+    max_array_tasks: int | None = execution(None, "tasks per E-step at most", ge=1)
+    signal_seconds: int = execution(120, "seconds from the warning to the time limit", ge=1)
 
     def job(self, kind: str) -> JobConfig:
         """What stages of a kind ask for: the section `slurm.KIND`."""
@@ -219,22 +243,23 @@ class SlurmConfig:
 
 @dataclass
 class Config:
-    """The whole tree. `seed` is the run seed that every draw comes from."""
+    """The whole tree. Two values of `objective` are controls: after the warm start, `raw` trains on text
+    without thoughts, `warm` on the teacher's thoughts alone."""
 
-    name: str = _execution("run")
-    seed: int = 0
-    objective: str = "em"  # em | raw (control: c x) | warm (control: teacher thoughts only)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    corpus: CorpusConfig = field(default_factory=CorpusConfig)
-    warm: CorpusConfig = field(default_factory=CorpusConfig)
-    heldout: CorpusConfig = field(default_factory=CorpusConfig)
-    chunking: ChunkingConfig = field(default_factory=ChunkingConfig)
-    warm_start: TrainConfig = field(default_factory=TrainConfig)
-    sample: SampleConfig = field(default_factory=SampleConfig)
-    merge: MergeConfig = field(default_factory=MergeConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
-    hardware: HardwareConfig = field(default_factory=HardwareConfig)
-    estimate: EstimateConfig = field(default_factory=EstimateConfig)
-    local: LocalConfig = field(default_factory=LocalConfig)
-    slurm: SlurmConfig = field(default_factory=SlurmConfig)
+    name: str = execution("run", "of the run: its folder is runs/NAME unless --run-dir names one")
+    seed: int = setting(0, "of the run: every draw comes from it")
+    objective: Literal["em", "raw", "warm"] = setting("em", "what is trained on")
+    model: ModelConfig = setting(ModelConfig, "the base language model")
+    corpus: CorpusConfig = setting(CorpusConfig, "documents of the EM iterations")
+    warm: CorpusConfig = setting(CorpusConfig, "documents of the warm start, with teacher thoughts")
+    heldout: CorpusConfig = setting(CorpusConfig, "documents of the evaluation")
+    chunking: ChunkingConfig = setting(ChunkingConfig, "how documents are cut")
+    warm_start: TrainConfig = setting(TrainConfig, "training of iteration 0")
+    sample: SampleConfig = setting(SampleConfig, "E-step: sampling")
+    merge: MergeConfig = setting(MergeConfig, "E-step: selection")
+    train: TrainConfig = setting(TrainConfig, "M-step")
+    evaluate: EvaluateConfig = setting(EvaluateConfig, "held-out measures")
+    hardware: HardwareConfig = execution(HardwareConfig, "for estimates")
+    estimate: EstimateConfig = execution(EstimateConfig, "for estimates")
+    local: LocalConfig = execution(LocalConfig, "the back-end for one machine")
+    slurm: SlurmConfig = execution(SlurmConfig, "the back-end for a cluster")

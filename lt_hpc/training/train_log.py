@@ -3,7 +3,7 @@ when asked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -54,7 +54,7 @@ TRACKERS: dict[str, Callable[[Path, str, int], Tracker]] = {"tensorboard": _Tens
 class TrainLog:
     """The log of one model's training, on rank 0. `path` outlives attempts."""
 
-    def __init__(self, path: Path, trackers: list[str], folder: Path, name: str, first: int) -> None:
+    def __init__(self, path: Path, trackers: Sequence[str], folder: Path, name: str, first: int) -> None:
         self.path = path
         self.trackers: list[Tracker] = [TRACKERS[kind](folder, name, first) for kind in trackers]
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
-from lt_hpc.config.checks import CHOICES, RANGES
+from lt_hpc.config.checks import missing_engine
+from lt_hpc.config.fields import declared, section_of
 from lt_hpc.config.identity import identity_of
 from lt_hpc.config.load import config_from_dict, config_to_yaml, demo_file, load_config
 from lt_hpc.config.schema import Config
@@ -62,6 +64,7 @@ def refused(*overrides: str) -> str:
         ("merge.method=best", ["merge.method='best'", "multinomial, systematic, argmax"]),
         ("merge.unfinished=keep", ["merge.unfinished='keep'", "raw, drop"]),
         ("train.schedule=linear", ["train.schedule='linear'", "cosine, wsd"]),
+        ("train.dtype=float16", ["train.dtype='float16'", "float32, bfloat16"]),
         ("sample.dtype=float64", ["sample.dtype='float64'", "float32, bfloat16, float16"]),
         ("train.start=last", ["train.start='last'", "base, previous"]),
         ("warm_start.start=previous", ["warm_start.start='previous'", "base"]),
@@ -187,29 +190,51 @@ def test_identity_is_all_but_what_says_how_it_runs() -> None:
     assert identity_of(config)["train"] == train
 
 
-def leaves(section: object, parent: str = "") -> set[str]:
+def unbounded(section: type, parent: str = "") -> set[str]:
+    """The numbers below a section that may have every value."""
     found: set[str] = set()
-    for field in dataclasses.fields(section):  # type: ignore[arg-type]
-        value = getattr(section, field.name)
-        name = f"{parent}{field.name}"
-        found |= leaves(value, f"{name}.") if dataclasses.is_dataclass(value) else {name}
+    hints = get_type_hints(section)
+    for item in dataclasses.fields(section):
+        if section_of(item):
+            found |= unbounded(section_of(item), f"{parent}{item.name}.")
+        elif hints[item.name] in (int, float, int | None, float | None) and not declared(item).bound:
+            found.add(f"{parent}{item.name}")
     return found
 
 
-def test_every_number_is_checked() -> None:
-    """A field of the tree that is a number has a range, unless every number is good."""
-    config = Config()
-    free = {"seed", "corpus.seed", "warm.seed", "heldout.seed"}
-    assert set(CHOICES) | set(RANGES) <= leaves(config)
+def test_every_number_has_bounds_unless_every_number_is_good() -> None:
+    assert unbounded(Config) == {"seed", "corpus.seed", "warm.seed", "heldout.seed"}
 
-    def value(name: str) -> object:
-        found: object = config
-        for part in name.split("."):
-            found = getattr(found, part)
-        return found
 
-    numbers = {name for name in leaves(config) if type(value(name)) in (int, float)}
-    assert numbers - set(RANGES) == free
+def test_a_closed_set_is_named_the_same_wherever_the_value_stands(tmp_path: Path) -> None:
+    expected = "merge.method='best': choose one of multinomial, systematic, argmax"
+    assert refused("merge.method=best") == expected
+    file = tmp_path / "wrong.yaml"
+    file.write_text("merge: {method: best}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(file)
+    assert str(caught.value) == expected
+    values = dataclasses.asdict(Config())
+    values["merge"]["method"] = "best"
+    with pytest.raises(ConfigError) as caught:
+        config_from_dict(values)
+    assert str(caught.value) == expected and caught.value.exit_code == 2
+
+
+def test_an_engine_takes_as_many_gpus_as_it_is_parallel() -> None:
+    for engine, expected in (("torch", 1), ("vllm", 4)):
+        overrides = [f"sample.engine={engine}", "sample.vllm.tensor_parallel_size=4"]
+        assert load_config(demo_file(), overrides).sample.devices_per_engine == expected
+
+
+def test_an_engine_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch, vllm = (load_config(demo_file(), [f"sample.engine={name}"]) for name in ("torch", "vllm"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert missing_engine(torch) is None
+    message = missing_engine(vllm)
+    assert message and "sample.engine=vllm" in message and "tools/setup.sh vllm" in message
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    assert missing_engine(vllm) is None
 
 
 @pytest.mark.parametrize("content", [b"7", b"\xff\xfename: x"])
