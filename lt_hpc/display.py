@@ -2,44 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from types import TracebackType
 from typing import Any
 
-from lt_hpc.run.plan import Plan, Stage
+from lt_hpc.run.plan import Stage
+from lt_hpc.run.progress import of_stage
 from lt_hpc.store.paths import RunPaths
 
 PLAIN_SECONDS = 15
 
 
-def reports(paths: RunPaths, stage: Stage) -> list[tuple[dict[str, Any], float]]:
-    """What the tasks of a stage last reported, and when (seconds since the epoch)."""
-    found = []
-    for path in paths.reports(stage.key):
-        try:
-            found.append((json.loads(path.read_text()), path.stat().st_mtime))
-        except (FileNotFoundError, ValueError):  # a new start has just removed it
-            continue
-    return found
-
-
-def stage_progress(paths: RunPaths, stage: Stage) -> tuple[int, int, str]:
-    """(done, total, unit) summed over the tasks of a stage that report; ranks count once."""
-    done, total, unit, note = 0, 0, "", ""
-    found = reports(paths, stage)
-    for value, _ in found[:1] if stage.name == "train" else found:
-        done, total = done + value["done"], total + value["total"]
-        unit, note = value["unit"], value["note"]
-    return done, total, f"{unit} {note}".strip()
-
-
 class Display:
     """Shows the stages of a local run as they go. A context manager."""
 
-    def __init__(self, plan: Plan, paths: RunPaths) -> None:
-        self.plan, self.paths = plan, paths
+    def __init__(self, paths: RunPaths) -> None:
+        self.paths = paths
         self.running: dict[str, Stage] = {}
         self.bars: dict[str, int] = {}
         self.progress: Any = None
@@ -70,7 +49,7 @@ class Display:
             self.bars[stage.key] = self.progress.add_task(stage.key, total=None, note="starting")
         else:
             # Inside an allocation one process is an srun step of many tasks: no number then.
-            number = f", {tasks} {'ranks' if stage.name == 'train' else 'tasks'}" if tasks > 1 else ""
+            number = f", {tasks} {'ranks' if stage.kind.ranked else 'tasks'}" if tasks > 1 else ""
             print(f"{stage.key}: started{number}", flush=True)
 
     def ended(self, stage: Stage, seconds: float) -> None:
@@ -88,12 +67,12 @@ class Display:
         elif time.monotonic() - self.last_line > PLAIN_SECONDS:
             self.last_line = time.monotonic()
             for key, stage in self.running.items():
-                done, total, note = stage_progress(self.paths, stage)
+                done, total, note = of_stage(self.paths, stage)
                 if total:
                     print(f"{key}: {done}/{total} {note}", flush=True)
 
     def _show(self, key: str) -> None:
         if self.progress is None:
             return
-        done, total, note = stage_progress(self.paths, self.running[key])
+        done, total, note = of_stage(self.paths, self.running[key])
         self.progress.update(self.bars[key], completed=done, total=total or None, note=note)

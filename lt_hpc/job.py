@@ -5,23 +5,29 @@ Submitted by reference with plain strings, so that nothing of the launcher's mem
 
 from __future__ import annotations
 
-import importlib
-import json
 import os
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from lt_hpc.cluster import lock, schedulers
+from lt_hpc.cluster.heal import heal, plan_to_heal
+from lt_hpc.cluster.place import Place
 from lt_hpc.cluster.signals import Supervisor
-from lt_hpc.cluster.slurm import client
+from lt_hpc.cluster.slurm.scheduler import Slurm
 from lt_hpc.errors import IncompleteError, Interrupted, LtError, StageError
-from lt_hpc.run import state
-from lt_hpc.store.atomic import append_line
+from lt_hpc.run import events, state
+from lt_hpc.run.events import Ended
 from lt_hpc.store.paths import RunPaths
 
+if TYPE_CHECKING:
+    from lt_hpc.stages.task import Task
+
 REQUEUE_WAIT_SECONDS = 120
+HEAL_LOCK_SECONDS = 600
+"""How long a healing stage waits for the run's lock."""
 POLL_SECONDS = 0.5
 STARTED = time.monotonic()
 
@@ -29,20 +35,18 @@ STARTED = time.monotonic()
 def run(arguments: list[str]) -> None:
     """Run `python -m lt_hpc.stages ARGUMENTS` as this Slurm task; exits with its code.
 
-    Stopped by a signal, the task saves its work and the job is requeued while it still runs; also
-    when that takes longer than the notice it got, without what has not been saved by then. A merge
-    with missing shards has them sampled again before it fails.
+    On a stop signal the task saves its work and requeues its job before it exits. If saving outlasts
+    the notice, the job is requeued anyway and unsaved work is lost. A merge with missing shards
+    has them sampled again before it fails.
     """
     supervisor = Supervisor()  # before any slow import: submitit's own handlers would end the task
-    restart = os.environ.get("SLURM_RESTART_COUNT", "0")
-    os.environ["LT_ATTEMPT"] = f"{os.environ['SLURM_JOB_ID']}-{restart}-{os.environ['SLURM_STEP_ID']}"
-    os.environ["LT_RENDEZVOUS"] = "slurm"
-    job = _Job(arguments, supervisor)
+    job = Job(arguments, supervisor, schedulers.here(os.environ))
     if job.first:
         threading.Thread(target=job.leave_in_time, daemon=True).start()
-    run_task = importlib.import_module("lt_hpc.stages.__main__").run_task
-    ending = run_task(supervisor, arguments, job.tasks.append)
-    job.leave(int(ending.code), str(ending.cause))
+    from lt_hpc.stages.__main__ import run_task
+
+    ending = run_task(supervisor, job.place, arguments, job.tasks.append)
+    job.leave(ending.code, ending.cause)
 
 
 def margin(notice: float) -> float:
@@ -50,35 +54,39 @@ def margin(notice: float) -> float:
     return min(30.0, max(5.0, notice / 4))
 
 
-class _Job:
+class Job:
     """How this task of a job leaves it: once, by its own end or because time is up."""
 
-    def __init__(self, arguments: list[str], supervisor: Supervisor) -> None:
-        self.arguments, self.supervisor = arguments, supervisor
-        # Ranks of a training end together, and the first speaks for all. Tasks of an E-step do not: whichever
-        # has to stop requeues the job for all.
-        self.first = os.environ["SLURM_PROCID"] == "0" or arguments[2].startswith("sample")
-        self.tasks: list[Any] = []  # this one, once its plan is read
+    def __init__(self, arguments: list[str], supervisor: Supervisor, place: Place) -> None:
+        root, plan_name, key = arguments[:3]
+        self.paths, self.supervisor, self.place = RunPaths(Path(root)), supervisor, place
+        self.plan = state.read_plan(self.paths.plan(plan_name))
+        self.stage = self.plan.stage(key)
+        # Ranks of a training end together, and the first speaks for all. Tasks that share shards do not:
+        # whichever has to stop requeues the job for all.
+        self.first = place.rank == 0 or self.stage.kind.sharded
+        self.tasks: list[Task] = []  # this one, once it starts
         self.leaving = threading.Lock()
+        self.scheduler = Slurm(self.paths, run)
 
     def leave(self, code: int, cause: str) -> None:
         """Do what the ending asks for, and exit."""
         if not self.leaving.acquire(blocking=False):
             threading.Event().wait()  # the other thread is ending this process
-        requeued = True
+        kind, requeued = self.stage.kind, True
         if self.first and code == Interrupted.exit_code:
-            code, requeued, more = self._requeue()
+            code, requeued, more = self.requeue()
             cause += f"; {more}"
-        elif self.first and code == IncompleteError.exit_code and self.arguments[2].startswith("merge"):
+        elif self.first and code == IncompleteError.exit_code and kind.repairs is not None:
             try:
-                _heal(self.arguments)
+                self._heal()
             except LtError as error:
                 code, cause = error.exit_code, f"{cause}; {error}"
-        elif code == 0 and self.arguments[2].startswith("evaluate"):
-            _report(self.arguments[0])
-        # Another rank that fails first takes rank 0 with it: it tells the cause itself.
+        elif code == 0 and kind.reports:
+            self._report()
+        # Another rank that fails first takes rank 0 with it: it records the cause itself.
         if self.first or code not in (0, Interrupted.exit_code):
-            _record(self.arguments, code, cause)
+            self._record(code, cause)
         if code == Interrupted.exit_code and requeued:
             time.sleep(REQUEUE_WAIT_SECONDS)  # the requeue ends this process; other ranks wait for it
         if code:
@@ -89,73 +97,71 @@ class _Job:
         """Requeue the job when the task is still at work shortly before its notice ends."""
         while not self.supervisor.stop_requested():
             time.sleep(POLL_SECONDS)
-        notice = self._settings()["signal_seconds"]
+        notice = self.plan.config.slurm.signal_seconds
         time.sleep(max(0.0, notice - margin(notice)))
         if not self.leaving.acquire(blocking=False):
             return
-        code, requeued, more = self._requeue()
+        code, requeued, more = self.requeue()
         cause = f"not at a place to stop after {notice} s, what was not saved is lost; {more}"
-        _record(self.arguments, code, cause)
+        self._record(code, cause)
         print(f"exit code {code}: {cause}", file=sys.stderr, flush=True)
         if requeued:
             time.sleep(REQUEUE_WAIT_SECONDS)
         os._exit(code)
 
-    def _requeue(self) -> tuple[int, bool, str]:
+    def requeue(self) -> tuple[int, bool, str]:
         """Put this job back into the queue: (exit code, whether it was done, a few words on it)."""
-        if self._in_vain():
-            stage = self.arguments[2].partition("-")[0]
-            blocks = " or lower sample.block_chunks" if stage in ("sample", "evaluate") else ""
-            advice = f"out of time with nothing done: raise slurm.{stage}.minutes{blocks}"
+        if self.would_loop():
+            name = self.stage.name
+            blocks = " or lower sample.block_chunks" if self.stage.kind.blocks else ""
+            advice = f"out of time with nothing done: raise slurm.{name}.minutes{blocks}"
             return StageError.exit_code, False, advice
         try:
-            done = client.requeue(client.own_id(os.environ))
+            done = self.scheduler.requeue(self.place.job)
         except StageError as error:
             return Interrupted.exit_code, False, f"not requeued, launch again goes on: {error}"
         return Interrupted.exit_code, done, "requeued" if done else "cancelled, or requeued by Slurm"
 
-    def _in_vain(self) -> bool:
-        """Whether the job had all its time and has kept nothing of it: it would be requeued for ever."""
-        stage, settings = self.arguments[2].partition("-")[0], self._settings()
-        limit = 60 * settings[stage]["minutes"]
-        all_its_time = max(limit / 2, limit - 2 * settings["signal_seconds"])
-        if stage == "prepare" or time.monotonic() - STARTED < all_its_time:
-            return False  # prepare keeps every part, and counts corpora
-        return stage == "merge" or not any(t.progress.done > t.progress.first for t in self.tasks)
+    def would_loop(self) -> bool:
+        """True if the job used its whole time limit and completed nothing, so that requeueing it
+        would loop forever."""
+        settings = self.plan.config.slurm
+        limit = 60 * settings.job(self.stage.name).minutes
+        all_its_time = max(limit / 2, limit - 2 * settings.signal_seconds)
+        if time.monotonic() - STARTED < all_its_time:
+            return False
+        return not self.stage.kind.resumes or not any(task.progress.kept for task in self.tasks)
 
-    def _settings(self) -> dict[str, Any]:
-        """The slurm section of the plan."""
-        root, plan_name = self.arguments[:2]
-        raw = json.loads(RunPaths(Path(root)).plan(plan_name).read_text())
-        return dict(raw["config"]["slurm"])
+    def _heal(self) -> None:
+        """Have missing shards made again, unless a later launch has other settings for this stage."""
+        with lock.hold(self.paths, HEAL_LOCK_SECONDS):
+            plan = plan_to_heal(self.plan, state.last_plan(self.paths), self.stage.key)
+            if plan is None:
+                print(f"{self.stage.key}: launched again with other settings, its shards are not missed")
+                return
+            outcome = heal(plan, self.paths, self.scheduler, plan.stage(self.stage.key), self.place.job)
+        if outcome is not None:
+            print("\n".join(outcome.lines), flush=True)
 
+    def _report(self) -> None:
+        """Bring the run's report up to date: no launcher waits for a chain. A failure of the report is
+        printed, and takes nothing from the stage."""
+        from lt_hpc.report import output
 
-def _report(root: str) -> None:
-    """Bring the run's report up to date: no launcher waits for a chain. What goes wrong with it is told,
-    and takes nothing from the evaluation."""
-    paths = RunPaths(Path(root))
-    try:
-        importlib.import_module("lt_hpc.report.output").write(state.pinned_plan(paths), paths)
-    except Exception as error:
-        print(f"warning: no report: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        try:
+            output.write(state.last_plan(self.paths), self.paths)
+        except Exception as error:
+            print(f"warning: no report: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
 
-
-def _heal(arguments: list[str]) -> None:
-    root, plan_name, key = arguments[:3]
-    heal = importlib.import_module("lt_hpc.cluster.backend").heal
-    heal(RunPaths(Path(root)), plan_name, key, os.environ["SLURM_JOB_ID"])
-
-
-def _record(arguments: list[str], code: int, cause: str) -> None:
-    root, _, stage = arguments[:3]
-    line = {
-        "event": "ended",
-        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "stage": stage,
-        "job": client.own_id(os.environ),
-        "restart": int(os.environ.get("SLURM_RESTART_COUNT", "0")),
-        "node": os.environ.get("SLURMD_NODENAME"),
-        "rank": int(os.environ["SLURM_PROCID"]),
-        "code": code,
-    }
-    append_line(RunPaths(Path(root)).jobs, {**line, "cause": cause} if code else line)
+    def _record(self, code: int, cause: str) -> None:
+        place = self.place
+        ended = Ended(
+            stage=self.stage.key,
+            code=code,
+            cause=cause if code else "",
+            job=place.job,
+            restart=place.restart,
+            node=place.node,
+            rank=place.rank,
+        )
+        events.record(self.paths, ended)

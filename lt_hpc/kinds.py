@@ -22,6 +22,8 @@ class Kind:
         goal: a run is complete only when every stage of this kind is done. Other stages run where
             a goal needs them: samples deleted after their model was trained are not missed.
         resumes: a task that is started again goes on from what the one before it kept.
+        blocks: it works and commits in blocks of `sample.block_chunks` chunks.
+        documents: its outputs, but for the base model, are documents as token ids.
         repairs: role of the input (the output of a `shards` stage) whose missing or corrupt shards
             are made again when this stage finds some, or None.
         reports: the report of the run is written again after it.
@@ -31,6 +33,8 @@ class Kind:
     tasks: Literal["one", "shards", "ranks"] = "one"
     goal: bool = False
     resumes: bool = True
+    blocks: bool = False
+    documents: bool = False
     repairs: str | None = None
     reports: bool = False
 
@@ -46,11 +50,11 @@ class Kind:
 
 
 KINDS = (
-    Kind("prepare"),
-    Kind("sample", tasks="shards"),
+    Kind("prepare", documents=True),
+    Kind("sample", tasks="shards", blocks=True),
     Kind("merge", resumes=False, repairs="samples"),
     Kind("train", tasks="ranks", goal=True),
-    Kind("evaluate", goal=True, reports=True),
+    Kind("evaluate", goal=True, blocks=True, reports=True),
 )
 NAMES = tuple(kind.name for kind in KINDS)
 

@@ -7,68 +7,35 @@ after Ctrl-C, a kill or a crash, goes on to the same result.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import itertools
-import os
 import signal
 import sys
 from pathlib import Path
 
-from lt_hpc.cluster import lock
-from lt_hpc.cluster.runner import Runner, Tasks
-from lt_hpc.cluster.slurm import client
+from lt_hpc import dry_run, job
+from lt_hpc.cluster import lock, schedulers
+from lt_hpc.cluster.heal import heal
+from lt_hpc.cluster.reconcile import cancel_superseded, reconcile, run_id
+from lt_hpc.cluster.scheduler import Scheduler
+from lt_hpc.config.checks import missing_engine
 from lt_hpc.config.load import config_to_yaml, demo_file, load_config
 from lt_hpc.config.schema import Config
 from lt_hpc.data import base_model, sources
 from lt_hpc.display import Display
-from lt_hpc.errors import ConfigError, Interrupted, LtError
+from lt_hpc.errors import ConfigError, Interrupted, LtError, StageError
 from lt_hpc.report import output
-from lt_hpc.run import estimate, state
-from lt_hpc.run.plan import CORPORA, Plan, build_plan, plan_to_json
-from lt_hpc.store.atomic import write_json, write_text
+from lt_hpc.run import events, state
+from lt_hpc.run.events import Claim, Launch
+from lt_hpc.run.plan import CORPORA, Plan, Stage, build_plan
+from lt_hpc.store.atomic import write_text
 from lt_hpc.store.paths import RunPaths
-
-SLURM_LOCK_SECONDS = 120
-CLUSTERS = ("auto", "slurm", "local", "allocation")
-NEXT = -2
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code (see lt_hpc.errors)."""
-    parser = argparse.ArgumentParser(prog="python -m lt_hpc.launch", description=__doc__)
-    parser.add_argument(
-        "--iters",
-        type=_iterations,
-        default=3,
-        metavar="T",
-        help="EM iterations after the warm start, or 'next': the first that is not done",
-    )
-    parser.add_argument("--config", type=Path, default=None, help="YAML file (default: the demo)")
-    parser.add_argument("--run-dir", type=Path, default=None, help="default: runs/NAME of the config")
-    parser.add_argument("--profile", type=Path, default=None, help="site profile, a YAML file")
-    parser.add_argument("--cluster", choices=CLUSTERS, default="auto")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan, create nothing")
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
-    options = parser.parse_intermixed_args(arguments)
+    options = _parser().parse_intermixed_args(arguments)
     try:
-        config = load_config(options.config or demo_file(), options.overrides, options.profile)
-        paths = RunPaths(options.run_dir or Path("runs") / config.name)
-        plan = make_plan(config, options.iters, paths)
-        cluster = _choose(options.cluster)
-        if options.dry_run:
-            _print_plan(plan, paths)
-            return 0
-        _check_engine(config)
-        if cluster == "local" and options.cluster == "auto":
-            _refuse_unknown_jobs(paths)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        if cluster != "allocation":
-            _refuse_other_jobs(paths, cluster)
-        run = {"slurm": _run_on_slurm, "local": _run_locally, "allocation": _run_in_allocation}[cluster]
-        with lock.hold(paths, 0 if cluster == "local" else SLURM_LOCK_SECONDS):
-            if cluster == "allocation":
-                plan = _claimed_plan(config, options.iters, paths)
-            run(plan, paths)
+        _launch(options)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
@@ -81,24 +48,94 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _iterations(text: str) -> int:
-    return NEXT if text == "next" else int(text)
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m lt_hpc.launch", description=__doc__)
+    parser.add_argument(
+        "--iters",
+        type=iterations,
+        default=3,
+        metavar="T",
+        help="EM iterations after the warm start, or 'next': the first that is not done",
+    )
+    parser.add_argument("--config", type=Path, default=None, help="YAML file (default: the demo)")
+    parser.add_argument("--run-dir", type=Path, default=None, help="default: runs/NAME of the config")
+    parser.add_argument("--profile", type=Path, default=None, help="site profile, a YAML file")
+    parser.add_argument("--cluster", choices=schedulers.CHOICES, default="auto")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan, create nothing")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    return parser
 
 
-def _check_engine(config: Config) -> None:
-    """Not for a dry run, which may be made where nothing will run.
+def iterations(text: str) -> int | None:
+    """A number of EM iterations, or None for `next`."""
+    if text == "next":
+        return None
+    try:
+        number = int(text)
+    except ValueError:
+        number = -1
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a number of iterations from 0 on, or 'next'")
+    return number
 
-    Raises:
-        ConfigError: when the engine is not installed.
-    """
-    if config.sample.engine == "vllm" and importlib.util.find_spec("vllm") is None:
-        raise ConfigError(
-            "sample.engine=vllm: vLLM is not installed; bash tools/setup.sh vllm, or use sample.engine=torch"
-        )
+
+def _launch(options: argparse.Namespace) -> None:
+    config = load_config(options.config or demo_file(), options.overrides, options.profile)
+    paths = RunPaths(options.run_dir or Path("runs") / config.name)
+    plan = make_plan(config, options.iters, paths)
+    name, why = schedulers.choose(options.cluster)
+    print(f"cluster: {name} ({why})", flush=True)
+    if options.dry_run:
+        dry_run.show(plan, paths)
+        return
+    missing = missing_engine(config)
+    if missing:  # a dry run may be made where nothing will run
+        raise ConfigError(missing)
+    with Display(paths) as display:
+
+        def heal_here(plan: Plan, stage: Stage, own_job: str) -> bool:
+            return heal(plan, paths, scheduler, stage, own_job) is not None
+
+        scheduler = schedulers.make(name, config, paths, job.run, display, heal_here)
+        if options.cluster == "auto" and not scheduler.outlives_launch:
+            _refuse_unknown_jobs(paths)
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, signal.default_int_handler)
+        try:
+            with lock.hold(paths, scheduler.lock_seconds):
+                _refuse_other_jobs(paths, scheduler)
+                if scheduler.own_job:
+                    plan = _claimed_plan(config, options.iters, paths, scheduler.own_job)
+                _run(plan, paths, scheduler)
+        except (Interrupted, KeyboardInterrupt) as error:  # the latter while no task was running
+            if scheduler.own_job:
+                _requeue(scheduler)
+                raise Interrupted(str(error) or "stopped; the same command goes on from here") from error
+            raise
+    if not state.pending(paths, plan):
+        output.write(plan, paths)
+        output.print_table(plan, paths)
 
 
-def make_plan(config: Config, num_iterations: int, paths: RunPaths) -> Plan:
-    """The plan of a checked configuration, its sources looked at.
+def _run(plan: Plan, paths: RunPaths, scheduler: Scheduler) -> None:
+    """Submit what is missing and wait for it, where it needs this process. Under the lock."""
+    lines = cancel_superseded(plan, paths, scheduler)
+    lines += _pin(plan, paths)
+    notice = scheduler.notice(plan)
+    for warning in state.slow_checkpoints(paths, plan, notice.seconds, notice.source):
+        lines.append(f"warning: {warning}")
+    print(*lines, sep="\n", flush=True)
+    events.record(paths, Launch(plan=plan.fingerprint))
+    outcome = reconcile(plan, paths, scheduler)
+    if scheduler.outlives_launch:
+        print(*(f"  {line}" for line in outcome.lines), sep="\n")
+        print(f"watch: squeue --me; python -m lt_hpc.status {paths.root}; logs in {paths.slurm}", flush=True)
+    scheduler.wait()
+
+
+def make_plan(config: Config, num_iterations: int | None, paths: RunPaths) -> Plan:
+    """The plan of a checked configuration, its sources looked at; None: up to the first iteration
+    that is not done.
 
     Raises:
         ConfigError: naming the field, before anything is created.
@@ -109,7 +146,7 @@ def make_plan(config: Config, num_iterations: int, paths: RunPaths) -> Plan:
         sources.check(getattr(config, name), name, mode, needs_thought=name == "warm")
     identities = {name: sources.identity(getattr(config, name)) for name in CORPORA}
     identities["model"] = base_model.identity(config.model)
-    if num_iterations != NEXT:
+    if num_iterations is not None:
         return build_plan(config, num_iterations, identities)
     for iteration in itertools.count(1):
         plan = build_plan(config, iteration, identities)
@@ -118,59 +155,36 @@ def make_plan(config: Config, num_iterations: int, paths: RunPaths) -> Plan:
     raise AssertionError("unreachable")
 
 
-def _print_plan(plan: Plan, paths: RunPaths) -> None:
-    pending = {stage.key for stage in state.pending(paths, plan)}
-    print(f"run folder: {paths.root} ({'exists' if paths.root.is_dir() else 'would be created'})")
-    for stage in plan.stages:
-        status = "to do" if stage.key in pending else "done"
-        after = f"after {', '.join(stage.needs)}" if stage.needs else ""
-        print(f"  {status:5}  {stage.key:12}  {stage.fingerprint}  {after}".rstrip())
-    for line in estimate.lines(plan, paths):
-        print(line)
-    print(f"{len(pending)} of {len(plan.stages)} stages to do; nothing was created or submitted")
-
-
-def _choose(wanted: str) -> str:
-    """`slurm` or `local`; the first line printed says which and why.
-
-    Raises:
-        ConfigError: when Slurm is asked for and no controller answers.
-    """
-    if wanted == "allocation":
-        print("cluster: this allocation (--cluster allocation)", flush=True)
-        return wanted
-    found, why = client.available() if wanted != "local" else (False, "")
-    if wanted == "slurm" and not found:
-        raise ConfigError(f"--cluster slurm: {why}; use --cluster local to run on this machine")
-    chosen = "slurm" if found else "local"
-    print(f"cluster: {chosen} ({why if wanted == 'auto' else f'--cluster {wanted}'})", flush=True)
-    return chosen
-
-
-def _pin(plan: Plan, paths: RunPaths) -> None:
-    """Write down what is asked and move results of other settings out of the way. Jobs of other
-    settings must be gone by now: they would go on writing."""
-    write_json(paths.plan(plan.fingerprint), plan_to_json(plan))
+def _pin(plan: Plan, paths: RunPaths) -> list[str]:
+    """Write down what is asked and move results of other settings out of the way; returns what to
+    say of it. Jobs of other settings must be gone by now: they would go on writing."""
+    state.pin_plan(paths, plan)
     write_text(paths.config, config_to_yaml(plan.config))
     state.remove_spent_checkpoints(paths, list(plan.stages))
     pending = state.pending(paths, plan)
-    for moved in state.move_superseded(paths, pending):
-        print(f"made with other settings, moved: {moved}")
-    print(f"{paths.root}: {len(plan.stages) - len(pending)} stages done, {len(pending)} to do", flush=True)
+    lines = [f"made with other settings, moved: {one}" for one in state.move_superseded(paths, pending)]
+    return [*lines, f"{paths.root}: {len(plan.stages) - len(pending)} stages done, {len(pending)} to do"]
 
 
-def _refuse_other_jobs(paths: RunPaths, cluster: str, own_job: str | None = None) -> None:
+def _requeue(scheduler: Scheduler) -> None:
+    """Put the job that this launch runs in back into the queue, where the site allows it."""
+    try:
+        done = scheduler.requeue(scheduler.own_job)
+    except StageError as error:
+        print(f"not requeued, submit it again to go on: {error}", flush=True)
+    else:
+        print("requeued" if done else "not requeued: cancelled, or requeued by Slurm", flush=True)
+
+
+def _refuse_other_jobs(paths: RunPaths, scheduler: Scheduler) -> None:
     """Two ways of running a run at once would do the same work twice; a chain is reconciled with.
 
     Raises:
         ConfigError: naming the jobs that work on it.
     """
-    from lt_hpc.cluster import backend
-
-    if not client.available()[0]:
-        return
-    jobs, allocations = backend.jobs_of_run(paths)
-    others = [job for job in allocations if job != own_job] + ([] if cluster == "slurm" else jobs)
+    jobs, allocations = schedulers.jobs_of_run(paths)
+    others = [one for one in allocations if one != scheduler.own_job]
+    others += [] if scheduler.outlives_launch else jobs
     if others:
         raise ConfigError(
             f"--run-dir {paths.root}: jobs in the queue work on this run ({', '.join(others)}); wait for "
@@ -179,82 +193,26 @@ def _refuse_other_jobs(paths: RunPaths, cluster: str, own_job: str | None = None
 
 
 def _refuse_unknown_jobs(paths: RunPaths) -> None:
-    """A controller that does not answer just now must not have this machine do what jobs are doing.
+    """If the controller does not answer, do not run locally what queued jobs may already be running.
 
     Raises:
         ConfigError: when jobs of this run may be in its queue.
     """
-    from lt_hpc.cluster import backend
-
-    if backend.submitted(paths):
+    if schedulers.submitted(paths):
         raise ConfigError(
             f"--run-dir {paths.root}: it was submitted to Slurm, and no controller answers now; try again "
             "when one does, or use --cluster local when none of its jobs is left"
         )
 
 
-def _run_locally(plan: Plan, paths: RunPaths) -> None:
-    from lt_hpc.cluster.local import LocalTasks
-
-    _run_here(plan, paths, LocalTasks(plan, paths))
-
-
-def _claimed_plan(config: Config, iterations: int, paths: RunPaths) -> Plan:
-    """The plan of this allocation's job, which a requeue does not change. Under the lock."""
-    from lt_hpc.cluster import allocation
-
-    job = allocation.own_job(os.environ)
-    _refuse_other_jobs(paths, "allocation", job)
-    earlier = allocation.iterations_of(paths, job)
-    plan = make_plan(config, iterations if earlier is None else earlier, paths)
-    if earlier is None:
-        allocation.claim(paths, job, max(stage.iteration for stage in plan.stages))
+def _claimed_plan(config: Config, num_iterations: int | None, paths: RunPaths, own_job: str) -> Plan:
+    """The plan of the job that this launch runs in, recorded at its first start: a requeue must not go
+    on to yet another iteration. Under the lock."""
+    claims = [one for one in events.read(paths) if isinstance(one, Claim) and one.job == own_job]
+    plan = make_plan(config, claims[-1].iterations if claims else num_iterations, paths)
+    if not claims:
+        events.record(paths, Claim(run=run_id(paths), job=own_job, iterations=plan.iterations))
     return plan
-
-
-def _run_in_allocation(plan: Plan, paths: RunPaths) -> None:
-    """One job does it all; stopped by a signal, it puts itself back into the queue."""
-    from lt_hpc.cluster import allocation
-
-    signal.signal(signal.SIGUSR1, signal.default_int_handler)
-    signal.signal(signal.SIGUSR2, signal.default_int_handler)
-    _warn(plan, paths)
-    tasks = allocation.AllocationTasks(plan, paths, os.environ)
-    try:
-        _run_here(plan, paths, tasks)
-    except (Interrupted, KeyboardInterrupt) as error:  # the latter while no task was running
-        allocation.requeue(allocation.own_job(os.environ))
-        raise Interrupted(str(error) or "stopped; the same command goes on from here") from error
-
-
-def _warn(plan: Plan, paths: RunPaths) -> None:
-    from lt_hpc.cluster import backend
-
-    for warning in state.slow_checkpoints(paths, plan, *backend.notice(plan)):
-        print(f"warning: {warning}", flush=True)
-
-
-def _run_here(plan: Plan, paths: RunPaths, tasks: Tasks) -> None:
-    _pin(plan, paths)
-    with Display(plan, paths) as display:
-        Runner(plan, paths, tasks, display).run()
-    output.write(plan, paths)
-    output.print_table(plan, paths)
-
-
-def _run_on_slurm(plan: Plan, paths: RunPaths) -> None:
-    from lt_hpc.cluster import backend
-
-    for line in backend.cancel_superseded(plan, paths):
-        print(f"  {line}")
-    _pin(plan, paths)
-    _warn(plan, paths)
-    for line in backend.launch(plan, paths).lines:
-        print(f"  {line}")
-    print(f"watch: squeue --me; python -m lt_hpc.status {paths.root}; logs in {paths.slurm}")
-    if not state.pending(paths, plan):
-        output.write(plan, paths)
-        output.print_table(plan, paths)
 
 
 if __name__ == "__main__":

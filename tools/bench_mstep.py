@@ -227,10 +227,11 @@ def _our_step(
     options: argparse.Namespace, model: Path, documents: Data, rank: int, count: int, folder: Path
 ) -> Callable[[int], None]:
     from lt_hpc.cluster import rendezvous
+    from lt_hpc.cluster.place import Place
     from lt_hpc.config.schema import TrainConfig
     from lt_hpc.training import zero
 
-    zero.init_process_group(rendezvous.store(folder, "bench", rank, count, local=True), rank, count)
+    zero.init_process_group(rendezvous.store(folder, Place(rank, count, rank, "bench")), rank, count)
     config = TrainConfig(zero_stage=options.zero_stage, learning_rate=RATE)
     trainer = zero.ZeroTrainer(model, config, len(_batches(options, documents, 0, rank, count)), False)
 

@@ -22,10 +22,10 @@ from lt_hpc.data.corpus import View, read_corpus
 from lt_hpc.engines.proposal import log_proposal
 from lt_hpc.engines.protocol import SamplingParams
 from lt_hpc.latent.layout import Layout
-from lt_hpc.run.plan import Plan, corpus_name
-from lt_hpc.run.state import pinned_plan
+from lt_hpc.run.plan import Plan
+from lt_hpc.run.state import last_plan
 from lt_hpc.store import shards, tables
-from lt_hpc.store.paths import RunPaths, sample_part
+from lt_hpc.store.paths import LAYOUT, RunPaths, sample_part, shard_folder
 
 NAMES = ("log_q", "log_prior", "log_likelihood")
 
@@ -37,15 +37,16 @@ def thoughts(
     <EOL>, and minus infinity where only finished ones are scored."""
     config = plan.config
     view = View(config.chunking.prefix_chunks, config.model.context_length, config.sample.max_thought_tokens)
-    name = corpus_name(config, iteration)
-    corpus = read_corpus(paths.documents(name), plan.output(name), view)
+    folder = paths.samples(iteration)
+    documents = plan.producer(str(folder.relative_to(paths.root))).inputs["corpus"]
+    corpus = read_corpus(paths.root / documents, plan.output(documents), view)
     chunks = {chunk.chunk_id: chunk for chunk in corpus.chunks()}
-    shard_map = shards.read(paths, iteration)
+    shard_map = shards.read(folder)
     if shard_map is None:
-        sys.exit(f"{paths.samples(iteration)}: no samples here")
+        sys.exit(f"{folder}: no samples here")
     for shard in range(shard_map.num_shards):
         for block in shard_map.blocks(shard):
-            table = tables.read(paths.shard(iteration, shard) / sample_part(block), tables.SAMPLES)
+            table = tables.read(shard_folder(folder, shard) / sample_part(block), tables.SAMPLES)
             for row in table.to_pylist():
                 chunk = chunks[row["chunk"]]
                 for k, thought in enumerate(row["thoughts"]):
@@ -73,8 +74,8 @@ def main() -> int:
     parser.add_argument("--tolerance", type=float, default=1e-3, help="nats a token")
     options = parser.parse_args()
     paths = RunPaths(options.run_dir)
-    plan = pinned_plan(paths)
-    raw = json.loads(paths.layout.read_text())
+    plan = last_plan(paths)
+    raw = json.loads((paths.base / LAYOUT).read_text())
     layout = Layout(raw["sol"], raw["eol"], raw["prior"], raw["post"])
     settings = plan.config.sample
     params = SamplingParams(

@@ -8,14 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lt_hpc.config.schema import SampleConfig
-
-
-def local_index(environment: Mapping[str, str], task: int) -> int:
-    """The place of task `task` among those on its node."""
-    inside_slurm = environment.get("LT_RENDEZVOUS") == "slurm"
-    return int(environment.get("SLURM_LOCALID", task)) if inside_slurm else task
-
 
 def visible(environment: Mapping[str, str]) -> list[str]:
     """The GPUs that this process may use."""
@@ -23,11 +15,6 @@ def visible(environment: Mapping[str, str]) -> list[str]:
     if named is not None:
         return [device for device in named.split(",") if device]
     return [str(index) for index in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
-
-
-def of_an_engine(config: SampleConfig) -> int:
-    """GPUs that one engine of the E-step takes."""
-    return config.vllm.tensor_parallel_size if config.engine == "vllm" else 1
 
 
 def share(devices: Sequence[str], index: int, size: int) -> list[str]:

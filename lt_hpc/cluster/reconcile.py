@@ -2,8 +2,8 @@
 
 Can be run again at any moment, from any node, by people and by the chain itself (a merge
 that finds shards missing heals the chain before it fails). Job names carry the run and the
-submission, and what a submission covers is recorded before it is made, so that one squeue
-call says what every live job will do.
+submission, and what a submission covers is recorded before it is made, so that one look at the
+queue says what every live job will do.
 """
 
 from __future__ import annotations
@@ -15,23 +15,21 @@ import json
 import time
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lt_hpc.cluster.slurm.client import Queued
+from lt_hpc.cluster.scheduler import Limits, Queued, Scheduler, Tasks
 from lt_hpc.errors import StageError
-from lt_hpc.kinds import NAMES as STAGES
-from lt_hpc.run import state
-from lt_hpc.run.plan import Plan, Stage, iteration_of
-from lt_hpc.store.atomic import append_line, create_json, read_lines
+from lt_hpc.kinds import NAMES
+from lt_hpc.run import events, state
+from lt_hpc.run.events import Claim, Event, Submit, Submitted
+from lt_hpc.run.plan import Plan, Stage
+from lt_hpc.store.atomic import create_json
 from lt_hpc.store.paths import RunPaths
 
-Tasks = Sequence[Sequence[int]]
-"""The shards of each task of an array."""
-
-MAX_HEALS = 3
-"""How often one merge may have missing shards sampled again before it fails for good."""
+SETTLE_SECONDS = 90
+"""How long a job on its way out of the queue may take; Slurm's KillWait is usually 30 s."""
 
 
 @dataclass(frozen=True)
@@ -43,27 +41,6 @@ class Live:
     waiting: frozenset[str] = frozenset()
     plans: frozenset[str] = frozenset()
     shards: frozenset[int] = frozenset()
-
-
-@dataclass(frozen=True)
-class Backend:
-    """What reconcile does to the outside: submit returns job ids."""
-
-    submit: Callable[[Stage, str, Tasks, Collection[str]], list[str]]
-    set_dependency: Callable[[str, Collection[str]], None]
-    cancel: Callable[[Collection[str]], None]
-
-
-@dataclass(frozen=True)
-class Site:
-    """What a site allows: the length of an array, and how many jobs and array tasks may still be
-    submitted. None: no limit."""
-
-    array_size: int | None = None
-    room: int | None = None
-
-
-NO_LIMITS = Site()
 
 
 @dataclass
@@ -84,18 +61,19 @@ def run_id(paths: RunPaths) -> str:
 
 
 def job_name(run: str, submission: str) -> str:
+    """Of the jobs of one submission."""
     return f"lt-{run}-{submission}"
 
 
-def of_run(run: str, queue: Sequence[Queued], lines: Sequence[dict[str, Any]]) -> list[Queued]:
+def of_run(run: str, queue: Sequence[Queued], happened: Sequence[Event]) -> list[Queued]:
     """The jobs in the queue that work on this run: of its chain, and allocations that run it. Pure."""
-    prefix, held = job_name(run, ""), allocations(run, lines)
+    prefix, held = job_name(run, ""), allocations(run, happened)
     return [task for task in queue if task.name.startswith(prefix) or task.job in held]
 
 
-def states(run: str, queue: Sequence[Queued], lines: Sequence[dict[str, Any]]) -> dict[str, Counter[str]]:
+def states(run: str, queue: Sequence[Queued], happened: Sequence[Event]) -> dict[str, Counter[str]]:
     """Stage key -> how many of its jobs and array tasks are in which state of the queue. Pure."""
-    stages = {job_name(run, line["submission"]): line["stage"] for line in lines if line["event"] == "submit"}
+    stages = {job_name(run, one.submission): one.stage for one in happened if isinstance(one, Submit)}
     found: dict[str, Counter[str]] = defaultdict(Counter)
     for task in queue:
         if task.name in stages:
@@ -103,82 +81,109 @@ def states(run: str, queue: Sequence[Queued], lines: Sequence[dict[str, Any]]) -
     return dict(found)
 
 
-def allocations(run: str, lines: Sequence[dict[str, Any]]) -> set[str]:
+def allocations(run: str, happened: Sequence[Event]) -> set[str]:
     """Ids of the jobs that run it as a whole (em_iter.sh). Pure."""
-    return {line["job"] for line in lines if line["event"] == "allocation" and line.get("run") == run}
-
-
-def records(paths: RunPaths) -> list[dict[str, Any]]:
-    """The lines of jobs.jsonl."""
-    return read_lines(paths.jobs)
+    return {one.job for one in happened if isinstance(one, Claim) and one.run == run}
 
 
 def live_jobs(
-    run: str, queue: Sequence[Queued], submissions: Sequence[dict[str, Any]], plan_stages: dict[str, str]
+    run: str, queue: Sequence[Queued], submissions: Sequence[Submit], planned: Plan
 ) -> tuple[dict[str, Live], set[str]]:
-    """Stage key -> its live jobs, and the jobs of this run that have to go: those that can never
-    run, and those of other settings; not those of iterations beyond the plan's. Pure.
-
-    `submissions` are the records of event "submit"; `plan_stages` maps key to fingerprint.
-    """
-    by_name = {job_name(run, record["submission"]): record for record in submissions}
-    last = max(map(iteration_of, plan_stages), default=0)
+    """Stage key -> its live jobs, and the jobs to cancel: those that can never start and those
+    submitted with other settings. Jobs of later iterations than the plan's are kept. Pure."""
+    by_name = {job_name(run, one.submission): one for one in submissions}
+    fingerprints = {stage.key: stage.fingerprint for stage in planned.stages}
     found: dict[str, Live] = {}
     doomed: set[str] = set()
     for task in queue:
-        record = by_name.get(task.name)
-        if record is None:
+        made = by_name.get(task.name)
+        if made is None:
             continue
-        key = record["stage"]
-        if key not in plan_stages and iteration_of(key) > last and not task.hopeless:
-            continue  # of a launch with more iterations: left alone
-        if task.hopeless or plan_stages.get(key) != record["fingerprint"]:
+        later = made.stage not in fingerprints and iteration_of(made.stage) > planned.iterations
+        if later and not task.hopeless:
+            continue
+        if task.hopeless or fingerprints.get(made.stage) != made.fingerprint:
             doomed.add(task.job if task.index is None else f"{task.job}_{task.index}")
             continue
-        covered = record["shards"]
-        mine = covered if task.index is None else covered[task.index : task.index + 1]
-        before = found.get(key, Live())
-        waiting = before.waiting | ({task.job} if task.state == "PENDING" else set())
-        plans = before.plans | {record["plan"]}
-        found[key] = Live(before.jobs | {task.job}, waiting, plans, before.shards.union(*mine))
+        mine = made.shards if task.index is None else made.shards[task.index : task.index + 1]
+        before = found.get(made.stage, Live())
+        waiting = before.waiting | ({task.job} if task.waiting else set())
+        plans = before.plans | {made.plan}
+        found[made.stage] = Live(before.jobs | {task.job}, waiting, plans, before.shards.union(*mine))
     return found, doomed
+
+
+def iteration_of(key: str) -> int:
+    """The iteration in the key of a stage, which may be one that no plan has any more."""
+    return int(key.partition("-")[2] or 0)
 
 
 def find_jobs(plan: Plan, paths: RunPaths, queue: Sequence[Queued]) -> tuple[dict[str, Live], set[str]]:
     """`live_jobs` for a run folder."""
-    submissions = [record for record in records(paths) if record["event"] == "submit"]
-    fingerprints = {stage.key: stage.fingerprint for stage in plan.stages}
-    return live_jobs(run_id(paths), queue, submissions, fingerprints)
+    submissions = [one for one in events.read(paths) if isinstance(one, Submit)]
+    return live_jobs(run_id(paths), queue, submissions, plan)
 
 
-def reconcile(
-    plan: Plan,
-    paths: RunPaths,
-    queue: Sequence[Queued],
-    backend: Backend,
-    exclude: Collection[str] = (),
-    site: Site = NO_LIMITS,
-) -> Outcome:
+def settled_queue(paths: RunPaths, scheduler: Scheduler) -> list[Queued]:
+    """The queue once no job of this run is on its way out: of two such jobs, one that was requeued
+    comes back and one that has failed does not. After a while both count as queued."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while True:
+        queue = scheduler.queue()
+        mine = of_run(run_id(paths), queue, [])
+        if not any(task.ending for task in mine) or time.monotonic() > deadline:
+            return queue
+        time.sleep(1)
+
+
+def cancel_superseded(plan: Plan, paths: RunPaths, scheduler: Scheduler) -> list[str]:
+    """Cancel queued and running jobs of other settings and wait until they are gone, before their
+    results are moved away.
+
+    Raises:
+        StageError: when one does not end.
+    """
+    _, doomed = find_jobs(plan, paths, scheduler.queue())
+    if not doomed:
+        return []
+    scheduler.cancel(doomed)
+    jobs = {job.partition("_")[0] for job in doomed}
+    names = ", ".join(sorted(doomed))
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while find_jobs(plan, paths, [task for task in scheduler.queue() if task.job in jobs])[1]:
+        if time.monotonic() > deadline:
+            raise StageError(f"jobs of other settings were cancelled but have not ended: {names}")
+        time.sleep(1)
+    return [f"cancelled jobs of other settings: {names}"]
+
+
+def reconcile(plan: Plan, paths: RunPaths, scheduler: Scheduler, exclude: Collection[str] = ()) -> Outcome:
     """Submit what is neither done nor live, and have live jobs wait for what was submitted.
 
     The caller holds the run's lock. `exclude`: jobs to treat as gone (the caller's own).
     """
-    outcome = Outcome()
+    started, outcome = time.monotonic(), Outcome()
+    queue = settled_queue(paths, scheduler)
     live, doomed = find_jobs(plan, paths, [task for task in queue if task.job not in exclude])
     if doomed:
-        backend.cancel(doomed)
+        scheduler.cancel(doomed)
         outcome.lines.append(f"cancelled, could never run or of other settings: {', '.join(sorted(doomed))}")
     pending = state.pending(paths, plan)
-    wanted = {stage.key: _wanted(paths, plan, stage, live.get(stage.key, Live())) for stage in pending}
-    arrays = array_tasks(plan, wanted, site)
+    wanted = {stage.key: _wanted(paths, stage, live.get(stage.key, Live())) for stage in pending}
+    limits = {
+        stage.key: scheduler.limits(plan, stage, len(queue))
+        for stage in pending
+        if stage.kind.sharded and wanted[stage.key]
+    }
+    arrays = array_tasks(wanted, limits)
     for stage in pending:
         after = {job for need in stage.needs for job in outcome.jobs.get(need, [])}
         fresh_need = any(need in outcome.submitted for need in stage.needs)
         current = live.get(stage.key, Live())
-        new = _submit(plan, paths, backend, stage, arrays[stage.key], after)
+        new = _submit(plan, paths, scheduler, stage, arrays[stage.key], after)
         if fresh_need:
             # One that has started looks at manifests itself, and fails or heals.
-            outcome.lines += [_delay(backend, stage, job, after) for job in sorted(current.waiting)]
+            outcome.lines += [_delay(scheduler, stage, job, after) for job in sorted(current.waiting)]
         if new:
             outcome.submitted[stage.key] = new
             waits = f" after {', '.join(sorted(after))}" if after else ""
@@ -187,14 +192,16 @@ def reconcile(
             outcome.lines.append(f"{stage.key}: already queued as job {', '.join(sorted(current.jobs))}")
             outcome.lines += _asked_otherwise(plan, paths, stage, current)
         outcome.jobs[stage.key] = sorted({*current.jobs, *new})
+    outcome.lines.append(f"reconciled in {time.monotonic() - started:.1f} s")
     return outcome
 
 
 def _asked_otherwise(plan: Plan, paths: RunPaths, stage: Stage, current: Live) -> Iterator[str]:
-    """A line where jobs that have not started were submitted with other Slurm settings than those of now."""
+    """A line where jobs that have not started were submitted with other settings of their jobs than
+    the present ones."""
 
     def asked(of: Plan) -> dict[str, Any]:
-        others = [name for name in STAGES if name != stage.name]
+        others = [name for name in NAMES if name != stage.name]
         return {k: v for k, v in dataclasses.asdict(of.config.slurm).items() if k not in others}
 
     plans = [state.read_plan(paths.plan(name)) for name in current.plans if paths.plan(name).exists()]
@@ -203,44 +210,43 @@ def _asked_otherwise(plan: Plan, paths: RunPaths, stage: Stage, current: Live) -
         yield f"{stage.key}: with other slurm settings than now; to apply these: scancel {jobs}, launch again"
 
 
-def _delay(backend: Backend, stage: Stage, job: str, after: Collection[str]) -> str:
+def _delay(scheduler: Scheduler, stage: Stage, job: str, after: Collection[str]) -> str:
     try:
-        backend.set_dependency(job, after)
+        scheduler.delay(job, after)
     except StageError as error:  # it has started in the meantime
         return f"{stage.key}: job {job} could not be made to wait: {error}"
     return f"{stage.key}: job {job} now waits for {', '.join(sorted(after))}"
 
 
-def _wanted(paths: RunPaths, plan: Plan, stage: Stage, current: Live) -> list[int] | None:
+def _wanted(paths: RunPaths, stage: Stage, current: Live) -> list[int] | None:
     """Shards of a stage that nobody handles; [] for a stage without shards, None for no work."""
-    if stage.name != "sample":
+    if not stage.kind.sharded:
         return None if current.jobs else []
-    return [s for s in state.missing_shards(paths, plan, stage) if s not in current.shards] or None
+    return [s for s in state.missing_shards(paths, stage) if s not in current.shards] or None
 
 
-def array_tasks(plan: Plan, wanted: dict[str, list[int] | None], site: Site) -> dict[str, list[Tasks]]:
-    """Stage -> what to submit for it, a list of tasks for each job or job array. Pure.
+def array_tasks(
+    wanted: Mapping[str, list[int] | None], limits: Mapping[str, Limits]
+) -> dict[str, list[Tasks]]:
+    """Stage key -> what to submit for it, a list of tasks for each job or job array. Pure.
 
-    An array task handles a shard for each process that it has (slurm.sample.tasks_per_node), or more
-    where the E-steps together would have more tasks than slurm.max_array_tasks or the room that the
-    site's submit limits leave.
+    An array task handles a shard for each process that it has, or more where the stages together
+    would have more tasks than their limits, or than the room that the site leaves.
     """
-    settings = plan.config.slurm
-    sampling = [key for key, shards in wanted.items() if shards]
-    processes = settings.job("sample").nodes * settings.job("sample").tasks_per_node
-    most = settings.max_array_tasks
-    if site.room is not None and sampling:
-        singles = sum(shards == [] for shards in wanted.values())
-        share = max(1, (site.room - singles) // len(sampling))
-        most = min(most or share, share)
+    sharded = [key for key, shards in wanted.items() if shards]
+    singles = sum(shards == [] for shards in wanted.values())
     pieces: dict[str, list[Tasks]] = {}
     for key, shards in wanted.items():
         if not shards:
             pieces[key] = [] if shards is None else [[]]
             continue
-        count = -(-len(shards) // processes)
+        of = limits[key]
+        count, most = -(-len(shards) // of.processes), of.tasks
+        if of.room is not None:
+            share = max(1, (of.room - singles) // len(sharded))
+            most = min(most or share, share)
         tasks = deal(shards, min(count, most or count))
-        size = min(settings.max_array_size, site.array_size or settings.max_array_size)
+        size = of.array_size or len(tasks)
         pieces[key] = [tasks[start : start + size] for start in range(0, len(tasks), size)]
     return pieces
 
@@ -254,7 +260,7 @@ def deal(shards: Sequence[int], count: int) -> list[list[int]]:
 def _submit(
     plan: Plan,
     paths: RunPaths,
-    backend: Backend,
+    scheduler: Scheduler,
     stage: Stage,
     arrays: Sequence[Tasks],
     after: Collection[str],
@@ -264,58 +270,16 @@ def _submit(
     ids: list[str] = []
     for tasks in arrays:
         submission = uuid.uuid4().hex[:8]
-        record = {
-            "event": "submit",
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "submission": submission,
-            "stage": stage.key,
-            "fingerprint": stage.fingerprint,
-            "plan": plan.fingerprint,
-            "shards": [list(shards) for shards in tasks],
-        }
-        append_line(paths.jobs, record)
-        jobs = backend.submit(stage, job_name(run_id(paths), submission), tasks, after)
-        append_line(paths.jobs, {"event": "submitted", "submission": submission, "jobs": jobs})
+        made = Submit(
+            submission=submission,
+            stage=stage.key,
+            fingerprint=stage.fingerprint,
+            plan=plan.fingerprint,
+            shards=[list(shards) for shards in tasks],
+            scheduler=scheduler.name,
+        )
+        events.record(paths, made)
+        jobs = scheduler.submit(plan, stage, job_name(run_id(paths), submission), tasks, after)
+        events.record(paths, Submitted(submission=submission, jobs=jobs))
         ids += jobs
     return ids
-
-
-def record_launch(paths: RunPaths) -> None:
-    """Note that a person has launched: merges may heal as often again."""
-    append_line(paths.jobs, {"event": "launch", "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
-
-
-def count_heals(paths: RunPaths, stage: Stage, missing: int) -> int:
-    """How often in a row, since the last launch, this merge has had shards sampled again without
-    there being fewer to sample the next time; `missing` are those of now."""
-    count, before = 0, None
-    for record in records(paths):
-        if record["event"] == "launch":
-            count, before = 0, None
-        elif record["event"] == "heal" and record["fingerprint"] == stage.fingerprint:
-            count = 1 if before is None or record["missing"] < before else count + 1
-            before = record["missing"]
-    return 0 if before is not None and missing < before else count
-
-
-def record_heal(paths: RunPaths, stage: Stage, missing: int, reason: str) -> None:
-    """Note that a merge is having `missing` shards sampled again.
-
-    Raises:
-        StageError: when it did so too often in vain.
-    """
-    if count_heals(paths, stage, missing) >= MAX_HEALS:
-        raise StageError(
-            f"{stage.key}: gave up after {MAX_HEALS} attempts in which no more of its shards were completed, "
-            f"{missing} are missing: {reason}"
-        )
-    append_line(
-        paths.jobs,
-        {
-            "event": "heal",
-            "stage": stage.key,
-            "fingerprint": stage.fingerprint,
-            "missing": missing,
-            "reason": reason,
-        },
-    )

@@ -10,12 +10,11 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import socket
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lt_hpc.cluster.slurm import client
+from lt_hpc.cluster.place import Place
 from lt_hpc.errors import StageError
 from lt_hpc.store.atomic import write_json
 
@@ -23,10 +22,11 @@ if TYPE_CHECKING:
     from torch.distributed import TCPStore
 
 TIMEOUT_SECONDS = 300
+LOOPBACK = "127.0.0.1"
 
 
-def store(folder: Path, attempt: str, rank: int, world_size: int, local: bool) -> TCPStore:
-    """The TCP store shared by `world_size` ranks; `local` keeps it on the loopback address.
+def store(folder: Path, place: Place) -> TCPStore:
+    """The TCP store that the ranks of a training attempt share, made in `folder`.
 
     Raises:
         StageError: when rank 0's address does not appear in time.
@@ -34,27 +34,17 @@ def store(folder: Path, attempt: str, rank: int, world_size: int, local: bool) -
     from torch.distributed import TCPStore
 
     timeout = datetime.timedelta(seconds=TIMEOUT_SECONDS)
-    path = folder / f"rendezvous-{attempt}.json"
-    if rank == 0:
-        host = "127.0.0.1" if local else _own_address()
-        shared = TCPStore(host, 0, world_size, True, timeout=timeout, wait_for_workers=False)
+    path = folder / f"rendezvous-{place.attempt}.json"
+    if place.rank == 0:
+        host = place.host or LOOPBACK
+        shared = TCPStore(host, 0, place.count, True, timeout=timeout, wait_for_workers=False)
         write_json(path, {"host": host, "port": shared.port})
     else:
         address = _wait_for(path)
         host = str(address["host"])
-        shared = TCPStore(host, int(address["port"]), world_size, False, timeout=timeout)
+        shared = TCPStore(host, int(address["port"]), place.count, False, timeout=timeout)
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = host, str(shared.port)
     return shared
-
-
-def _own_address() -> str:
-    """This node's address as Slurm itself uses it; a node's name need not resolve."""
-    node = os.environ.get("SLURMD_NODENAME")
-    try:
-        found = client.node_address(node) if node else None
-    except StageError:  # no Slurm commands in the container's image
-        found = None
-    return found or socket.gethostname()
 
 
 def _wait_for(path: Path) -> dict[str, str | int]:

@@ -165,9 +165,3 @@ def read_corpus(
         first_thought=np.where(count > 0, np.cumsum(count) - count, -1),
         first_chunk=np.concatenate(first_chunks),
     )
-
-
-def read_chunks(folder: Path, fingerprint: str, view: View, start: int, stop: int) -> list[Chunk]:
-    """The chunks with ids in [start, stop)."""
-    corpus = read_corpus(folder, fingerprint, view, start, stop)
-    return [chunk for chunk in corpus.chunks() if start <= chunk.chunk_id < stop]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lt_hpc.errors import LtError
 from lt_hpc.report import output
-from lt_hpc.run.state import pinned_plan
+from lt_hpc.run.state import last_plan
 from lt_hpc.store.paths import RunPaths
 
 
@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     paths = RunPaths(options.run_dir)
     try:
-        plan = pinned_plan(paths)
+        plan = last_plan(paths)
         output.write(plan, paths)
         output.print_table(plan, paths)
     except LtError as error:

@@ -10,7 +10,7 @@ from lt_hpc.run import state
 from lt_hpc.run.plan import Plan, Stage, plan_to_json
 from lt_hpc.store import manifest, shards
 from lt_hpc.store.manifest import Manifest
-from lt_hpc.store.paths import METRICS, RunPaths
+from lt_hpc.store.paths import METRICS, RunPaths, relative_paths, shard_folder
 
 
 def collect(plan: Plan, paths: RunPaths) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def collect(plan: Plan, paths: RunPaths) -> dict[str, Any]:
     """
     iterations = []
     for stage in plan.stages:
-        if stage.name == "evaluate" and state.problem(paths, stage) is None:
+        if stage.kind.reports and state.problem(paths, stage) is None:
             iterations.append(_iteration(plan, paths, stage))
     return {
         "format": 1,
@@ -36,8 +36,9 @@ def collect(plan: Plan, paths: RunPaths) -> dict[str, Any]:
 
 
 def _corpora(plan: Plan) -> list[str]:
-    prepared = [stage.outputs for stage in plan.stages if stage.name == "prepare"]
-    return [name for outputs in prepared for name in outputs if name != "base"]
+    base = str(relative_paths().base)
+    outputs = [folder for stage in plan.stages if stage.kind.documents for folder in stage.outputs]
+    return [folder for folder in outputs if folder != base]
 
 
 def _counts(folder: Path) -> dict[str, int]:
@@ -82,8 +83,9 @@ def _iteration(plan: Plan, paths: RunPaths, evaluate: Stage) -> dict[str, Any]:
 
 
 def _samples(paths: RunPaths, iteration: int) -> list[Manifest]:
-    shard_map = shards.read(paths, iteration)
+    folder = paths.samples(iteration)
+    shard_map = shards.read(folder)
     if shard_map is None:
         return []
-    records = [manifest.read(paths.shard(iteration, shard)) for shard in range(shard_map.num_shards)]
+    records = [manifest.read(shard_folder(folder, shard)) for shard in range(shard_map.num_shards)]
     return [record for record in records if record is not None]

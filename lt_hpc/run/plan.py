@@ -1,45 +1,66 @@
-"""The plan: which stages make a run, what each waits for, and the fingerprint of its output.
+"""The plan: which stages make a run, what goes into each, and the fingerprint of what comes out.
 
 Pure: the configuration and the identities of its sources go in, a list of stages comes out.
 A stage's fingerprint covers the settings that decide its result and the fingerprints of
-its inputs; where and how it runs is never part of it.
+its inputs; where and how it runs is never part of it. A stage waits for the stages that make its
+inputs, and for nothing else.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lt_hpc.config.identity import identity_of
 from lt_hpc.config.schema import Config, TrainConfig
 from lt_hpc.errors import ConfigError
-from lt_hpc.store.manifest import fingerprint
-from lt_hpc.store.paths import RunPaths
+from lt_hpc.kinds import Kind, kind_of
+from lt_hpc.store.fingerprints import fingerprint
+from lt_hpc.store.paths import relative_paths
 
 CORPORA = ("corpus", "warm", "heldout")
-
-
-def iteration_of(key: str) -> int:
-    """The iteration in the key of a stage."""
-    return int(key.partition("-")[2] or 0)
+FORMAT = 2
+"""Of a pinned plan. 1: without inputs, settings and shards."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a run. `outputs` maps a folder relative to the run to its fingerprint."""
+    """One stage of a run. Folders are relative to the run.
+
+    Attributes:
+        name: of its kind.
+        needs: keys of the stages that make its inputs.
+        outputs: folder -> fingerprint; the last one is the main one.
+        inputs: role -> folder that an earlier stage makes.
+        settings: what of the configuration entered the fingerprint of the main output.
+        shards: in how many pieces a sharded stage does its work, until it has started.
+    """
 
     key: str
     name: str
     iteration: int
     needs: tuple[str, ...]
     outputs: dict[str, str]
+    inputs: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    shards: int = 0
+
+    @property
+    def kind(self) -> Kind:
+        return kind_of(self.name)
+
+    @property
+    def output(self) -> str:
+        """The main output folder."""
+        return list(self.outputs)[-1]
 
     @property
     def fingerprint(self) -> str:
-        """Of the stage's main (last) output."""
-        return list(self.outputs.values())[-1]
+        """Of the main output."""
+        return self.outputs[self.output]
 
 
 @dataclass(frozen=True)
@@ -50,11 +71,40 @@ class Plan:
     stages: tuple[Stage, ...]
 
     def stage(self, key: str) -> Stage:
-        return next(stage for stage in self.stages if stage.key == key)
+        """The stage with a key.
+
+        Raises:
+            ConfigError: with the valid keys, when there is none.
+        """
+        for stage in self.stages:
+            if stage.key == key:
+                return stage
+        raise ConfigError(f"the plan has no stage {key!r}; it has: {', '.join(s.key for s in self.stages)}")
+
+    def producer(self, folder: str) -> Stage:
+        """The stage that makes a folder.
+
+        Raises:
+            ConfigError: with the folders that there are, when no stage does.
+        """
+        for stage in self.stages:
+            if folder in stage.outputs:
+                return stage
+        folders = ", ".join(folder for stage in self.stages for folder in stage.outputs)
+        raise ConfigError(f"no stage of the plan makes {folder!r}; they make: {folders}")
 
     def output(self, folder: str) -> str:
         """The fingerprint of a folder of the run."""
-        return next(stage.outputs[folder] for stage in self.stages if folder in stage.outputs)
+        return self.producer(folder).outputs[folder]
+
+    def training(self, stage: Stage) -> TrainConfig:
+        """The settings of a training stage: iteration 0 is the warm start."""
+        return self.config.train if stage.iteration else self.config.warm_start
+
+    @property
+    def iterations(self) -> int:
+        """EM iterations after the warm start."""
+        return max(stage.iteration for stage in self.stages)
 
     @property
     def fingerprint(self) -> str:
@@ -65,6 +115,7 @@ class Plan:
 def plan_to_json(plan: Plan) -> dict[str, Any]:
     """What is pinned in the run folder; jobs read it and never work it out again."""
     return {
+        "format": FORMAT,
         "config": dataclasses.asdict(plan.config),
         "stages": [dataclasses.asdict(stage) for stage in plan.stages],
     }
@@ -73,10 +124,23 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
 def plan_from_json(value: dict[str, Any], config: Config) -> Plan:
     """The pinned plan; `config` is its configuration, already typed."""
     stages = [Stage(**{**raw, "needs": tuple(raw["needs"])}) for raw in value["stages"]]
+    if value.get("format", 1) < FORMAT:
+        stages = _with_inputs(stages, config)
     return Plan(config, tuple(stages))
 
 
-def build_plan(config: Config, num_iterations: int, sources: dict[str, Any]) -> Plan:
+def _with_inputs(stages: list[Stage], config: Config) -> list[Stage]:
+    """Stages of a plan of format 1 with what it did not say. All but the fingerprints follows from the
+    configuration alone."""
+    unknown = {name: None for name in ("model", *CORPORA)}
+    built = build_plan(config, max(stage.iteration for stage in stages), unknown)
+    return [
+        dataclasses.replace(built.stage(stage.key), needs=stage.needs, outputs=stage.outputs)
+        for stage in stages
+    ]
+
+
+def build_plan(config: Config, num_iterations: int, sources: Mapping[str, Any]) -> Plan:
     """The stages of `num_iterations` EM iterations after the warm start (iteration 0).
 
     `sources` holds the content identities of "model" and of the three corpora.
@@ -91,146 +155,169 @@ def build_plan(config: Config, num_iterations: int, sources: dict[str, Any]) -> 
             f"--iters {num_iterations}: objective={config.objective} trains once after the warm start; "
             "use --iters 1 (or 0)"
         )
-    prepare = _prepare(config, sources)
-    stages = [prepare]
-    prepared = dict(prepare.outputs)
+    stages = _Stages(config)
+    _prepare(stages, sources)
     for iteration in range(num_iterations + 1):
-        previous = next((s for s in reversed(stages) if s.name == "train"), None)
-        if config.corpus.fresh and iteration and config.objective != "warm":
-            stages.append(_prepare_fresh(config, iteration, sources, prepared["base"]))
-            prepared |= stages[-1].outputs
-        stages += _iteration(config, iteration, prepared, previous)
-    return Plan(config, tuple(stages))
+        _iteration(stages, iteration, sources)
+    plan = Plan(config, tuple(stages.made))
+    check_all_would_run(plan)
+    return plan
 
 
-def _prepare(config: Config, sources: dict[str, Any]) -> Stage:
+def check_all_would_run(plan: Plan) -> None:
+    """Only goals, and what goals need, ever run.
+
+    Raises:
+        ConfigError: naming a stage that is neither.
+    """
+    wanted = {stage.key for stage in plan.stages if stage.kind.goal}
+    for stage in reversed(plan.stages):
+        if stage.key not in wanted:
+            raise ConfigError(f"{stage.key} would never run: make its kind a goal, or a goal need its output")
+        wanted |= set(stage.needs)
+
+
+class _Stages:
+    """Stages in the making: each new one is built from the outputs of those before it."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.made: list[Stage] = []
+
+    def output(self, folder: str) -> str:
+        return self._producer(folder).outputs[folder]
+
+    def _producer(self, folder: str) -> Stage:
+        return next(stage for stage in self.made if folder in stage.outputs)
+
+    def last(self, name: str) -> Stage | None:
+        """The newest stage of a kind."""
+        return next((stage for stage in reversed(self.made) if stage.name == name), None)
+
+    def add(
+        self,
+        name: str,
+        iteration: int,
+        folder: Path,
+        settings: dict[str, Any],
+        inputs: dict[str, Path | str],
+        implied: tuple[str, ...] = (),
+        shards: int = 0,
+    ) -> str:
+        """Add a stage `NAME-ITERATION` that makes `folder`, and return the folder.
+
+        The inputs' fingerprints enter the stage's, but for the roles `implied` by another input: every
+        model and every corpus is made from the base.
+        """
+        settings = {"seed": self.config.seed, "iteration": iteration, **settings}
+        entering = {role: self.output(str(of)) for role, of in inputs.items() if role not in implied}
+        outputs = {str(folder): fingerprint(name, settings, entering)}
+        self.append(f"{name}-{iteration:02d}", name, iteration, outputs, settings, inputs, shards)
+        return str(folder)
+
+    def append(
+        self,
+        key: str,
+        name: str,
+        iteration: int,
+        outputs: dict[str, str],
+        settings: dict[str, Any],
+        inputs: Mapping[str, Path | str],
+        shards: int = 0,
+    ) -> None:
+        folders = {role: str(folder) for role, folder in inputs.items()}
+        needs = tuple(dict.fromkeys(self._producer(folder).key for folder in folders.values()))
+        self.made.append(Stage(key, name, iteration, needs, outputs, folders, settings, shards))
+
+
+def _prepare(stages: _Stages, sources: Mapping[str, Any]) -> None:
+    config, paths = stages.config, relative_paths()
     base = fingerprint("base", {"model": sources["model"], "resize": config.model.resize_embeddings}, {})
-    chunking = identity_of(config.chunking)
-    outputs = {"base": base}
+    outputs = {str(paths.base): base}
     for corpus in CORPORA:
         if corpus == "corpus" and config.corpus.fresh:
             continue  # its own stage in each iteration
-        settings = {"source": sources[corpus], "chunking": chunking}
+        settings = {"source": sources[corpus], "chunking": identity_of(config.chunking)}
         if corpus == "warm":  # longer teacher thoughts are dropped
             settings["max_thought_tokens"] = config.sample.max_thought_tokens
-        outputs[corpus] = fingerprint("documents", settings, {"base": base})
-    return Stage("prepare", "prepare", 0, (), outputs)
+        outputs[str(paths.documents(corpus))] = fingerprint("documents", settings, {"base": base})
+    stages.append("prepare", "prepare", 0, outputs, {}, {})
 
 
-def _prepare_fresh(config: Config, iteration: int, sources: dict[str, Any], base: str) -> Stage:
+def _prepare_fresh(stages: _Stages, iteration: int, sources: Mapping[str, Any]) -> str:
+    config, paths = stages.config, relative_paths()
+    base = str(paths.base)
     settings = {"source": sources["corpus"], "chunking": identity_of(config.chunking), "fresh": iteration}
-    outputs = {corpus_name(config, iteration): fingerprint("documents", settings, {"base": base})}
-    return Stage(f"prepare-{iteration:02d}", "prepare", iteration, ("prepare",), outputs)
+    folder = str(paths.documents("corpus", iteration))
+    outputs = {folder: fingerprint("documents", settings, {"base": stages.output(base)})}
+    stages.append(f"prepare-{iteration:02d}", "prepare", iteration, outputs, settings, {"base": base})
+    return folder
 
 
-def _stage(
-    config: Config,
-    iteration: int,
-    name: str,
-    folder: Path,
-    needs: list[str],
-    settings: dict[str, Any],
-    inputs: dict[str, str],
-) -> Stage:
-    settings = {"seed": config.seed, "iteration": iteration, **settings}
-    key = f"{name}-{iteration:02d}"
-    return Stage(key, name, iteration, tuple(needs), {str(folder): fingerprint(name, settings, inputs)})
-
-
-def _view(config: Config) -> dict[str, int]:
-    return {
+def _iteration(stages: _Stages, iteration: int, sources: Mapping[str, Any]) -> None:
+    """Documents where they are fresh, E-step, M-step, evaluation."""
+    config, paths = stages.config, relative_paths()
+    base, previous = paths.base, stages.last("train")
+    teacher = previous is None or config.objective == "warm"
+    data: Path | str = paths.documents("warm" if teacher else "corpus")
+    if config.corpus.fresh and not teacher:
+        data = _prepare_fresh(stages, iteration, sources)
+    kind = "teacher" if teacher else "raw" if config.objective == "raw" else "selected"
+    training = config.train if iteration else config.warm_start
+    inputs: dict[str, Path | str] = {"base": base, "data": data}
+    if previous is not None and training.start == "previous":
+        inputs["start"] = previous.output
+    if previous is not None and kind == "selected":
+        inputs["selected"] = _e_step(stages, iteration, data, previous.output)
+    view = {
         "context_length": config.model.context_length,
         "max_thought_tokens": config.sample.max_thought_tokens,
     }
-
-
-def _iteration(
-    config: Config, iteration: int, prepared: dict[str, str], previous: Stage | None
-) -> list[Stage]:
-    paths, view = RunPaths(Path()), _view(config)
-    kind = training_data(config, iteration)
-    data = "warm" if kind == "teacher" else corpus_name(config, iteration)
-    fresh = config.corpus.fresh and kind != "teacher"
-    ready = f"prepare-{iteration:02d}" if fresh else "prepare"
-    inputs = {"base": prepared["base"], "data": prepared[data]}
-    needs = [ready]
-    settings = train_config(config, iteration)
-    if previous is not None and settings.start == "previous":
-        inputs["start"] = previous.fingerprint
-        needs.append(previous.key)
-    stages: list[Stage] = []
-    if previous is not None and kind == "selected":
-        stages = _e_step(config, iteration, prepared[data], [previous.key, ready], previous.fingerprint)
-        inputs["selected"] = stages[-1].fingerprint
-        needs.append(stages[-1].key)
-    train = _stage(
-        config,
-        iteration,
+    model = stages.add(
         "train",
+        iteration,
         paths.model(iteration),
-        needs,
-        {**view, "train": identity_of(settings), "data": kind},
+        {**view, "train": identity_of(training), "data": kind},
         inputs,
     )
-    evaluate = _stage(
-        config,
-        iteration,
+    stages.add(
         "evaluate",
+        iteration,
         paths.evaluation(iteration),
-        [train.key, "prepare"],
         {**view, "evaluate": identity_of(config.evaluate), "proposal": _proposal(config)},
-        {"model": train.fingerprint, "heldout": prepared["heldout"]},
+        {"model": model, "heldout": paths.documents("heldout"), "base": base},
+        implied=("base",),
     )
-    return [*stages, train, evaluate]
 
 
-def _e_step(config: Config, iteration: int, corpus: str, needs: list[str], model: str) -> list[Stage]:
-    paths = RunPaths(Path())
-    sample = _stage(
-        config,
-        iteration,
+def _e_step(stages: _Stages, iteration: int, corpus: Path | str, model: str) -> str:
+    """Thoughts of `model` for a corpus, and the selection among them."""
+    config, paths = stages.config, relative_paths()
+    sampling = {
+        "context_length": config.model.context_length,
+        "max_thought_tokens": config.sample.max_thought_tokens,
+        "sample": identity_of(config.sample),
+    }
+    samples = stages.add(
         "sample",
-        paths.samples(iteration),
-        needs,
-        {**_view(config), "sample": _sampling(config)},
-        {"model": model, "corpus": corpus},
-    )
-    merge = _stage(
-        config,
         iteration,
-        "merge",
-        paths.selected(iteration),
-        [sample.key],
-        {"merge": identity_of(config.merge)},
-        {"samples": sample.fingerprint},
+        paths.samples(iteration),
+        sampling,
+        {"model": model, "corpus": corpus, "base": paths.base},
+        implied=("base",),
+        shards=config.sample.num_shards,
     )
-    return [sample, merge]
+    return stages.add(
+        "merge",
+        iteration,
+        paths.selected(iteration),
+        {"merge": identity_of(config.merge)},
+        {"samples": samples, "base": paths.base},
+        implied=("base",),
+    )
 
 
 def _proposal(config: Config) -> dict[str, Any]:
     """What of the E-step settings the held-out bound uses; its K is its own."""
-    kept = ("engine", "temperature", "top_p", "top_k", "block_chunks", "batch_tokens", "vllm")
-    return {key: value for key, value in _sampling(config).items() if key in kept}
-
-
-def _sampling(config: Config) -> dict[str, Any]:
-    """The identity of the E-step's settings, without those of the other engine."""
-    other = "vllm" if config.sample.engine == "torch" else "batch_tokens"
-    return {key: value for key, value in identity_of(config.sample).items() if key != other}
-
-
-def train_config(config: Config, iteration: int) -> TrainConfig:
-    """The training settings of an iteration: the warm start's for iteration 0."""
-    return config.train if iteration else config.warm_start
-
-
-def corpus_name(config: Config, iteration: int) -> str:
-    """The documents an iteration samples thoughts for: the same each time, or fresh ones."""
-    return f"corpus-{iteration:02d}" if config.corpus.fresh else "corpus"
-
-
-def training_data(config: Config, iteration: int) -> str:
-    """What an iteration trains on: `teacher` thoughts, `selected` thoughts or `raw` text."""
-    if iteration == 0 or config.objective == "warm":
-        return "teacher"
-    return "raw" if config.objective == "raw" else "selected"
+    other = ("dtype", "num_samples", "max_thought_tokens")
+    return {key: value for key, value in identity_of(config.sample).items() if key not in other}

@@ -1,4 +1,4 @@
-"""What a run is to do, what of it is done, judged from manifests alone, and what stands in its way."""
+"""What a run has to do and what is done, according to its manifests alone."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pathlib import Path
 
 from lt_hpc.config.load import config_from_dict
 from lt_hpc.errors import ConfigError
-from lt_hpc.run.plan import Plan, Stage, plan_from_json
+from lt_hpc.run.plan import Plan, Stage, plan_from_json, plan_to_json
 from lt_hpc.store import manifest, shards
+from lt_hpc.store.atomic import write_json
 from lt_hpc.store.paths import RunPaths
 
 
@@ -21,13 +22,22 @@ def read_plan(file: Path) -> Plan:
     return plan_from_json(raw, config_from_dict(raw["config"]))
 
 
-def pinned_plan(paths: RunPaths) -> Plan:
+def pin_plan(paths: RunPaths, plan: Plan) -> None:
+    """Write a plan down, as that of the last launch."""
+    write_json(paths.plan(plan.fingerprint), plan_to_json(plan))
+    write_json(paths.last_plan, {"plan": plan.fingerprint})
+
+
+def last_plan(paths: RunPaths) -> Plan:
     """The plan of the last launch on a run folder.
 
     Raises:
         ConfigError: when the folder holds no run.
     """
-    files = sorted((paths.root / "plans").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    if paths.last_plan.exists():
+        return read_plan(paths.plan(json.loads(paths.last_plan.read_text())["plan"]))
+    # Runs of 0.1.0 did not record it.
+    files = sorted(paths.plans.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
     if not files:
         raise ConfigError(f"{paths.root}: no run here (plans/ is missing or empty)")
     return read_plan(files[-1])
@@ -36,8 +46,8 @@ def pinned_plan(paths: RunPaths) -> Plan:
 def problem(paths: RunPaths, stage: Stage) -> str | None:
     """Why a stage is not done, or None. Sizes are compared, checksums are left to the stage
     that reads the files."""
-    if stage.name == "sample":
-        return shards.stage_problem(paths, stage.iteration, stage.fingerprint)
+    if stage.kind.sharded:
+        return shards.problem(paths.root / stage.output, stage.fingerprint)
     for folder, fingerprint in stage.outputs.items():
         found = manifest.problem(paths.root / folder, fingerprint)
         if found is not None:
@@ -46,32 +56,33 @@ def problem(paths: RunPaths, stage: Stage) -> str | None:
 
 
 def pending(paths: RunPaths, plan: Plan) -> list[Stage]:
-    """The stages that still have to run, in order: models and evaluations that are not done,
-    and what they need. Samples that were deleted after their model was trained are not missed."""
+    """The stages that still have to run, in order: goals that are not done, and what they need.
+    Samples that were deleted after their model was trained are not missed."""
     todo: set[str] = set()
     for stage in reversed(plan.stages):
-        wanted = stage.key in todo or stage.name in ("train", "evaluate")
+        wanted = stage.key in todo or stage.kind.goal
         if wanted and problem(paths, stage) is not None:
             todo |= {stage.key, *stage.needs}
     todo = {key for key in todo if problem(paths, plan.stage(key)) is not None}
     return [stage for stage in plan.stages if stage.key in todo]
 
 
-def missing_shards(paths: RunPaths, plan: Plan, stage: Stage) -> list[int]:
-    """Shards of an E-step that are not done; all of them before it has started."""
-    pinned = shards.read(paths, stage.iteration)
+def missing_shards(paths: RunPaths, stage: Stage) -> list[int]:
+    """Shards of a sharded stage that are not done; all of them before it has started."""
+    folder = paths.root / stage.output
+    pinned = shards.read(folder)
     if pinned is None or pinned.samples != stage.fingerprint:
-        return list(range(plan.config.sample.num_shards))
-    return sorted(shards.problems(paths, stage.iteration, pinned, checksums=False))
+        return list(range(stage.shards))
+    return sorted(shards.problems(folder, pinned, checksums=False))
 
 
-def slow_checkpoints(paths: RunPaths, plan: Plan, seconds: int, source: str) -> list[str]:
+def slow_checkpoints(paths: RunPaths, plan: Plan, seconds: float, source: str) -> list[str]:
     """A warning for each trained model whose checkpoint and longest step took more than the
     `seconds` of notice that jobs get from `source`: training still to come would be cut off while
     it saves."""
     warnings = []
     for stage in plan.stages:
-        record = manifest.read(paths.root / list(stage.outputs)[-1]) if stage.name == "train" else None
+        record = manifest.read(paths.root / stage.output) if stage.kind.ranked else None
         cost = record.statistics.get("checkpoint") if record else None
         if cost is None or record is None:
             continue
@@ -79,7 +90,7 @@ def slow_checkpoints(paths: RunPaths, plan: Plan, seconds: int, source: str) -> 
         if cost["seconds"] + step > seconds:
             warnings.append(
                 f"a checkpoint of {stage.key} took {cost['seconds']:.0f} s and a step up to {step:.0f} s, "
-                f"but jobs get {seconds} s of notice ({source}): what was trained since the last "
+                f"but jobs get {seconds:g} s of notice ({source}): what was trained since the last "
                 "checkpoint (train.checkpoint_seconds) would be lost"
             )
     return warnings
@@ -89,13 +100,13 @@ def remove_spent_checkpoints(paths: RunPaths, stages: list[Stage]) -> None:
     """Delete the checkpoints of every model that is done: training deletes its own, unless it is
     killed just before."""
     for stage in stages:
-        if stage.name == "train" and problem(paths, stage) is None:
+        if stage.kind.ranked and problem(paths, stage) is None:
             shutil.rmtree(paths.checkpoints(stage.iteration, stage.fingerprint), ignore_errors=True)
 
 
-def _fingerprint_of(folder: Path, stage: Stage, paths: RunPaths) -> str | None:
-    if stage.name == "sample":
-        found = shards.read(paths, stage.iteration)
+def _fingerprint_of(folder: Path, stage: Stage) -> str | None:
+    if stage.kind.sharded:
+        found = shards.read(folder)
         return found.samples if found else None
     record = manifest.read(folder)
     return record.fingerprint if record else None
@@ -116,7 +127,7 @@ def move_superseded(paths: RunPaths, stages: list[Stage]) -> list[str]:
             folder = paths.root / name
             if not folder.is_dir():
                 continue
-            found = _fingerprint_of(folder, stage, paths)
+            found = _fingerprint_of(folder, stage)
             if found is None or found == expected:
                 continue
             target = _unused(paths.superseded / f"{name.replace('/', '-')}-{found}")

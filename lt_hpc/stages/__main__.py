@@ -1,7 +1,7 @@
-"""python -m lt_hpc.stages RUN_DIR PLAN STAGE [--task I --tasks N] [--shards S,...] [--name NAME]
+"""python -m lt_hpc.stages RUN_DIR PLAN STAGE [--shards S,...] [--name NAME]
 
-Runs one task of one stage of a pinned plan; under srun its place comes from Slurm. Exit
-codes: see lt_hpc.errors; 75 means that it was stopped with all finished work kept.
+Runs one task of one stage of a pinned plan; its place among the tasks comes from whoever started it.
+Exit codes: see lt_hpc.errors; 75 means that it was stopped with all finished work kept.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lt_hpc.cluster import devices
+from lt_hpc.cluster import devices, schedulers
+from lt_hpc.cluster.place import Place
 from lt_hpc.cluster.signals import Supervisor, die_with_parent
-from lt_hpc.errors import IncompleteError, LtError
+from lt_hpc.errors import LtError
 from lt_hpc.run import state
-from lt_hpc.stages.task import Progress, Task
+from lt_hpc.run.progress import Progress
+from lt_hpc.stages.task import Task
 from lt_hpc.store.paths import RunPaths
 
 
@@ -27,29 +29,21 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(","))
 
 
-def _name(options: argparse.Namespace) -> str:
+def _name(given: str | None, place: Place) -> str:
     """Of the progress file: no two tasks of a stage share one."""
-    if options.name is None:
-        return str(options.task)
-    return options.name if options.tasks == 1 else f"{options.name}-{options.task}"
-
-
-def _check_inputs(task: Task) -> None:
-    """A stage may start after its needs ended in failure. A merge looks at each shard itself."""
-    for need in task.stage.needs if task.stage.name != "merge" else ():
-        found = state.problem(task.paths, task.plan.stage(need))
-        if found is not None:
-            raise IncompleteError(f"{need} is not done: {found}")
+    if given is None:
+        return str(place.rank)
+    return given if place.count == 1 else f"{given}-{place.rank}"
 
 
 def _take_devices(task: Task) -> None:
-    """Before torch looks for GPUs: a rank finds its own by LOCAL_RANK, a task of an E-step that shares
-    its node sees no other."""
-    index, config = devices.local_index(os.environ, task.index), task.plan.config.sample
+    """Before torch looks for GPUs: a rank finds its own by LOCAL_RANK, a task that shares its node with
+    others sees no other."""
+    index = task.place.local_rank
     os.environ["LOCAL_RANK"] = str(index)
     found = devices.visible(os.environ)
-    if task.stage.name == "sample" and task.count > 1 and found:
-        mine = devices.share(found, index, devices.of_an_engine(config))
+    if task.stage.kind.sharded and task.place.count > 1 and found:
+        mine = devices.share(found, index, task.plan.config.sample.devices_per_engine)
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
 
 
@@ -63,39 +57,35 @@ class Ending:
 
 def run_task(
     supervisor: Supervisor,
+    place: Place,
     arguments: list[str] | None = None,
     announce: Callable[[Task], None] = lambda task: None,
 ) -> Ending:
-    """Run one task of a stage; `supervisor` tells when to stop, `announce` is given the task first."""
+    """Run one task of a stage; `supervisor` says when to stop, `announce` is given the task first."""
     parser = argparse.ArgumentParser(prog="python -m lt_hpc.stages", description=__doc__)
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("plan")
     parser.add_argument("stage")
-    parser.add_argument("--task", type=int, default=int(os.environ.get("SLURM_PROCID", 0)))
-    parser.add_argument("--tasks", type=int, default=int(os.environ.get("SLURM_NTASKS", 1)))
     parser.add_argument("--shards", type=_numbers, default=(), help="shared by the tasks")
-    parser.add_argument("--name", default=None, help="of the progress file; default: the task")
+    parser.add_argument("--name", default=None, help="of the progress file; default: the rank")
     options = parser.parse_args(arguments)
-    if "LT_PARENT" in os.environ:
-        die_with_parent(int(os.environ["LT_PARENT"]))
     paths = RunPaths(options.run_dir)
     try:
         plan = state.read_plan(paths.plan(options.plan))
         stage = plan.stage(options.stage)
         task = Task(
-            plan,
-            stage,
-            paths,
-            options.task,
-            options.tasks,
-            options.shards[options.task :: options.tasks],
-            Progress(paths.progress(f"{stage.key}.{_name(options)}")),
-            supervisor.stop_requested,
+            plan=plan,
+            stage=stage,
+            paths=paths,
+            place=place,
+            shards=options.shards[place.rank :: place.count],
+            progress=Progress(paths.progress(f"{stage.key}.{_name(options.name, place)}")),
+            should_stop=supervisor.stop_requested,
         )
         announce(task)
-        _check_inputs(task)
+        task.check_inputs()
         _take_devices(task)
-        importlib.import_module(f"lt_hpc.stages.{stage.name}").run(task)
+        importlib.import_module(f"lt_hpc.stages.{stage.kind.name}").run(task)
     except LtError as error:
         return Ending(error.exit_code, str(error))
     except Exception as error:
@@ -106,7 +96,10 @@ def run_task(
 
 def main() -> int:
     """Run one task; returns its exit code."""
-    ending = run_task(Supervisor())
+    place = schedulers.here(os.environ)
+    if place.parent is not None:
+        die_with_parent(place.parent)
+    ending = run_task(Supervisor(), place)
     if ending.code:
         print(f"exit code {ending.code}: {ending.cause}", file=sys.stderr, flush=True)
     return ending.code

@@ -13,12 +13,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from lt_hpc.data.corpus import Corpus, read_corpus
+from lt_hpc.data.corpus import Corpus
 from lt_hpc.engines.load import load
 from lt_hpc.latent import seeds
-from lt_hpc.run.plan import training_data
 from lt_hpc.stages import metrics
-from lt_hpc.stages.measures import Measures, text
+from lt_hpc.stages.measures import Measures, text, trained_on
 from lt_hpc.stages.task import Task
 from lt_hpc.store import manifest, tables
 from lt_hpc.store.atomic import write_json
@@ -30,11 +29,9 @@ NUM_EXAMPLES = 5
 
 def run(task: Task) -> None:
     """Write eval/ for the model of the iteration."""
-    config, iteration = task.plan.config, task.stage.iteration
-    model = task.paths.model(iteration)
-    manifest.verified(model, task.plan.output(f"iter-{iteration:02d}/model"))
-    corpus = read_corpus(task.paths.documents("heldout"), task.plan.output("heldout"), task.view)
-    parts = Parts(task.paths.evaluation(iteration), "evaluation", task.stage.fingerprint)
+    config, model = task.plan.config, task.input("model")
+    corpus = task.documents("heldout")
+    parts = Parts(task.output, "evaluation", task.stage.fingerprint)
     tokenizer = _tokenizer(model)
     size = config.sample.block_chunks
     blocks = {
@@ -68,10 +65,10 @@ def _conclude(task: Task, corpus: Corpus, tokenizer: Any, files: list[Path]) -> 
     config, iteration = task.plan.config, task.stage.iteration
     table = pa.concat_tables([tables.read(path, tables.MEASURED) for path in files])
     measured = metrics.Measured.of(table, config.evaluate.num_samples)
-    thinks = training_data(config, iteration) != "raw"
+    thinks = trained_on(task) != "raw"
     draw = seeds.derive(config.seed, "bootstrap", iteration)
     value = {"iteration": iteration, **metrics.summary(measured, "thought" if thinks else "direct", draw)}
-    vocabulary = task.vocabulary()
+    vocabulary = task.vocabulary
     answered = table.slice(0, NUM_EXAMPLES if config.chunking.mode == "given" else 0)
     value["examples"] = [
         {
@@ -82,4 +79,4 @@ def _conclude(task: Task, corpus: Corpus, tokenizer: Any, files: list[Path]) -> 
         }
         for row, one in enumerate(answered.to_pylist())
     ]
-    write_json(task.paths.evaluation(iteration) / METRICS, value)
+    write_json(task.output / METRICS, value)

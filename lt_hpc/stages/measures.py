@@ -15,7 +15,6 @@ from lt_hpc.data import answers
 from lt_hpc.data.corpus import Chunk
 from lt_hpc.engines.protocol import Engine, SamplingParams
 from lt_hpc.latent import seeds, weights
-from lt_hpc.run.plan import training_data
 from lt_hpc.stages.estep import propose
 from lt_hpc.stages.task import Task, Vocabulary
 from lt_hpc.store import tables
@@ -28,12 +27,17 @@ def text(tokenizer: Any, vocabulary: Vocabulary, ids: Sequence[int]) -> str:
     return str(tokenizer.decode([i for i in ids if i != vocabulary.eos]))
 
 
+def trained_on(task: Task) -> str:
+    """What the model that is measured was trained on: teacher | selected | raw."""
+    return str(task.plan.producer(task.stage.inputs["model"]).settings["data"])
+
+
 class Measures:
     """Measures chunks with the model that `engine` holds; `tokenizer` is for answers alone."""
 
     def __init__(self, task: Task, engine: Engine, tokenizer: Any) -> None:
         self.config, self.iteration = task.plan.config, task.stage.iteration
-        self.vocabulary = task.vocabulary()
+        self.vocabulary, self.raw = task.vocabulary, trained_on(task) == "raw"
         self.engine, self.tokenizer = engine, tokenizer
 
     def block(self, chunks: list[Chunk], documents: list[int]) -> Columns:
@@ -104,8 +108,7 @@ class Measures:
             columns[f"answer_{name}"] = [by_chunk.get(i) for i in range(len(chunks))]
             if name == "thought":
                 columns["thought"] = thoughts
-        raw = training_data(self.config, self.iteration) == "raw"
-        direct = [list(c.prefix) if raw else layout.marked_prompt(c.prefix) for c in chunks]
+        direct = [list(c.prefix) if self.raw else layout.marked_prompt(c.prefix) for c in chunks]
         columns["answer_direct"] = self._answer("direct", chunks, direct, 0.0)
         expected = [self._text(chunk.suffix) for chunk in chunks]
         for name in ("thought", "sampled", "direct"):

@@ -22,7 +22,7 @@ from lt_hpc.stages.thoughts import Thoughts, read
 from lt_hpc.store import manifest, shards, tables
 from lt_hpc.store.atomic import clean_temporaries
 from lt_hpc.store.manifest import FileEntry, Manifest
-from lt_hpc.store.paths import selected_part
+from lt_hpc.store.paths import selected_part, shard_folder
 from lt_hpc.store.shards import ShardMap
 
 
@@ -34,7 +34,7 @@ def run(task: Task) -> None:
     """
     started = time.monotonic()
     shard_map = _gate(task)
-    folder = task.paths.selected(task.stage.iteration)
+    folder = task.output
     clean_temporaries(folder)
     task.progress.start(shard_map.num_shards, "shards")
     settings = task.plan.config.merge
@@ -56,22 +56,28 @@ def run(task: Task) -> None:
         raise IncompleteError(f"the shards hold {expected} of {shard_map.num_chunks} chunks")
     statistics = {**summary.statistics(), "precision": precision(_records(task, shard_map))}
     record = Manifest(
-        "selected", task.stage.fingerprint, True, tuple(files), {"chunks": expected},
-        time.monotonic() - started, statistics, manifest.provenance(),
-    )  # fmt: skip
+        stage="selected",
+        fingerprint=task.stage.fingerprint,
+        complete=True,
+        files=tuple(files),
+        counts={"chunks": expected},
+        seconds=time.monotonic() - started,
+        statistics=statistics,
+        provenance=manifest.provenance(),
+    )
     manifest.write(folder, record)
 
 
 def _gate(task: Task) -> ShardMap:
     """The pinned shard map, once all shards verify."""
-    iteration = task.stage.iteration
-    shard_map = shards.read(task.paths, iteration)
+    folder = task.folder("samples")
+    shard_map = shards.read(folder)
     if shard_map is None:
-        raise IncompleteError(f"{task.paths.samples(iteration)}: no shard has been started")
-    missing = shards.problems(task.paths, iteration, shard_map, checksums=True)
+        raise IncompleteError(f"{folder}: no shard has been started")
+    missing = shards.problems(folder, shard_map, checksums=True)
     if missing:
         for shard in missing:
-            manifest.reopen(task.paths.shard(iteration, shard))
+            manifest.reopen(shard_folder(folder, shard))
         names = ", ".join(str(shard) for shard in missing)
         raise IncompleteError(f"shards {names} are not done; first: {next(iter(missing.values()))}")
     return shard_map
@@ -79,7 +85,7 @@ def _gate(task: Task) -> ShardMap:
 
 def _records(task: Task, shard_map: ShardMap) -> Iterator[Manifest]:
     for shard in range(shard_map.num_shards):
-        record = manifest.read(task.paths.shard(task.stage.iteration, shard))
+        record = manifest.read(shard_folder(task.folder("samples"), shard))
         if record is not None:
             yield record
 
@@ -97,7 +103,7 @@ def _select(task: Task, shard: int, thoughts: Thoughts, summary: Summary) -> Fil
     config, iteration = task.plan.config, task.stage.iteration
     settings = config.merge
     log_w = thoughts.selection_log_weights(settings, summary.alpha)
-    eol = task.vocabulary().layout.eol
+    eol = task.vocabulary.layout.eol
     columns: dict[str, list[Any]] = {name: [] for name in tables.SELECTED.names}
     for row, chunk in enumerate(thoughts.chunk.tolist()):
         generator = seeds.generator(config.seed, "select", iteration, chunk)
@@ -110,6 +116,6 @@ def _select(task: Task, shard: int, thoughts: Thoughts, summary: Summary) -> Fil
     columns["ess"] = weights.effective_sample_size(thoughts.log_w).tolist()
     chosen_ND = np.array(columns["samples"], dtype=np.int64).reshape(-1, settings.num_selected)
     summary.add(thoughts, log_w, chosen_ND)
-    path = task.paths.selected(iteration) / selected_part(shard)
+    path = task.output / selected_part(shard)
     tables.write(path, tables.SELECTED, columns)
     return manifest.describe(path, {"chunks": len(columns["chunk"])})

@@ -21,12 +21,12 @@ from lt_hpc.data import base_model, chunking, sources
 from lt_hpc.data.sources import Document
 from lt_hpc.errors import ConfigError
 from lt_hpc.run.plan import CORPORA
-from lt_hpc.stages.task import Task
+from lt_hpc.stages.task import Task, read_vocabulary
 from lt_hpc.store import manifest, tables
 from lt_hpc.store.atomic import atomic_folder
 from lt_hpc.store.manifest import FileEntry, Manifest
 from lt_hpc.store.parts import Parts
-from lt_hpc.store.paths import documents_part
+from lt_hpc.store.paths import documents_part, relative_paths
 
 PART_DOCUMENTS = 4096
 SPACE = "\u2581"
@@ -36,18 +36,20 @@ SPACE = "\u2581"
 def run(task: Task) -> None:
     """Write whatever of base/ and the three corpora is missing."""
     outputs = task.stage.outputs
-    if "base" in outputs:
-        _prepare_base(task, task.paths.base, outputs["base"])
+    base = relative_paths().base
+    if str(base) in outputs:
+        _prepare_base(task, task.paths.base, outputs[str(base)])
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(task.paths.base)
-    names = [name for name in outputs if name != "base"]
+    vocabulary = read_vocabulary(task.paths.base)
+    names = [name for name in outputs if name != str(base)]
     task.progress.start(len(names), "corpora")
     for name in names:
         corpus = _source(task, name)
         folder = task.paths.documents(name)
         if manifest.problem(folder, outputs[name], checksums=True) is not None:
-            _Preparation(task, name, corpus, tokenizer, folder, outputs[name]).run()
+            _Preparation(task, name, corpus, tokenizer, vocabulary.eos, folder, outputs[name]).run()
         task.progress.advance()
 
 
@@ -85,6 +87,7 @@ class _Preparation:
     name: str
     corpus: CorpusConfig
     tokenizer: Any
+    eos: int | None
     folder: Path
     fingerprint: str
 
@@ -103,6 +106,7 @@ class _Preparation:
             if entry is None:
                 entry = self._write_part(part, batch, counts["chunks"])
                 parts.add(entry, time.monotonic() - started)
+                self.task.progress.advance(0, f"{self.name}: part {part + 1}")
             counts.update(entry.counts)
         if not counts["chunks"]:
             reasons = ", ".join(f"{k} {v}" for k, v in sorted(counts.items()) if k.startswith("dropped"))
@@ -113,11 +117,10 @@ class _Preparation:
 
     def _write_part(self, part: int, batch: list[Document], first_chunk: int) -> FileEntry:
         config = self.task.plan.config
-        eos = self.task.vocabulary().eos
         counts: Counter[str] = Counter()
         columns: dict[str, list[Any]] = {name: [] for name in tables.DOCUMENTS.names}
         taught = self.name == "warm"
-        for index, row in enumerate(_tokenise(batch, self.tokenizer, config.chunking, taught, eos)):
+        for index, row in enumerate(_tokenise(batch, self.tokenizer, config.chunking, taught, self.eos)):
             counts["documents"] += 1
             dropped = row.reason(taught, config.sample.max_thought_tokens)
             if dropped:

@@ -11,45 +11,37 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lt_hpc.data.corpus import Chunk, read_chunks
+from lt_hpc.data.corpus import Chunk
 from lt_hpc.engines.load import load, load_reference, release_memory
 from lt_hpc.engines.protocol import Completion, Engine, Ids, SamplingParams
 from lt_hpc.latent import diagnostics, seeds
 from lt_hpc.latent.layout import Layout
-from lt_hpc.run.plan import corpus_name
 from lt_hpc.stages import precision
 from lt_hpc.stages.estep import Proposals, propose
+from lt_hpc.stages.shards import Block, missing_blocks
 from lt_hpc.stages.task import Task
-from lt_hpc.store import manifest, shards, tables
-from lt_hpc.store.manifest import FileEntry
-from lt_hpc.store.parts import Parts
-from lt_hpc.store.paths import sample_part
-from lt_hpc.store.shards import ShardMap
+from lt_hpc.store import manifest, tables
 
 
 def run(task: Task) -> None:
     """Complete the shards of this task."""
-    config = task.plan.config
-    name = corpus_name(config, task.stage.iteration)
-    corpus = task.paths.documents(name)
-    found = manifest.verified(corpus, task.plan.output(name), checksums=False)
-    wanted = ShardMap(
-        task.stage.fingerprint, found.counts["chunks"], config.sample.block_chunks, config.sample.num_shards
-    )
-    shard_map = shards.pin(task.paths, task.stage.iteration, wanted)
-    sampler = _Sampler(task, shard_map)
-    mine = [_Shard(task, shard_map, n, sampler) for n in task.shards if n < shard_map.num_shards]
-    missing = [len(shard.missing) for shard in mine]
-    total = sum(len(shard_map.blocks(shard.shard)) for shard in mine)
-    task.progress.start(total, "blocks", total - sum(missing))
-    for shard in mine:
-        shard.run()
+    settings = task.plan.config.sample
+    found = manifest.read(task.input("corpus", checksums=False))
+    assert found is not None
+    sampler = _Sampler(task)
+    for block in missing_blocks(task, found.counts["chunks"], settings.block_chunks):
+        chunks = sampler.chunks(block)
+        proposals, counts = sampler.sample(chunks)
+        tables.write(block.path, tables.SAMPLES, _columns(chunks, proposals))
+        block.parts.statistics |= sampler.statistics()
+        block.commit(counts)
+        measured = sampler.precision(chunks, proposals)  # after the commit: it may run out of memory
+        if measured:
+            block.parts.statistics["precision"] = measured
 
 
 @dataclass
@@ -57,19 +49,29 @@ class _Sampler:
     """The engine, loaded when the first block needs it and warm for all later ones."""
 
     task: Task
-    shard_map: ShardMap
     engine: Engine | None = None
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     checked: bool = False
     tokens: Counter[str] = field(default_factory=Counter)
+    shard_chunks: range = range(0)
+    read: dict[int, Chunk] = field(default_factory=dict)
 
-    def block(self, chunks: list[Chunk]) -> tuple[list[Proposals], Counter[str]]:
+    def chunks(self, block: Block) -> list[Chunk]:
+        """The chunks of a block; those of its whole shard are read at once."""
+        if self.shard_chunks != block.shard_chunks:
+            start, stop = block.shard_chunks.start, block.shard_chunks.stop
+            chunks = self.task.documents("corpus", start, stop).chunks()
+            self.read = {chunk.chunk_id: chunk for chunk in chunks if start <= chunk.chunk_id < stop}
+            self.shard_chunks = block.shard_chunks
+        return [self.read[chunk_id] for chunk_id in block.chunks]
+
+    def sample(self, chunks: list[Chunk]) -> tuple[list[Proposals], Counter[str]]:
+        """Thoughts of some chunks, and what they amount to."""
         config, iteration = self.task.plan.config, self.task.stage.iteration
         settings = config.sample
         if self.engine is None:
             started = time.monotonic()
-            model = self.task.paths.model(iteration - 1)
-            manifest.verified(model, self.task.plan.output(f"iter-{iteration - 1:02d}/model"))
+            model = self.task.input("model")
             self.engine = _Timed(load(config, model, settings.dtype), self.seconds)
             self.seconds["load"] += time.monotonic() - started
         layout, params = self._parameters()
@@ -86,12 +88,12 @@ class _Sampler:
         return proposals, counts
 
     def statistics(self) -> dict[str, float]:
-        """Of this task up to now: seconds, tokens a second, and the share of the time spent loading."""
+        """Of this task up to now: seconds, tokens per second, and the share of the time spent loading."""
         seconds = self.seconds
         return {
             **{f"seconds_{name}": seconds[name] for name in ("load", "sample", "score")},
-            "sampled_tokens_a_second": self.tokens["sampled_tokens"] / (seconds["sample"] or 1.0),
-            "scored_tokens_a_second": self.tokens["scored_tokens"] / (seconds["score"] or 1.0),
+            "sampled_tokens_per_second": self.tokens["sampled_tokens"] / (seconds["sample"] or 1.0),
+            "scored_tokens_per_second": self.tokens["scored_tokens"] / (seconds["score"] or 1.0),
             "load_share": seconds["load"] / (sum(seconds.values()) or 1.0),
         }
 
@@ -104,10 +106,13 @@ class _Sampler:
             return None
         self.checked = True
         layout, params = self._parameters()
-        model = self.task.paths.model(self.task.stage.iteration - 1)
         try:
             measured = precision.measure(
-                load_reference(config, model), layout, chunks[:count], proposals[:count], params
+                load_reference(config, self.task.folder("model")),
+                layout,
+                chunks[:count],
+                proposals[:count],
+                params,
             )
         except MemoryError as error:
             print(f"warning: sample.precision_chunks: not measured, {error}", file=sys.stderr)
@@ -124,7 +129,7 @@ class _Sampler:
         return measured
 
     def _parameters(self) -> tuple[Layout, SamplingParams]:
-        settings, layout = self.task.plan.config.sample, self.task.vocabulary().layout
+        settings, layout = self.task.plan.config.sample, self.task.vocabulary.layout
         return layout, SamplingParams(
             settings.max_thought_tokens, layout.eol, settings.temperature, settings.top_p, settings.top_k
         )
@@ -168,67 +173,14 @@ def _count(chunks: list[Chunk], proposals: list[Proposals]) -> Counter[str]:
     return counts
 
 
-@dataclass
-class _Shard:
-    """One shard on its way to a complete manifest."""
-
-    task: Task
-    shard_map: ShardMap
-    shard: int
-    sampler: _Sampler
-
-    @property
-    def folder(self) -> Path:
-        return self.task.paths.shard(self.task.stage.iteration, self.shard)
-
-    @cached_property
-    def _chunks(self) -> dict[int, Chunk]:
-        """The shard's chunks by id, read when its first block is sampled."""
-        blocks = self.shard_map.blocks(self.shard)
-        start, stop = self.shard_map.chunks(blocks[0]).start, self.shard_map.chunks(blocks[-1]).stop
-        name = corpus_name(self.task.plan.config, self.task.stage.iteration)
-        folder, fingerprint = self.task.paths.documents(name), self.task.plan.output(name)
-        chunks = read_chunks(folder, fingerprint, self.task.view, start, stop)
-        return {chunk.chunk_id: chunk for chunk in chunks}
-
-    @cached_property
-    def parts(self) -> Parts:
-        return Parts(self.folder, "shard", self.shard_map.fingerprint(self.shard))
-
-    @cached_property
-    def missing(self) -> list[int]:
-        """The blocks that have yet to be sampled."""
-        blocks = self.shard_map.blocks(self.shard)
-        return [block for block in blocks if self.parts.get(sample_part(block)) is None]
-
-    def run(self) -> None:
-        if self.parts.complete:
-            return
-        for block in self.missing:
-            self.task.stop_if_asked()
-            started = time.monotonic()
-            entry, chunks, proposals = self._write_block(block)
-            self.parts.statistics |= self.sampler.statistics()
-            self.parts.add(entry, time.monotonic() - started)
-            measured = self.sampler.precision(chunks, proposals)
-            if measured:
-                self.parts.statistics["precision"] = measured
-            self.task.progress.advance()
-        self.parts.finish()
-
-    def _write_block(self, block: int) -> tuple[FileEntry, list[Chunk], list[Proposals]]:
-        ids = self.shard_map.chunks(block)
-        chunks = [self._chunks[chunk_id] for chunk_id in ids]
-        proposals, counts = self.sampler.block(chunks)
-        path = self.folder / sample_part(block)
-        columns = {
-            "chunk": [chunk.chunk_id for chunk in chunks],
-            "thoughts": [[thought.tolist() for thought in p.thoughts] for p in proposals],
-            "finished": [p.finished.tolist() for p in proposals],
-            "log_q": [p.log_q.tolist() for p in proposals],
-            "log_prior": [p.log_prior.tolist() for p in proposals],
-            "log_likelihood": [p.log_likelihood.tolist() for p in proposals],
-            "suffix_length": [len(chunk.suffix) for chunk in chunks],
-        }
-        tables.write(path, tables.SAMPLES, columns)
-        return manifest.describe(path, counts), chunks, proposals
+def _columns(chunks: list[Chunk], proposals: list[Proposals]) -> dict[str, list[Any]]:
+    """Of `tables.SAMPLES`."""
+    return {
+        "chunk": [chunk.chunk_id for chunk in chunks],
+        "thoughts": [[thought.tolist() for thought in p.thoughts] for p in proposals],
+        "finished": [p.finished.tolist() for p in proposals],
+        "log_q": [p.log_q.tolist() for p in proposals],
+        "log_prior": [p.log_prior.tolist() for p in proposals],
+        "log_likelihood": [p.log_likelihood.tolist() for p in proposals],
+        "suffix_length": [len(chunk.suffix) for chunk in chunks],
+    }

@@ -1,20 +1,22 @@
-"""What a stage's task is given: the plan, the paths, its place among the tasks, a way to stop."""
+"""What a stage's task is given: the plan, its inputs, its place among the tasks, a way to stop."""
 
 from __future__ import annotations
 
 import json
-import os
-import sys
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from lt_hpc.data.corpus import View
-from lt_hpc.errors import Interrupted
+from lt_hpc.cluster.place import Place
+from lt_hpc.data.corpus import Corpus, View, read_corpus
+from lt_hpc.errors import IncompleteError, Interrupted
 from lt_hpc.latent.layout import Layout
+from lt_hpc.run import state
 from lt_hpc.run.plan import Plan, Stage
-from lt_hpc.store.paths import RunPaths
+from lt_hpc.run.progress import Progress
+from lt_hpc.store import manifest
+from lt_hpc.store.paths import LAYOUT, RunPaths
 
 
 @dataclass(frozen=True)
@@ -26,53 +28,69 @@ class Vocabulary:
     pad: int
 
 
-@dataclass
-class Progress:
-    """Progress of one task for people: a small file that launch and status read, and plain
-    lines in the log, at most one every few seconds."""
-
-    path: Path
-    unit: str = ""
-    total: int = 0
-    done: int = 0
-    first: int = 0  # of those done, by earlier attempts
-    _last_file: float = field(default=0.0, repr=False)
-    _last_line: float = field(default=0.0, repr=False)
-
-    def start(self, total: int, unit: str, done: int = 0) -> None:
-        self.total, self.unit, self.done, self.first = total, unit, done, done
-        self._write(force=True)
-
-    def advance(self, count: int = 1, note: str = "") -> None:
-        self.done += count
-        self._write(force=self.done >= self.total, note=note)
-
-    def _write(self, force: bool = False, note: str = "") -> None:
-        now = time.monotonic()
-        if force or now - self._last_file > 0.5:
-            self._last_file = now
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self.path.with_name(f".tmp-{self.path.name}.{os.getpid()}")
-            value = {"done": self.done, "total": self.total, "unit": self.unit, "note": note}
-            temporary.write_text(json.dumps(value))
-            os.replace(temporary, self.path)
-        if force or now - self._last_line > 5:
-            self._last_line = now
-            print(f"{self.done}/{self.total} {self.unit} {note}".rstrip(), flush=True, file=sys.stderr)
-
-
 @dataclass(frozen=True)
 class Task:
-    """One task of a stage: task `index` of `count` (a rank, for training)."""
+    """One task of a stage, at its place among those that were started with it.
+
+    `shards`: of a sharded stage, those that this task handles.
+    """
 
     plan: Plan
     stage: Stage
     paths: RunPaths
-    index: int
-    count: int
-    shards: tuple[int, ...]  # of an E-step: the shards this task handles
+    place: Place
+    shards: tuple[int, ...]
     progress: Progress
     should_stop: Callable[[], bool]
+
+    def folder(self, role: str) -> Path:
+        """Where an input lies, whether or not it is done."""
+        return self.paths.root / self.stage.inputs[role]
+
+    def input(self, role: str, checksums: bool = True) -> Path:
+        """The folder of an input, verified: with its files' sizes and, unless told otherwise, their
+        checksums.
+
+        Raises:
+            IncompleteError: with the reason, when it is not done.
+        """
+        folder = self.stage.inputs[role]
+        maker = self.plan.producer(folder)
+        if maker.kind.sharded:
+            found = state.problem(self.paths, maker)
+            if found is not None:
+                raise IncompleteError(found)
+        else:
+            manifest.verified(self.folder(role), maker.outputs[folder], checksums)
+        return self.folder(role)
+
+    def documents(self, role: str, start: int = 0, stop: int | None = None) -> Corpus:
+        """An input of documents: those whose chunks may lie in [start, stop), from verified files.
+
+        Raises:
+            IncompleteError: with the reason, when they are not done.
+        """
+        fingerprint = self.plan.output(self.stage.inputs[role])
+        return read_corpus(self.folder(role), fingerprint, self.view, start, stop)
+
+    def check_inputs(self) -> None:
+        """A stage may start after what it needs has failed. One that repairs its input looks at each
+        shard itself.
+
+        Raises:
+            IncompleteError: naming the stage that is not done, and why.
+        """
+        if self.stage.kind.repairs is not None:
+            return
+        for need in self.stage.needs:
+            found = state.problem(self.paths, self.plan.stage(need))
+            if found is not None:
+                raise IncompleteError(f"{need} is not done: {found}")
+
+    @property
+    def output(self) -> Path:
+        """The folder that the stage fills."""
+        return self.paths.root / self.stage.output
 
     @property
     def view(self) -> View:
@@ -81,12 +99,18 @@ class Task:
             config.chunking.prefix_chunks, config.model.context_length, config.sample.max_thought_tokens
         )
 
+    @cached_property
     def vocabulary(self) -> Vocabulary:
         """The markers and special ids of the run's tokenizer."""
-        raw = json.loads(self.paths.layout.read_text())
-        return Vocabulary(Layout(raw["sol"], raw["eol"], raw["prior"], raw["post"]), raw["eos"], raw["pad"])
+        return read_vocabulary(self.input("base", checksums=False))
 
     def stop_if_asked(self) -> None:
         """Raise Interrupted when a signal asked this task to stop; call it where all is saved."""
         if self.should_stop():
             raise Interrupted(f"{self.stage.key}: stopped on request; finished work is kept")
+
+
+def read_vocabulary(base: Path) -> Vocabulary:
+    """From the base's folder."""
+    raw = json.loads((base / LAYOUT).read_text())
+    return Vocabulary(Layout(raw["sol"], raw["eol"], raw["prior"], raw["post"]), raw["eos"], raw["pad"])

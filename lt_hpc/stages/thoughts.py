@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from lt_hpc.config.schema import MergeConfig
 from lt_hpc.latent import weights
+from lt_hpc.stages.shards import part_files
 from lt_hpc.stages.task import Task
 from lt_hpc.store import tables
-from lt_hpc.store.paths import sample_part
 from lt_hpc.store.shards import ShardMap
 
 
@@ -41,8 +41,8 @@ class Thoughts:
 def read(task: Task, shard_map: ShardMap, shard: int) -> Thoughts:
     """The thoughts of a shard that has been verified, in chunk order."""
     num_samples = task.plan.config.sample.num_samples
-    folder = task.paths.shard(task.stage.iteration, shard)
-    parts = [tables.read(folder / sample_part(block), tables.SAMPLES) for block in shard_map.blocks(shard)]
+    files = part_files(task.folder("samples"), shard_map, shard)
+    parts = [tables.read(file, tables.SAMPLES) for file in files]
     table = pa.concat_tables(parts).combine_chunks() if parts else tables.SAMPLES.empty_table()
     columns = {
         name: tables.matrix(table[name], num_samples)

@@ -9,7 +9,6 @@ model folder appears at once, with its manifest in it; checkpoints are removed a
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -20,7 +19,6 @@ from lt_hpc.cluster import rendezvous
 from lt_hpc.errors import Interrupted, StageError
 from lt_hpc.latent import cost, seeds
 from lt_hpc.run import state
-from lt_hpc.run.plan import train_config
 from lt_hpc.stages import train_data
 from lt_hpc.stages.task import Task
 from lt_hpc.stages.train_data import StepSize
@@ -43,30 +41,20 @@ def run(task: Task) -> None:
 
     if state.problem(task.paths, task.stage) is None:
         return _clean_up(task)  # an earlier attempt was killed between its last two actions
-    attempt = os.environ["LT_ATTEMPT"]
-    local = os.environ.get("LT_RENDEZVOUS", "local") == "local"
     folder = task.paths.checkpoints(task.stage.iteration, task.stage.fingerprint)
     folder.mkdir(parents=True, exist_ok=True)
-    store = rendezvous.store(folder, attempt, task.index, task.count, local)
-    zero.init_process_group(store, task.index, task.count)
+    store = rendezvous.store(folder, task.place)
+    zero.init_process_group(store, task.place.rank, task.place.count)
     try:
-        _Training(task, zero, folder, attempt).run()
+        _Training(task, zero, folder).run()
     finally:
         zero.leave()
     _clean_up(task)
 
 
 def _clean_up(task: Task) -> None:
-    if task.index == 0:
+    if task.place.rank == 0:
         state.remove_spent_checkpoints(task.paths, [task.stage])
-
-
-def start_folder(task: Task) -> tuple[Path, str]:
-    """The model that training starts from, and its fingerprint."""
-    iteration = task.stage.iteration
-    if train_config(task.plan.config, iteration).start == "previous":
-        return task.paths.model(iteration - 1), task.plan.output(f"iter-{iteration - 1:02d}/model")
-    return task.paths.base, task.plan.output("base")
 
 
 class _Meter:
@@ -91,27 +79,27 @@ class _Meter:
 class _Training:
     """The loop of one rank."""
 
-    def __init__(self, task: Task, zero: Any, folder: Path, attempt: str) -> None:
+    def __init__(self, task: Task, zero: Any, folder: Path) -> None:
         self.task, self.zero = task, zero
-        self.config = train_config(task.plan.config, task.stage.iteration)
-        self.layout = task.vocabulary()
+        self.config = task.plan.training(task.stage)
+        self.layout = task.vocabulary
         draws = train_data.examples_of(task)
         self.num_examples = len(draws[0])
         self.steps = train_data.plan_steps(task, draws)
-        rows_a_rank = -(-self.steps.rows_a_step // task.count)
+        rows_a_rank = -(-self.steps.rows_a_step // task.place.count)
         self.micro_rows = min(self.config.micro_batch_rows, rows_a_rank)
         self.micro_batches = -(-rows_a_rank // self.micro_rows)
-        start, fingerprint = start_folder(task)
-        manifest.verified(start, fingerprint, checksums=task.index == 0)
+        role = "start" if "start" in task.stage.inputs else "base"
+        start = task.input(role, checksums=task.place.rank == 0)
         self.trainer = zero.ZeroTrainer(
             start, self.config, self.micro_batches, task.plan.config.model.trust_remote_code
         )
         self.saver = Saver(
             folder,
             task.stage.fingerprint,
-            attempt,
-            task.index,
-            task.count,
+            task.place.attempt,
+            task.place.rank,
+            task.place.count,
             self.config.keep_checkpoints,
             zero,
         )
@@ -130,7 +118,7 @@ class _Training:
 
     def _train(self) -> None:
         first = self.saver.resume(self.trainer)
-        if self.task.index == 0:
+        if self.task.place.rank == 0:
             name = f"{self.task.plan.config.name}-{self.task.stage.key}-{self.task.stage.fingerprint}"
             trackers = self.task.paths.trackers
             self.log = train_log.TrainLog(self.log_path, self.config.trackers, trackers, name, first)
@@ -144,7 +132,7 @@ class _Training:
         """This rank's micro-batches: rows rank, rank + count, ...; padded with empty ones, since
         DeepSpeed wants the same number on every rank."""
         rows = [(self.steps.epochs[e], r) for e, r in self.steps.of(step)]
-        mine = rows[self.task.index :: self.task.count]
+        mine = rows[self.task.place.rank :: self.task.place.count]
         capacity = self.task.plan.config.model.context_length
         for index in range(self.micro_batches):
             chosen = mine[index * self.micro_rows : (index + 1) * self.micro_rows]
@@ -161,7 +149,7 @@ class _Training:
             self.config.final_learning_rate,
         )
         seed = seeds.derive(
-            self.task.plan.config.seed, "dropout", self.task.stage.iteration, step, self.task.index
+            self.task.plan.config.seed, "dropout", self.task.stage.iteration, step, self.task.place.rank
         )
         nll, norm = self.trainer.step(list(self._batches(step)), size.scored, rate, seed)
         done = step + 1
@@ -223,15 +211,15 @@ class _Training:
         flops = cost.flops_a_token(self.trainer.shape, tokens / documents)
         return {
             "seconds": round(seconds, 4),
-            "ranks": self.task.count,
+            "ranks": self.task.place.count,
             "tokens_per_second": round(tokens / seconds, 1),
-            "mfu": tokens / seconds * flops / (peak * 1e12 * self.task.count) if peak else None,
+            "mfu": tokens / seconds * flops / (peak * 1e12 * self.task.place.count) if peak else None,
             "peak_memory_bytes": self.zero.peak_memory(),
         }
 
     def _export(self) -> None:
-        target = self.task.paths.model(self.task.stage.iteration)
-        if self.task.index == 0:
+        target = self.task.output
+        if self.task.place.rank == 0:
             clean_temporaries(target.parent)
             with atomic_folder(target) as temporary:
                 self.trainer.export(temporary)
@@ -241,7 +229,7 @@ class _Training:
 
     def _finish(self, folder: Path) -> None:
         """Add tokenizer, layout, training log and manifest to an exported model."""
-        base = self.task.paths.base
+        base = self.task.folder("base")
         for path in sorted(base.iterdir()):
             if path.name.startswith(("tokenizer", "special_tokens", "chat_template")) or path.name == LAYOUT:
                 shutil.copyfile(path, folder / path.name)
@@ -258,13 +246,13 @@ class _Training:
             "checkpoint": max(saved, key=lambda line: line["seconds"], default=None),
         }
         record = Manifest(
-            "model",
-            self.task.stage.fingerprint,
-            True,
-            tuple(manifest.describe(path) for path in sorted(folder.iterdir())),
-            {"steps": self.steps.count, "trained_tokens": sum(size.scored for size in sizes)},
-            sum(line["seconds"] for line in lines),
-            statistics,
-            manifest.provenance(),
+            stage="model",
+            fingerprint=self.task.stage.fingerprint,
+            complete=True,
+            files=tuple(manifest.describe(path) for path in sorted(folder.iterdir())),
+            counts={"steps": self.steps.count, "trained_tokens": sum(size.scored for size in sizes)},
+            seconds=sum(line["seconds"] for line in lines),
+            statistics=statistics,
+            provenance=manifest.provenance(),
         )
         manifest.write(folder, record)

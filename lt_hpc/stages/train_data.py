@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lt_hpc.data.corpus import Corpus, read_corpus
+from lt_hpc.data.corpus import Corpus
 from lt_hpc.errors import IncompleteError, StageError
-from lt_hpc.run.plan import corpus_name, train_config, training_data
 from lt_hpc.stages.task import Task
 from lt_hpc.store import manifest, tables
 from lt_hpc.store.tables import Joined
@@ -22,22 +21,18 @@ def examples_of(task: Task) -> list[Examples]:
     Raises:
         IncompleteError: when the corpus or the selection does not verify.
     """
-    config, iteration = task.plan.config, task.stage.iteration
-    kind = training_data(config, iteration)
-    name = "warm" if kind == "teacher" else corpus_name(config, iteration)
-    corpus = read_corpus(task.paths.documents(name), task.plan.output(name), task.view)
-    everything = np.arange(corpus.num_chunks)
-    if kind == "selected":
+    corpus = task.documents("data")
+    if "selected" in task.stage.inputs:
         return _with_selected(task, corpus)
-    rows = corpus.thought_rows if kind == "teacher" else np.full(corpus.num_chunks, -1)
-    return [examples_of_corpus(corpus, everything, corpus.thoughts, rows)]
+    everything = np.arange(corpus.num_chunks)  # with the teacher's thoughts, where it has any
+    return [examples_of_corpus(corpus, everything, corpus.thoughts, corpus.thought_rows)]
 
 
 def _with_selected(task: Task, corpus: Corpus) -> list[Examples]:
     """The chunks with their selected thoughts."""
-    merge, iteration = task.plan.config.merge, task.stage.iteration
-    folder = task.paths.selected(iteration)
-    found = manifest.verified(folder, task.plan.output(f"iter-{iteration:02d}/selected"))
+    merge, folder = task.plan.config.merge, task.input("selected")
+    found = manifest.read(folder)
+    assert found is not None
     joined = Joined()
     chunk, has = [np.zeros(0, np.int64)], [np.zeros(0, bool)]
     for entry in found.files:
@@ -94,7 +89,7 @@ def plan_steps(task: Task, draws: list[Examples]) -> Steps:
     """Pack as many epochs as the settings ask for. The last step may be smaller: no chunk is
     dropped, and a step's loss is normalised by its own tokens."""
     config = task.plan.config
-    settings = train_config(config, task.stage.iteration)
+    settings = task.plan.training(task.stage)
     if not len(draws[0]):
         raise StageError("no chunk is left to train on: none had a finished thought")
     capacity = config.model.context_length

@@ -49,16 +49,6 @@ class Manifest:
     format: int = FORMAT
 
 
-def fingerprint(stage: str, identity: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
-    """SHA-256 (16 hex digits) of what decides a result; refuses values JSON can't hold exactly."""
-    text = json.dumps(
-        {"format": FORMAT, "stage": stage, "identity": identity, "inputs": inputs},
-        sort_keys=True,
-        allow_nan=False,
-    )
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def sha256(path: Path) -> str:
     """Checksum of a file."""
     with path.open("rb") as stream:

@@ -1,7 +1,8 @@
 """Every path of a run folder, in one place.
 
 runs/NAME/
-  config.yaml  plans/  jobs.jsonl  launch.lock  run_id.json   what was asked, every submission and its end
+  config.yaml  plans/  last_plan.json            what was asked
+  jobs.jsonl  launch.lock  run_id.json           every submission and its end
   base/                                          base model with the four markers, layout.json
   corpus/  warm/  heldout/                       documents as token ids, manifest.json
   iter-01/samples/shard-00007/part-00012.parquet, manifest.json
@@ -53,10 +54,6 @@ class RunPaths:
         return self.root / "base"
 
     @property
-    def layout(self) -> Path:
-        return self.base / "layout.json"
-
-    @property
     def slurm(self) -> Path:
         """Logs and submission files of Slurm jobs."""
         return self.root / "slurm"
@@ -66,24 +63,28 @@ class RunPaths:
         """Outputs of other settings, moved out of the way and never deleted by the project."""
         return self.root / "superseded"
 
-    def plan(self, fingerprint: str) -> Path:
-        return self.root / "plans" / f"{fingerprint}.json"
+    @property
+    def plans(self) -> Path:
+        return self.root / "plans"
 
-    def documents(self, corpus: str) -> Path:
-        """Folder of `corpus`, `warm` or `heldout`."""
-        return self.root / corpus
+    @property
+    def last_plan(self) -> Path:
+        """Names the plan of the last launch."""
+        return self.root / "last_plan.json"
+
+    def plan(self, fingerprint: str) -> Path:
+        return self.plans / f"{fingerprint}.json"
+
+    def documents(self, corpus: str, iteration: int | None = None) -> Path:
+        """Folder of `corpus`, `warm` or `heldout`; of one iteration's fresh documents, where it has
+        its own."""
+        return self.root / (corpus if iteration is None else f"{corpus}-{iteration:02d}")
 
     def iteration(self, iteration: int) -> Path:
         return self.root / f"iter-{iteration:02d}"
 
     def samples(self, iteration: int) -> Path:
         return self.iteration(iteration) / "samples"
-
-    def shard(self, iteration: int, shard: int) -> Path:
-        return self.samples(iteration) / f"shard-{shard:05d}"
-
-    def shard_map(self, iteration: int) -> Path:
-        return self.samples(iteration) / "shards.json"
 
     def selected(self, iteration: int) -> Path:
         return self.iteration(iteration) / "selected"
@@ -113,9 +114,24 @@ class RunPaths:
     def progress(self, task: str) -> Path:
         return self.root / "progress" / f"{task}.json"
 
-    def reports(self, stage: str) -> list[Path]:
+    def progress_of(self, stage: str) -> list[Path]:
         """Progress files of the tasks of a stage."""
         return sorted((self.root / "progress").glob(f"{stage}.*.json"))
+
+
+def relative_paths() -> RunPaths:
+    """The paths relative to a run folder, as plans name them."""
+    return RunPaths(Path())
+
+
+def shard_map_file(folder: Path) -> Path:
+    """Of the folder that a sharded stage fills."""
+    return folder / "shards.json"
+
+
+def shard_folder(folder: Path, shard: int) -> Path:
+    """Of one shard of it."""
+    return folder / f"shard-{shard:05d}"
 
 
 def documents_part(index: int) -> str:

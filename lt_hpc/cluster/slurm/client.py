@@ -11,10 +11,14 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
+from lt_hpc.cluster.scheduler import Queued
+from lt_hpc.cluster.slurm.environment import clean_environment
 from lt_hpc.errors import StageError
+
+T = TypeVar("T")
 
 TIMEOUT_SECONDS = 60
 RETRY_SECONDS = (2.0, 10.0, 30.0)
@@ -27,30 +31,6 @@ _HOPELESS = {
     *("DependencyNeverSatisfied", "JobHeldAdmin", "JobHoldMaxRequeue"),
     *("launch failed requeued held", "BadConstraints"),
 }
-_INHERITED = (
-    *("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SALLOC_", "SQUEUE_", "SCANCEL_", "SCONTROL_"),
-    *("PMI", "SUBMITIT_"),
-)
-
-
-@dataclass(frozen=True)
-class Queued:
-    """One job or array task in the queue. `hopeless` ones will never run as they are."""
-
-    job: str  # id that dependencies name: of the whole array for array tasks
-    index: int | None  # array index
-    name: str
-    state: str
-    reason: str
-
-    @property
-    def hopeless(self) -> bool:
-        return self.state == "PENDING" and self.reason in _HOPELESS
-
-    @property
-    def ending(self) -> bool:
-        """On its way out of the queue, or back into it: a requeued job shows the same for a while."""
-        return self.state == "COMPLETING"
 
 
 def parse_queue(text: str) -> list[Queued]:
@@ -61,7 +41,18 @@ def parse_queue(text: str) -> list[Queued]:
         if state in ("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT"):
             continue
         job, _, index = identity.partition("_")
-        queued.append(Queued(job, int(index) if index else None, "|".join(words), state, reason))
+        waiting = state == "PENDING"
+        queued.append(
+            Queued(
+                job,
+                int(index) if index else None,
+                "|".join(words),
+                state,
+                waiting=waiting,
+                hopeless=waiting and reason in _HOPELESS,
+                ending=state == "COMPLETING",  # a requeued job shows the same for a while
+            )
+        )
     return queued
 
 
@@ -89,33 +80,31 @@ def parse_limits(text: str, wanted: str | None) -> int | None:
     return min(limits, default=None)
 
 
-def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment without what a surrounding job put there: an inherited SLURM_CPU_BIND or
-    SBATCH_ARRAY_INX would change what is submitted. SLURM_CONF names the cluster and stays. Outside of
-    a job all stays: SBATCH_ACCOUNT and the like are the user's own."""
-    if "SLURM_JOB_ID" not in environment:
-        return dict(environment)
-    return {
-        key: value
-        for key, value in environment.items()
-        if key == "SLURM_CONF" or not key.startswith(_INHERITED)
-    }
-
-
 def is_transient(message: str) -> bool:
     """Whether this is the complaint of a client whose controller is busy or restarting."""
     return bool(_TRANSIENT.search(message))
 
 
-def _run(command: list[str]) -> str:
+def retried(call: Callable[[], T], between: Callable[[], None] = lambda: None) -> T:
+    """What `call` returns, asked again while the controller is busy or restarting, with `between`
+    before each new attempt.
+
+    Raises:
+        StageError: that of the last attempt, or a refusal at once.
+    """
     for wait in RETRY_SECONDS:
         try:
-            return _run_once(command)
+            return call()
         except StageError as error:
             if not is_transient(str(error)):
                 raise
         time.sleep(wait)
-    return _run_once(command)
+        between()
+    return call()
+
+
+def _run(command: list[str]) -> str:
+    return retried(lambda: _run_once(command))
 
 
 def _run_once(command: list[str]) -> str:
@@ -151,8 +140,8 @@ def queue() -> list[Queued]:
     return parse_queue(_run(["squeue", "--me", "--all", "-h", "-r", "-o", _QUEUE_FORMAT]))
 
 
-def named(name: str) -> list[str]:
-    """Ids of this user's jobs with a name."""
+def with_name(name: str) -> list[str]:
+    """Ids of this user's jobs with this name."""
     return sorted({task.job for task in queue() if task.name == name})
 
 
@@ -201,18 +190,12 @@ def cancel(jobs: Iterable[str]) -> None:
         _run(["scancel", "--quiet", *ids])
 
 
-def own_id(environment: Mapping[str, str]) -> str:
-    """The id of the job this process runs in, with its array index if it has one."""
-    array, index = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
-    return f"{array}_{index}" if array and index else environment["SLURM_JOB_ID"]
-
-
 def requeue(job: str) -> bool:
     """Put a running job back into the queue. Explicit, and while it still runs: an exit during
     the grace time is not requeued everywhere, and dependents of a failed job would be lost.
 
-    False, and nothing is done, for a job that was cancelled (its signal is that of a preemption) or
-    is back in the queue already.
+    False, and nothing is done, for a job that was cancelled (it gets the same signal as a preempted
+    one) or is already requeued.
 
     Raises:
         StageError: where the site does not allow it.

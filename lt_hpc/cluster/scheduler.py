@@ -1,0 +1,113 @@
+"""What lt_hpc asks of a scheduler. Slurm is one (cluster/slurm/), the launcher's own processes are
+another (cluster/processes.py); a further one is a class with these methods and a name in
+cluster/schedulers.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from lt_hpc.run.plan import Plan, Stage
+
+Tasks = Sequence[Sequence[int]]
+"""The shards of each task of an array; empty for a stage without shards."""
+
+
+@dataclass(frozen=True)
+class Queued:
+    """One job or array task in the queue.
+
+    Attributes:
+        job: id that dependencies name: of the whole array for array tasks.
+        index: in the array.
+        state: in the scheduler's words, for people.
+        waiting: it has not started.
+        hopeless: it will never start as it is.
+        ending: on its way out of the queue, or back into it.
+    """
+
+    job: str
+    index: int | None
+    name: str
+    state: str
+    waiting: bool = False
+    hopeless: bool = False
+    ending: bool = False
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How a stage's shards may be spread over jobs. None: no limit.
+
+    Attributes:
+        processes: of one array task, each of which handles at least one shard.
+        array_size: tasks of one array.
+        tasks: of one stage.
+        room: jobs and array tasks that may still be submitted, of all stages together.
+    """
+
+    processes: int = 1
+    array_size: int | None = None
+    tasks: int | None = None
+    room: int | None = None
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Seconds between the warning to save and the end of a training job, and what decides them."""
+
+    seconds: float
+    source: str
+
+
+class Scheduler(Protocol):
+    """A queue of jobs. Methods raise StageError with the scheduler's own words when it refuses."""
+
+    name: str
+    lock_seconds: float
+    """How long a launch waits for another one's lock on the run folder."""
+    own_job: str
+    """Id of the job that the launch itself runs in and can requeue; empty: it runs in none."""
+    outlives_launch: bool
+    """Whether jobs go on without the process that submitted them."""
+
+    def queue(self) -> list[Queued]:
+        """This user's jobs, each array task by itself."""
+        ...
+
+    def submit(self, plan: Plan, stage: Stage, name: str, tasks: Tasks, after: Collection[str]) -> list[str]:
+        """Submit a stage as one job, or as an array with a task per entry of `tasks`, that
+        starts when all jobs of `after` have ended, however; the ids that dependencies can name."""
+        ...
+
+    def delay(self, job: str, after: Collection[str]) -> None:
+        """Have a job that has not started wait for other jobs."""
+        ...
+
+    def cancel(self, jobs: Collection[str]) -> None:
+        """Cancel jobs or array tasks; ones that are gone are no error."""
+        ...
+
+    def requeue(self, job: str) -> bool:
+        """Put a running job back into the queue; False where that is not for us to do."""
+        ...
+
+    def limits(self, plan: Plan, stage: Stage, queued: int) -> Limits:
+        """For a sharded stage, with so many jobs and array tasks in the queue."""
+        ...
+
+    def notice(self, plan: Plan) -> Notice:
+        """What a training job gets."""
+        ...
+
+    def wait(self) -> None:
+        """Return when this process is needed no more: at once where jobs outlive it, else when the
+        queue is empty.
+
+        Raises:
+            StageError: a stage failed; the message has the end of its log.
+            Interrupted: on Ctrl-C or a signal, after the tasks have saved their work.
+        """
+        ...

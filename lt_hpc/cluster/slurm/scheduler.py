@@ -1,0 +1,88 @@
+"""Slurm as a scheduler: jobs and job arrays that outlive the launch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from lt_hpc.cluster.scheduler import Limits, Notice, Queued, Tasks
+from lt_hpc.cluster.slurm import client
+from lt_hpc.errors import StageError
+from lt_hpc.kinds import KINDS
+from lt_hpc.run.plan import Plan, Stage
+from lt_hpc.store.paths import RunPaths
+
+
+class Slurm:
+    """See `scheduler.Scheduler`. `run` is the function that a job runs, with a list of strings."""
+
+    name = "slurm"
+    lock_seconds = 120.0
+    own_job = ""
+    outlives_launch = True
+
+    def __init__(self, paths: RunPaths, run: Callable[[list[str]], None]) -> None:
+        self.paths, self.run = paths, run
+
+    def queue(self) -> list[Queued]:
+        return client.queue()
+
+    def submit(self, plan: Plan, stage: Stage, name: str, tasks: Tasks, after: Collection[str]) -> list[str]:
+        from lt_hpc.cluster.slurm import submit
+
+        def attempt() -> list[str]:
+            return submit.submit(plan, stage, self.paths, self.run, name, tasks, after)
+
+        # The controller may have taken the job and answered too late: submitit did not put its
+        # files in place, so that it could only fail.
+        return client.retried(attempt, between=lambda: client.cancel(client.with_name(name)))
+
+    def delay(self, job: str, after: Collection[str]) -> None:
+        client.set_dependency(job, after)
+
+    def cancel(self, jobs: Collection[str]) -> None:
+        client.cancel(jobs)
+
+    def requeue(self, job: str) -> bool:
+        return client.requeue(job)
+
+    def limits(self, plan: Plan, stage: Stage, queued: int) -> Limits:
+        site = client.settings()
+        return limits(
+            plan, stage, int(site.get("MaxArraySize", "1001")), self._room(plan, stage, site, queued)
+        )
+
+    def _room(self, plan: Plan, stage: Stage, site: dict[str, str], queued: int) -> int | None:
+        """Jobs and array tasks that this user may still submit; None where nothing limits them, or
+        the accounting database does not answer."""
+        settings, job = plan.config.slurm, plan.config.slurm.job(stage.name)
+        try:
+            limit = client.submit_limit(site, job.account or settings.account, job.qos or settings.qos)
+        except StageError:  # sbatch itself will say when it is too much
+            return None
+        return None if limit is None else limit - queued
+
+    def notice(self, plan: Plan) -> Notice:
+        """Whatever ends the job: the time limit's warning, or preemption where that gives less."""
+        settings = plan.config.slurm
+        ranked = next(kind.name for kind in KINDS if kind.ranked)
+        try:
+            found = client.preemption_notice(settings.job(ranked).partition or settings.partition)
+        except StageError:  # no reason not to run
+            found = None
+        if found is not None and found[1] < settings.signal_seconds:
+            return Notice(found[1], f"GraceTime={found[1]} of partition {found[0]}")
+        return Notice(settings.signal_seconds, f"slurm.signal_seconds={settings.signal_seconds}")
+
+    def wait(self) -> None:
+        return
+
+
+def limits(plan: Plan, stage: Stage, max_array_size: int, room: int | None) -> Limits:
+    """How a stage's shards may be spread over jobs. Pure."""
+    settings, job = plan.config.slurm, plan.config.slurm.job(stage.name)
+    return Limits(
+        processes=job.nodes * job.tasks_per_node,
+        array_size=min(settings.max_array_size, max_array_size),
+        tasks=settings.max_array_tasks,
+        room=room,
+    )

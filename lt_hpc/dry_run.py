@@ -1,0 +1,101 @@
+"""What `launch --dry-run` prints: the plan, what of it is done, and what the rest will cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lt_hpc.run import state
+from lt_hpc.run.estimate import Estimate, Sampling, Training, estimate
+from lt_hpc.run.plan import Plan
+from lt_hpc.store.paths import RunPaths
+
+_GB = 1e9
+
+
+def show(plan: Plan, paths: RunPaths) -> None:
+    """Print it; nothing is created."""
+    pending = {stage.key for stage in state.pending(paths, plan)}
+    print(f"run folder: {paths.root} ({'exists' if paths.root.is_dir() else 'would be created'})")
+    for stage in plan.stages:
+        status = "to do" if stage.key in pending else "done"
+        after = f"after {', '.join(stage.needs)}" if stage.needs else ""
+        print(f"  {status:5}  {stage.key:12}  {stage.fingerprint}  {after}".rstrip())
+    print(*lines(plan, estimate(plan, paths)), sep="\n")
+    print(f"{len(pending)} of {len(plan.stages)} stages to do; nothing was created or submitted")
+
+
+def lines(plan: Plan, found: Estimate) -> Iterator[str]:
+    """The estimate in words."""
+    if found.sampling is not None:
+        yield _sampling(found.sampling)
+    for training in found.training:
+        same = f" and {training.more} more like it" if training.more else ""
+        yield f"{training.stage}{same}: {_amount(training)}"
+        if training.held_bytes is not None:
+            yield (
+                f"  documents and thoughts take {_memory(training.held_bytes)} of host memory per rank, "
+                f"{_memory(training.held_bytes * training.ranks_per_node)} per node"
+            )
+        if found.shape is not None:
+            yield from (f"  {line}" for line in _cost(plan, training, found.shape.parameters))
+    if found.shape is None:
+        yield (
+            "memory and hours need the model's shape: set estimate.parameters, estimate.layers, "
+            "estimate.hidden_size and estimate.vocabulary"
+        )
+
+
+def _sampling(found: Sampling) -> str:
+    same = f" and {found.more} more like it" if found.more else ""
+    return (
+        f"{found.stage}{same}: K={found.num_samples}, {_short(found.sampled_tokens)} tokens to sample and "
+        f"{_short(found.scored_tokens)} to score"
+    )
+
+
+def _amount(found: Training) -> str:
+    if found.steps is None:
+        return (
+            f"{found.epochs:g} epochs in steps of {found.batch_tokens:,} tokens; the number of steps is "
+            "known from a prepared corpus, or from estimate.corpus_tokens, warm_tokens and thought_tokens"
+        )
+    tokens = found.steps * found.batch_tokens
+    text = f"{found.steps:,} steps of {found.batch_tokens:,} tokens = {_short(tokens)} tokens"
+    if found.epoch_tokens is not None:
+        passes = tokens / found.epoch_tokens
+        text += f"; a pass is at most {_short(found.epoch_tokens)} tokens, so {passes:.2g} passes"
+    return text
+
+
+def _cost(plan: Plan, found: Training, parameters: int) -> Iterator[str]:
+    settings, hardware = plan.training(plan.stage(found.stage)), plan.config.hardware
+    listed = ", ".join(f"ZeRO-{number} {_memory(value)}" for number, value in found.memory.items())
+    assert found.activation_bytes is not None
+    yield (
+        f"{_short(parameters)} parameters, {settings.dtype}, {found.ranks} ranks; memory per rank: {listed}, "
+        f"of which {_memory(found.activation_bytes)} for the activations of "
+        f"{found.micro_batch_tokens:,} tokens"
+    )
+    memory = hardware.memory_gb
+    if memory is not None and found.memory[settings.zero_stage] > memory * _GB:
+        yield (
+            f"zero_stage={settings.zero_stage} does not fit into hardware.memory_gb={memory:g}: lower "
+            "micro_batch_rows, set activation_checkpointing, or raise zero_stage"
+        )
+    if found.flops is not None and found.gpu_hours is not None:
+        yield (
+            f"{found.flops:.2e} FLOPs at {hardware.expected_mfu:.0%} of {hardware.peak_tflops:g} TFLOP/s: "
+            f"{found.gpu_hours:,.0f} GPU hours, {found.gpu_hours / found.ranks:,.1f} hours on "
+            f"{found.ranks} GPUs"
+        )
+
+
+def _memory(size: float) -> str:
+    return f"{size / _GB:.1f} GB" if size >= _GB else f"{size / 1e6:,.0f} MB"
+
+
+def _short(count: float) -> str:
+    for unit, name in ((1e9, "B"), (1e6, "M")):
+        if count >= unit:
+            return f"{count / unit:.3g}{name}"
+    return f"{count:,.0f}"

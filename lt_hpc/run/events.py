@@ -1,0 +1,143 @@
+"""What happened to a run: the lines of jobs.jsonl, as typed records.
+
+Written by the launcher and by jobs, never rewritten. A reader passes over lines that were cut off,
+events it does not know and fields it does not know, so that releases can read each other's runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from lt_hpc.store.atomic import append_line, read_lines
+from lt_hpc.store.paths import RunPaths
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that happened; `time` is local time with its offset."""
+
+    event: ClassVar[str]
+    time: str = field(default_factory=_now)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch(Event):
+    """A person launched; this resets the count of repairs."""
+
+    event: ClassVar[str] = "launch"
+    plan: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submit(Event):
+    """Jobs of a stage are about to be submitted. `shards` are those of each task of an array."""
+
+    event: ClassVar[str] = "submit"
+    submission: str
+    stage: str
+    fingerprint: str
+    plan: str
+    shards: list[list[int]]
+    scheduler: str = "slurm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submitted(Event):
+    """The scheduler took a submission and gave it these job ids."""
+
+    event: ClassVar[str] = "submitted"
+    submission: str
+    jobs: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heal(Event):
+    """A stage found `missing` shards of its input missing or corrupt and has them made again."""
+
+    event: ClassVar[str] = "heal"
+    stage: str
+    fingerprint: str
+    missing: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim(Event):
+    """A job that runs the whole run inside its allocation, up to so many iterations."""
+
+    event: ClassVar[str] = "allocation"
+    run: str
+    job: str
+    iterations: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started(Event):
+    """A launcher on this machine started a process for a task."""
+
+    event: ClassVar[str] = "started"
+    task: str
+    pid: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended(Event):
+    """A task ended. `job`, `restart`, `node`: where a scheduler ran it."""
+
+    event: ClassVar[str] = "ended"
+    stage: str = ""
+    task: str = ""
+    code: int
+    cause: str = ""
+    job: str = ""
+    restart: int = 0
+    node: str = ""
+    rank: int = 0
+
+
+_EVENTS: dict[str, type[Event]] = {
+    kind.event: kind for kind in (Launch, Submit, Submitted, Heal, Claim, Started, Ended)
+}
+
+
+def record(paths: RunPaths, event: Event) -> None:
+    """Append an event to the run's jobs.jsonl."""
+    append_line(paths.jobs, {"event": event.event, **dataclasses.asdict(event)})
+
+
+def read(paths: RunPaths) -> list[Event]:
+    """All events of a run, oldest first."""
+    return [event for line in read_lines(paths.jobs) if (event := _parsed(line)) is not None]
+
+
+def _parsed(line: dict[str, Any]) -> Event | None:
+    kind = _EVENTS.get(str(line.get("event")))
+    if kind is None:
+        return None
+    known = {item.name for item in dataclasses.fields(kind)}
+    values = {name: value for name, value in line.items() if name in known and value is not None}
+    try:
+        return kind(**{"time": "", **values})
+    except TypeError:  # a field is missing
+        return None
+
+
+def count_heals(events: Sequence[Event], fingerprint: str, missing: int) -> int:
+    """Consecutive repairs for an output since the last launch that did not reduce its missing shards;
+    `missing` is their current number."""
+    count, before = 0, None
+    for event in events:
+        if isinstance(event, Launch):
+            count, before = 0, None
+        elif isinstance(event, Heal) and event.fingerprint == fingerprint:
+            count = 1 if before is None or event.missing < before else count + 1
+            before = event.missing
+    return 0 if before is not None and missing < before else count

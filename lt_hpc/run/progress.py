@@ -1,0 +1,98 @@
+"""Progress of tasks for people: small files that tasks write, and launch and status read.
+
+Nothing is judged by them: they are neither fsynced nor verified.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lt_hpc.run.plan import Stage
+from lt_hpc.store.atomic import TEMPORARY_PREFIX
+from lt_hpc.store.paths import RunPaths
+
+RUNNING_SECONDS = 600
+FILE_SECONDS, LINE_SECONDS = 0.5, 5.0
+
+
+@dataclass
+class Progress:
+    """Progress of one task: its file, and plain lines in the log, at most one every few seconds.
+
+    `done` of `total` in `unit`s, of which earlier attempts did `first`. `kept`: this attempt has
+    committed something that the next one will find.
+    """
+
+    path: Path
+    unit: str = ""
+    total: int = 0
+    done: int = 0
+    first: int = 0
+    kept: bool = False
+    _last_file: float = field(default=0.0, repr=False)
+    _last_line: float = field(default=0.0, repr=False)
+
+    def start(self, total: int, unit: str, done: int = 0) -> None:
+        """The task's work is known, and how much of it was done before."""
+        self.total, self.unit, self.done, self.first = total, unit, done, done
+        self._write(force=True)
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """`count` more units are committed; 0 where only a part of one is."""
+        self.done += count
+        self.kept = True
+        self._write(force=count > 0 and self.done >= self.total, note=note)
+
+    def _write(self, force: bool = False, note: str = "") -> None:
+        now = time.monotonic()
+        if force or now - self._last_file > FILE_SECONDS:
+            self._last_file = now
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self.path.with_name(f"{TEMPORARY_PREFIX}{self.path.name}.{os.getpid()}")
+            value = {"done": self.done, "total": self.total, "unit": self.unit, "note": note}
+            temporary.write_text(json.dumps(value))
+            os.replace(temporary, self.path)
+        if force or now - self._last_line > LINE_SECONDS:
+            self._last_line = now
+            print(f"{self.done}/{self.total} {self.unit} {note}".rstrip(), flush=True, file=sys.stderr)
+
+
+def of_tasks(paths: RunPaths, stage: Stage) -> list[tuple[dict[str, Any], float]]:
+    """What the tasks of a stage wrote last, and when (seconds since the epoch)."""
+    found = []
+    for path in paths.progress_of(stage.key):
+        try:
+            found.append((json.loads(path.read_text()), path.stat().st_mtime))
+        except (FileNotFoundError, ValueError):  # a new start has just removed it
+            continue
+    return found
+
+
+def of_stage(paths: RunPaths, stage: Stage) -> tuple[int, int, str]:
+    """(done, total, unit and note) summed over the tasks of a stage; ranks count once."""
+    done, total, unit, note = 0, 0, "", ""
+    found = of_tasks(paths, stage)
+    for value, _ in found[:1] if stage.kind.ranked else found:
+        done, total = done + value["done"], total + value["total"]
+        unit, note = value["unit"], value["note"]
+    return done, total, f"{unit} {note}".strip()
+
+
+def num_running(paths: RunPaths, stage: Stage) -> int:
+    """Tasks that have written in the last minutes and are not at their end."""
+    now = time.time()
+    return sum(
+        value["done"] < value["total"] and now - at < RUNNING_SECONDS for value, at in of_tasks(paths, stage)
+    )
+
+
+def clear(paths: RunPaths, stage: Stage) -> None:
+    """Remove what an earlier start of a stage left."""
+    for path in paths.progress_of(stage.key):
+        path.unlink(missing_ok=True)

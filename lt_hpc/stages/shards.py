@@ -1,0 +1,66 @@
+"""The work of a sharded stage: blocks of chunks, each committed as one part of its shard.
+
+A task that is stopped or killed loses at most the block it was working on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lt_hpc.stages.task import Task
+from lt_hpc.store import manifest, shards
+from lt_hpc.store.parts import Parts
+from lt_hpc.store.paths import sample_part, shard_folder
+from lt_hpc.store.shards import ShardMap
+
+
+@dataclass
+class Block:
+    """A block that has yet to be made: the ids of its `chunks`, those of its whole shard, and the
+    parts of the shard, whose `statistics` are saved with each commit."""
+
+    chunks: range
+    shard_chunks: range
+    path: Path
+    parts: Parts
+    started: float = field(default_factory=time.monotonic)
+
+    def commit(self, counts: Mapping[str, int]) -> None:
+        """Record the file that was written to `path`, with its counts (chunks, tokens, ...)."""
+        self.parts.add(manifest.describe(self.path, counts), time.monotonic() - self.started)
+
+
+def missing_blocks(task: Task, num_chunks: int, block_chunks: int) -> Iterator[Block]:
+    """The blocks of this task's shards that are not done, of a stage over `num_chunks` chunks; each has
+    to be committed before the next one is asked for.
+
+    Raises:
+        Interrupted: between two blocks, when a signal asked the task to stop.
+        IncompleteError: when the output folder holds work of other settings.
+    """
+    wanted = ShardMap(task.stage.fingerprint, num_chunks, block_chunks, task.stage.shards)
+    shard_map = shards.pin(task.output, wanted)
+    mine = [n for n in task.shards if n < shard_map.num_shards]
+    opened = {n: Parts(shard_folder(task.output, n), "shard", shard_map.fingerprint(n)) for n in mine}
+    missing = {
+        n: [b for b in shard_map.blocks(n) if parts.get(sample_part(b)) is None]
+        for n, parts in opened.items()
+    }
+    total = sum(len(shard_map.blocks(n)) for n in mine)
+    task.progress.start(total, "blocks", total - sum(map(len, missing.values())))
+    for n, parts in opened.items():
+        for block in missing[n]:
+            task.stop_if_asked()
+            path = parts.folder / sample_part(block)
+            yield Block(shard_map.chunks(block), shard_map.shard_chunks(n), path, parts)
+            task.progress.advance()
+        if not parts.complete:
+            parts.finish()
+
+
+def part_files(folder: Path, shard_map: ShardMap, shard: int) -> list[Path]:
+    """The parts of a finished shard, in order."""
+    return [shard_folder(folder, shard) / sample_part(block) for block in shard_map.blocks(shard)]
