@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 import lt_hpc.job
+from lt_hpc.cluster.place import Place
 from lt_hpc.config.load import demo_file, load_config
 from lt_hpc.run.plan import build_plan, plan_to_json
 from lt_hpc.store.paths import RunPaths
@@ -18,44 +19,42 @@ HOUR = 3600.0
 
 
 @pytest.fixture
-def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> lt_hpc.job._Job:
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> lt_hpc.job.Job:
     """Rank 0 of an evaluation with an hour, warned two minutes before its end."""
-    monkeypatch.setenv("SLURM_PROCID", "0")
     config = load_config(demo_file(), ["slurm.evaluate.minutes=60"])
     plan = build_plan(config, 1, {"model": "m", "corpus": "c", "warm": "w", "heldout": "h"})
     path = RunPaths(tmp_path).plan(plan.fingerprint)
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(plan_to_json(plan)))
-    return lt_hpc.job._Job([str(tmp_path), plan.fingerprint, "evaluate-01"], SimpleNamespace())  # type: ignore[arg-type]
+    return lt_hpc.job.Job([str(tmp_path), plan.fingerprint, "evaluate-01"], SimpleNamespace(), Place(job="7"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("stage", "elapsed", "first", "done", "in_vain"),
+    ("stage", "elapsed", "kept", "in_vain"),
     [
-        ("evaluate-01", HOUR - 100, 256, 256, True),
-        ("evaluate-01", HOUR - 100, 256, 384, False),
-        ("evaluate-01", HOUR / 2, 256, 256, False),  # preempted on the way
-        ("sample-01", HOUR - 100, 0, 0, True),
-        ("train-01", HOUR - 100, 40, 90, False),
-        ("merge-01", HOUR - 100, 0, 3, True),  # it begins anew each time
-        ("prepare", HOUR - 100, 0, 0, False),
+        ("evaluate-01", HOUR - 100, False, True),
+        ("evaluate-01", HOUR - 100, True, False),
+        ("evaluate-01", HOUR / 2, False, False),  # preempted on the way
+        ("sample-01", HOUR - 100, False, True),
+        ("train-01", HOUR - 100, True, False),
+        ("merge-01", HOUR - 100, True, True),  # it begins anew each time
+        ("prepare", HOUR - 100, True, False),
     ],
 )
 def test_a_job_that_kept_nothing_of_all_its_time_is_not_requeued_for_ever(
-    job: lt_hpc.job._Job,
+    job: lt_hpc.job.Job,
     monkeypatch: pytest.MonkeyPatch,
     stage: str,
     elapsed: float,
-    first: int,
-    done: int,
+    kept: bool,
     in_vain: bool,
 ) -> None:
-    job.arguments[2] = stage
-    job.tasks.append(SimpleNamespace(progress=SimpleNamespace(first=first, done=done)))
+    job.stage = job.plan.stage(stage)
+    job.tasks.append(SimpleNamespace(progress=SimpleNamespace(kept=kept)))
     monkeypatch.setattr(lt_hpc.job, "STARTED", time.monotonic() - elapsed)
-    assert job._in_vain() is in_vain
+    assert job.would_loop() is in_vain
     if in_vain:
-        code, requeued, cause = job._requeue()
+        code, requeued, cause = job.requeue()
         assert (code, requeued) == (4, False)
         assert f"raise slurm.{stage.partition('-')[0]}.minutes" in cause
 

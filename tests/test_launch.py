@@ -37,7 +37,7 @@ def test_a_dry_run_prints_every_stage_and_creates_nothing(tmp_path: Path) -> Non
         (["sample.kk=3"], ["sample.kk", "num_samples"]),
         (["sample.num_samples=0"], ["sample.num_samples=0", "at least 1"]),
         (["sample.num_samples=many"], ["sample.num_samples", "many"]),
-        (["--iters", "-1"], ["--iters -1"]),
+        (["sample.num_shards=0"], ["sample.num_shards=0"]),
         (["--config", "nowhere.yaml"], ["nowhere.yaml", "no such file"]),
         (
             ["corpus.source=nowhere.jsonl", "corpus.question_column=q", "corpus.answer_column=a"],
@@ -72,6 +72,13 @@ def test_a_mistake_is_one_line_that_names_the_field_and_exit_code_2(
     for word in named:
         assert word in lines[0]
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("given", ["-1", "-2", "abc"])
+def test_iterations_are_a_number_from_0_on_or_next(tmp_path: Path, given: str) -> None:
+    result = launch(tmp_path, "--dry-run", f"--iters={given}")
+    assert result.returncode == 2
+    assert given in result.stderr and "'next'" in result.stderr
 
 
 def test_a_second_launch_on_the_same_run_is_refused(tmp_path: Path) -> None:
@@ -110,7 +117,8 @@ def test_an_engine_that_is_not_installed_is_named_before_any_work(
 def test_a_run_that_was_submitted_is_not_done_here_because_no_controller_answers(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "jobs.jsonl").write_text(
-        '{"event": "submit", "submission": "1", "stage": "prepare"}\n'
+        '{"event": "submit", "submission": "1", "stage": "prepare", "fingerprint": "f", "plan": "p", '
+        '"shards": []}\n'
     )
     (tmp_path / "bin").mkdir()
     for name in ("scontrol", "sbatch"):

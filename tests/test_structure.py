@@ -6,23 +6,60 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from lt_hpc.kinds import NAMES
 
 PACKAGE = Path(__file__).parents[1] / "lt_hpc"
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 HEAVY = ("torch", "transformers", "deepspeed", "vllm", "submitit", "datasets")
 
 
+FLOORS: tuple[set[str], ...] = (
+    {"__version__", "errors", "host_memory"},
+    {"kinds", "latent"},
+    {"config"},
+    {"store"},
+    {"data"},
+    {"run"},
+    {"training", "engines", "cluster"},
+    {"stages", "report", "display", "dry_run"},
+    {"job"},
+    {"launch", "status"},
+    {"cli"},
+)
+"""The rooms from the bottom up: each imports from itself and from floors below its own."""
+
+
+def floor(room: str) -> int:
+    return next(number for number, rooms in enumerate(FLOORS) if room in rooms)
+
+
 def imported(path: Path) -> set[str]:
-    """Every module a file imports, at its top or inside a function."""
+    """Every module a file imports, at its top, inside a function, or by a string given to importlib."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Call) and _loads_modules(node.func):
+            names |= {start for start in map(_string_start, node.args) if start}
     return names
+
+
+def _loads_modules(function: ast.expr) -> bool:
+    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+    return name in ("import_module", "__import__")
+
+
+def _string_start(argument: ast.expr) -> str:
+    """The constant text an argument begins with."""
+    if isinstance(argument, ast.JoinedStr) and argument.values:
+        argument = argument.values[0]
+    return str(argument.value).rstrip(".") if isinstance(argument, ast.Constant) else ""
 
 
 def rooms(path: Path) -> set[str]:
@@ -30,19 +67,80 @@ def rooms(path: Path) -> set[str]:
     return {name.split(".")[1] for name in imported(path) if name.startswith("lt_hpc.")}
 
 
-@pytest.mark.parametrize(
-    ("room", "allowed"),
-    [
-        ("latent", {"latent"}),
-        ("store", {"store", "errors", "latent", "__version__"}),
-        ("data", {"data", "store", "latent", "config", "errors"}),
-        ("engines", {"engines", "data", "store", "latent", "config", "errors"}),
-        ("cluster", {"cluster", "store", "config", "errors"}),
-    ],
-)
-def test_rooms_import_only_what_lies_before_them(room: str, allowed: set[str]) -> None:
-    for path in (PACKAGE / room).glob("*.py"):
-        assert rooms(path) <= allowed, path.name
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def back_arrows(path: Path) -> set[str]:
+    """The rooms that a file imports from and may not."""
+    own = room_of(path)
+    return {other for other in rooms(path) if other != own and floor(other) >= floor(own)}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_rooms_import_only_from_floors_below(path: Path) -> None:
+    if path.name != "__init__.py" or path.parent != PACKAGE:
+        assert back_arrows(path) == set()
+
+
+def test_every_room_stands_on_a_floor() -> None:
+    assert {room_of(path) for path in FILES} - {"__init__"} == set.union(*FLOORS) - {"__version__"}
+
+
+def test_an_arrow_back_up_is_seen_also_where_importlib_makes_it(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path)
+    (tmp_path / "store").mkdir()
+    file = tmp_path / "store" / "paths.py"
+    for line in (
+        "from lt_hpc.stages import task",
+        "import importlib; importlib.import_module('lt_hpc.stages.task')",
+        "from importlib import import_module as import_module; import_module(f'lt_hpc.stages.{name}')",
+        "def late():\n    import lt_hpc.stages.task",
+    ):
+        file.write_text(line)
+        assert back_arrows(file) == {"stages"}, line
+
+
+def test_no_module_is_loaded_by_a_constant_string() -> None:
+    for path in FILES:
+        calls = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+        constants = (
+            argument
+            for call in calls
+            if _loads_modules(call.func)
+            for argument in call.args
+            if isinstance(argument, ast.Constant)
+        )
+        assert not list(constants), path.name
+
+
+def module_name(path: Path) -> str:
+    return ".".join(("lt_hpc", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    modules = {module_name(path): path for path in FILES}
+    arrows = {name: imported(path) & set(modules) - {name} for name, path in modules.items()}
+    while leaves := {name for name, others in arrows.items() if not others & set(arrows)}:
+        arrows = {name: others for name, others in arrows.items() if name not in leaves}
+    assert not arrows, "circles through these"
+
+
+def test_names_of_stages_are_compared_nowhere() -> None:
+    """What differs by kind is an attribute in the table of kinds."""
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Compare):
+                sides = [node.left, *node.comparators]
+                if any(isinstance(side, ast.Attribute) and side.attr in ("kind", "name") for side in sides):
+                    values = {side.value for side in sides if isinstance(side, ast.Constant)}
+                    assert not values & set(NAMES), f"{path.name}:{node.lineno}"
+
+
+def test_variables_of_slurm_and_of_places_are_each_spelled_in_one_room() -> None:
+    texts = {path.relative_to(PACKAGE).as_posix(): path.read_text() for path in FILES}
+    assert {name for name, text in texts.items() if '"LT_' in text} == {"cluster/place.py"}
+    assert all(name.startswith("cluster/slurm/") for name, text in texts.items() if "SLURM_" in text)
 
 
 def users(name: str) -> set[str]:
@@ -55,8 +153,8 @@ def users(name: str) -> set[str]:
 
 
 def test_one_file_imports_each_heavy_engine() -> None:
-    assert users("deepspeed") == {"engines/zero.py"}
-    assert users("submitit") == {"cluster/submit.py"}
+    assert users("deepspeed") == {"training/zero.py"}
+    assert users("submitit") == {"cluster/slurm/submit.py"}
     assert users("vllm") == {"engines/vllm_engine.py"}
 
 
@@ -81,23 +179,10 @@ def test_the_mathematics_needs_numpy_alone() -> None:
         assert outside(path) <= {"numpy"}, path.name
 
 
-def test_the_plan_is_pure() -> None:
-    path = PACKAGE / "cluster" / "plan.py"
-    assert rooms(path) <= {"config", "errors", "store"}
-    assert outside(path) == set()
-
-
-def test_settings_and_errors_stand_at_the_bottom() -> None:
-    assert rooms(PACKAGE / "errors.py") == set()
-    assert rooms(PACKAGE / "config.py") | rooms(PACKAGE / "config_checks.py") <= {
-        "config", "config_checks", "errors", "latent",
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize("command", ["launch", "status", "report"])
-def test_commands_import_neither_engines_nor_stages(command: str) -> None:
-    files = sorted((PACKAGE / command).glob("*.py")) or [PACKAGE / f"{command}.py"]
-    assert not any(rooms(path) & {"engines", "stages"} for path in files)
+def test_the_plan_and_the_kinds_are_pure() -> None:
+    for path in (PACKAGE / "run" / "plan.py", PACKAGE / "kinds.py"):
+        assert rooms(path) <= {"config", "errors", "kinds", "store"}
+        assert outside(path) == set()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from lt_hpc.cluster import allocation
-from lt_hpc.cluster.allocation import AllocationTasks
-from lt_hpc.cluster.runner import Run
+from lt_hpc.cluster import schedulers
+from lt_hpc.cluster.slurm.environment import Allocation
+from lt_hpc.cluster.slurm.steps import Steps
 from lt_hpc.config.load import demo_file, load_config
 from lt_hpc.errors import ConfigError
+from lt_hpc.launch import _claimed_plan
 from lt_hpc.run.plan import build_plan
 from lt_hpc.store.paths import RunPaths
 
@@ -18,17 +19,16 @@ JOB = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "2", "SLURM_NTASKS": "8"}
 
 
 def test_a_requeued_job_keeps_to_the_iteration_it_set_out_for(tmp_path: Path) -> None:
-    paths = RunPaths(tmp_path / "run")
-    assert allocation.iterations_of(paths, "7") is None
-    allocation.claim(paths, "7", 2)
-    allocation.claim(paths, "8", 3)
-    assert allocation.iterations_of(paths, "7") == 2
+    paths, config = RunPaths(tmp_path / "run"), load_config(demo_file())
+    assert _claimed_plan(config, 2, paths, "7").iterations == 2
+    assert _claimed_plan(config, 3, paths, "8").iterations == 3
+    assert _claimed_plan(config, 1, paths, "7").iterations == 2
 
 
-def test_outside_of_an_allocation_the_command_to_use_is_named() -> None:
-    assert allocation.own_job(JOB) == "7"
+def test_outside_of_an_allocation_the_command_to_use_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     with pytest.raises(ConfigError, match=r"sbatch slurm/em_iter\.sh"):
-        allocation.own_job({})
+        schedulers.choose("allocation")
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,8 @@ def test_a_stage_takes_the_tasks_it_can_use_and_only_ranks_fall_together(
 ) -> None:
     config = load_config(demo_file())
     plan = build_plan(config, 1, {"model": "m", "corpus": "c", "warm": "w", "heldout": "h"})
-    tasks = AllocationTasks(plan, RunPaths(tmp_path / "run"), JOB)
-    command = tasks.command(Run(plan.stage(key), 1, shards), 0)
+    allocation = Allocation.of(JOB)
+    assert allocation is not None and allocation.job == "7"
+    command = Steps(RunPaths(tmp_path / "run"), allocation).command(plan, plan.stage(key), shards)
     assert command[0] == "srun" and together in command
     assert [part for part in command if part.startswith(("--nodes", "--ntasks"))] == size
-    assert (command[-2:] == ["--shards", ",".join(map(str, shards))]) == bool(shards)

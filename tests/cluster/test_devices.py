@@ -23,12 +23,6 @@ def test_more_tasks_than_gpus_take_turns_and_too_few_gpus_are_all_given() -> Non
     assert devices.share([], 1, 1) == []
 
 
-def test_the_place_on_the_node_is_slurms_only_where_slurm_started_the_task() -> None:
-    inside = {"SLURM_LOCALID": "2", "LT_RENDEZVOUS": "slurm"}
-    assert devices.local_index(inside, 6) == 2
-    assert devices.local_index({"SLURM_LOCALID": "0"}, 6) == 6, "a local launch from inside a job's shell"
-
-
 def test_only_visible_gpus_are_shared() -> None:
     assert devices.visible({"CUDA_VISIBLE_DEVICES": "3,5"}) == ["3", "5"]
     assert devices.visible({"CUDA_VISIBLE_DEVICES": ""}) == []

@@ -14,10 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lt_hpc.cluster import backend, reconcile
-from lt_hpc.cluster.slurm.client import Queued
+from lt_hpc.cluster import heal, reconcile
+from lt_hpc.cluster.scheduler import Limits, Notice, Queued, Tasks
+from lt_hpc.cluster.slurm.scheduler import limits
 from lt_hpc.config.load import demo_file, load_config
 from lt_hpc.errors import StageError
+from lt_hpc.run import events
+from lt_hpc.run.events import Claim, Launch, Submit
 from lt_hpc.run.plan import Plan, Stage, build_plan, plan_to_json
 from lt_hpc.store.atomic import write_json
 from lt_hpc.store.paths import RunPaths
@@ -34,32 +37,60 @@ def make_plan(*overrides: str, iterations: int = 1) -> Plan:
 class Cluster:
     """A queue in memory: what was submitted stays in it until the test takes it out."""
 
-    queue: list[Queued] = field(default_factory=list)
+    name = "slurm"
+    lock_seconds = 0.0
+    own_job = ""
+    outlives_launch = True
+    jobs_in_queue: list[Queued] = field(default_factory=list)
     waits: dict[str, set[str]] = field(default_factory=dict)
     stages: dict[str, str] = field(default_factory=dict)
     ids: Iterator[int] = field(default_factory=lambda: itertools.count(100))
+    limit: int | None = None
+    dies: bool = False
 
-    def submit(self, stage: Stage, name: str, tasks: reconcile.Tasks, after: Collection[str]) -> list[str]:
+    def queue(self) -> list[Queued]:
+        return list(self.jobs_in_queue)
+
+    def submit(self, plan: Plan, stage: Stage, name: str, tasks: Tasks, after: Collection[str]) -> list[str]:
         job = str(next(self.ids))
         indices = range(len(tasks)) if len(tasks) > 1 else [None]
-        self.queue += [Queued(job, index, name, "PENDING", "Dependency") for index in indices]
+        self.jobs_in_queue += [Queued(job, index, name, "PENDING", waiting=True) for index in indices]
         self.waits[job] = set(after)
         self.stages[job] = stage.key
+        if self.dies:
+            raise Died
         return [job]
 
-    def set_dependency(self, job: str, after: Collection[str]) -> None:
+    def delay(self, job: str, after: Collection[str]) -> None:
         self.waits[job] = set(after)
 
     def cancel(self, jobs: Collection[str]) -> None:
-        self.queue = [q for q in self.queue if q.job not in jobs and f"{q.job}_{q.index}" not in jobs]
+        self.jobs_in_queue = [
+            q for q in self.jobs_in_queue if q.job not in jobs and f"{q.job}_{q.index}" not in jobs
+        ]
+
+    def requeue(self, job: str) -> bool:
+        return False
+
+    def limits(self, plan: Plan, stage: Stage, queued: int) -> Limits:
+        return limits(plan, stage, 1001, None if self.limit is None else self.limit - queued)
+
+    def notice(self, plan: Plan) -> Notice:
+        return Notice(60, "the test")
+
+    def wait(self) -> None:
+        return
 
     def reconcile(self, plan: Plan, paths: RunPaths, limit: int | None = None) -> reconcile.Outcome:
-        backend = reconcile.Backend(self.submit, self.set_dependency, self.cancel)
-        room = None if limit is None else limit - len(self.queue)
-        return reconcile.reconcile(plan, paths, list(self.queue), backend, site=reconcile.Site(room=room))
+        self.limit = limit
+        return reconcile.reconcile(plan, paths, self)
 
     def jobs(self, key: str) -> list[str]:
-        return sorted({q.job for q in self.queue if self.stages[q.job] == key})
+        return sorted({q.job for q in self.jobs_in_queue if self.stages[q.job] == key})
+
+
+class Died(Exception):
+    """The launcher is gone."""
 
 
 @pytest.fixture
@@ -79,9 +110,9 @@ def test_a_new_run_is_submitted_whole_and_chained(paths: RunPaths) -> None:
 def test_launched_again_nothing_is_submitted(paths: RunPaths) -> None:
     cluster, plan = Cluster(), make_plan()
     cluster.reconcile(plan, paths)
-    before = list(cluster.queue)
+    before = list(cluster.jobs_in_queue)
     assert cluster.reconcile(plan, paths).submitted == {}
-    assert cluster.queue == before
+    assert cluster.jobs_in_queue == before
 
 
 def test_a_lost_shard_is_submitted_alone_and_the_merge_waits_for_it_too(paths: RunPaths) -> None:
@@ -90,23 +121,31 @@ def test_a_lost_shard_is_submitted_alone_and_the_merge_waits_for_it_too(paths: R
     cluster.cancel([f"{first.jobs['sample-01'][0]}_3"])
     second = cluster.reconcile(plan, paths)
     assert list(second.submitted) == ["sample-01"]
-    record = [r for r in reconcile.records(paths) if r["event"] == "submit"][-1]
-    assert record["shards"] == [[3]]
+    record = submissions(paths)[-1]
+    assert record.shards == [[3]]
     merge = cluster.jobs("merge-01")[0]
-    assert cluster.waits[merge] == {*first.jobs["sample-01"], *second.submitted["sample-01"]}
+    assert cluster.waits[merge] == {
+        *cluster.jobs("prepare"),
+        *first.jobs["sample-01"],
+        *second.submitted["sample-01"],
+    }
 
 
 def test_long_arrays_are_split_and_the_merge_waits_for_all_pieces(paths: RunPaths) -> None:
     cluster, plan = Cluster(), make_plan("sample.num_shards=25", "slurm.max_array_size=10")
     outcome = cluster.reconcile(plan, paths)
     assert len(outcome.jobs["sample-01"]) == 3
-    assert cluster.waits[cluster.jobs("merge-01")[0]] == set(outcome.jobs["sample-01"])
+    needs = {*outcome.jobs["sample-01"], *outcome.jobs["prepare"]}
+    assert cluster.waits[cluster.jobs("merge-01")[0]] == needs
+
+
+def submissions(paths: RunPaths) -> list[Submit]:
+    return [one for one in events.read(paths) if isinstance(one, Submit)]
 
 
 def covered(paths: RunPaths, stage: str) -> list[list[int]]:
     """The shards of every task submitted for a stage."""
-    records = [r for r in reconcile.records(paths) if r["event"] == "submit" and r["stage"] == stage]
-    return [shards for record in records for shards in record["shards"]]
+    return [shards for one in submissions(paths) if one.stage == stage for shards in one.shards]
 
 
 def test_with_more_shards_than_tasks_a_task_handles_several(paths: RunPaths) -> None:
@@ -127,7 +166,7 @@ def test_a_run_keeps_within_the_sites_submit_limit(limit: int, iterations: int, 
         plan = make_plan(f"sample.num_shards={shards}", iterations=iterations)
         cluster.reconcile(plan, paths, limit)
         single = sum(stage.name != "sample" for stage in plan.stages)
-        assert len(cluster.queue) <= max(limit, single + iterations)
+        assert len(cluster.jobs_in_queue) <= max(limit, single + iterations)
         for iteration in range(1, iterations + 1):
             tasks = covered(paths, f"sample-{iteration:02d}")
             assert [s for task in tasks for s in task] == list(range(shards))
@@ -139,8 +178,9 @@ def test_a_job_that_has_started_is_not_told_to_wait(paths: RunPaths) -> None:
     first = cluster.reconcile(plan, paths)
     cluster.cancel([f"{first.jobs['sample-01'][0]}_1"])
     merge = cluster.jobs("merge-01")[0]
-    cluster.queue = [
-        dataclasses.replace(q, state="RUNNING", reason="None") if q.job == merge else q for q in cluster.queue
+    cluster.jobs_in_queue = [
+        dataclasses.replace(q, state="RUNNING", waiting=False) if q.job == merge else q
+        for q in cluster.jobs_in_queue
     ]
     waits = dict(cluster.waits)
     assert list(cluster.reconcile(plan, paths).submitted) == ["sample-01"]
@@ -148,25 +188,21 @@ def test_a_job_that_has_started_is_not_told_to_wait(paths: RunPaths) -> None:
 
 
 def test_jobs_of_the_chain_and_allocations_are_told_from_other_work() -> None:
-    queue = [
-        Queued(str(i), None, name, "RUNNING", "None") for i, name in enumerate(("lt-ab-1", "lt-abc-1", "x"))
-    ]
+    queue = [Queued(str(i), None, name, "RUNNING") for i, name in enumerate(("lt-ab-1", "lt-abc-1", "x"))]
     assert [q.job for q in reconcile.of_run("ab", queue, [])] == ["0"]
-    lines = [
-        {"event": "allocation", "run": "ab", "job": "2"},
-        {"event": "allocation", "run": "of the folder it was copied from", "job": "1"},
-        {"event": "submit", "job": "1"},
+    claims = [
+        Claim(run="ab", job="2", iterations=1),
+        Claim(run="of the folder it was copied from", job="1", iterations=1),
     ]
-    assert [q.job for q in reconcile.of_run("ab", queue, lines)] == ["0", "2"]
+    assert [q.job for q in reconcile.of_run("ab", queue, claims)] == ["0", "2"]
 
 
 def test_jobs_that_can_never_run_are_replaced(paths: RunPaths) -> None:
     cluster, plan = Cluster(), make_plan()
     cluster.reconcile(plan, paths)
     stuck = cluster.jobs("merge-01")[0]
-    cluster.queue = [
-        Queued(q.job, q.index, q.name, q.state, "DependencyNeverSatisfied") if q.job == stuck else q
-        for q in cluster.queue
+    cluster.jobs_in_queue = [
+        dataclasses.replace(q, hopeless=True) if q.job == stuck else q for q in cluster.jobs_in_queue
     ]
     outcome = cluster.reconcile(plan, paths)
     assert list(outcome.submitted) == ["merge-01"]
@@ -185,16 +221,10 @@ def test_other_settings_replace_the_queued_jobs_that_depend_on_them(paths: RunPa
 def test_a_launcher_that_died_after_sbatch_is_not_repeated(paths: RunPaths) -> None:
     cluster, plan = Cluster(), make_plan()
 
-    class Died(Exception):
-        pass
-
-    def submit_and_die(stage: Stage, name: str, tasks: reconcile.Tasks, after: Collection[str]) -> list[str]:
-        cluster.submit(stage, name, tasks, after)
-        raise Died
-
-    backend = reconcile.Backend(submit_and_die, cluster.set_dependency, cluster.cancel)
+    cluster.dies = True
     with pytest.raises(Died):
-        reconcile.reconcile(plan, paths, [], backend)
+        cluster.reconcile(plan, paths)
+    cluster.dies = False
     outcome = cluster.reconcile(plan, paths)
     assert "prepare" not in outcome.submitted
     assert len(cluster.jobs("prepare")) == 1
@@ -203,27 +233,27 @@ def test_a_launcher_that_died_after_sbatch_is_not_repeated(paths: RunPaths) -> N
 def test_a_merge_heals_a_bounded_number_of_times_in_vain(paths: RunPaths) -> None:
     merge = make_plan().stage("merge-01")
     for missing in (9, 8, 7, 7, 7):
-        reconcile.record_heal(paths, merge, missing, "found by job 7")
+        heal.record_heal(paths, merge, missing, "found by job 7")
     for missing in (7, 8):
         with pytest.raises(StageError, match=f"{missing} are missing: found by job 8"):
-            reconcile.record_heal(paths, merge, missing, "found by job 8")
-    reconcile.record_heal(paths, merge, 6, "fewer than before")
-    for _ in range(reconcile.MAX_HEALS - 1):
-        reconcile.record_heal(paths, merge, 6, "found by job 9")
+            heal.record_heal(paths, merge, missing, "found by job 8")
+    heal.record_heal(paths, merge, 6, "fewer than before")
+    for _ in range(heal.MAX_HEALS - 1):
+        heal.record_heal(paths, merge, 6, "found by job 9")
     with pytest.raises(StageError):
-        reconcile.record_heal(paths, merge, 6, "found by job 9")
-    reconcile.record_launch(paths)
-    reconcile.record_heal(paths, merge, 6, "a person has launched again")
+        heal.record_heal(paths, merge, 6, "found by job 9")
+    events.record(paths, Launch(plan="p"))
+    heal.record_heal(paths, merge, 6, "a person has launched again")
 
 
 def test_a_copied_run_folder_leaves_the_jobs_of_the_original_alone(paths: RunPaths, tmp_path: Path) -> None:
     cluster = Cluster()
     cluster.reconcile(make_plan(), paths)
-    before = list(cluster.queue)
+    before = list(cluster.jobs_in_queue)
     copy = RunPaths(Path(shutil.copytree(paths.root, tmp_path / "copy")))
-    assert reconcile.find_jobs(make_plan("seed=1"), copy, cluster.queue) == ({}, set())
+    assert reconcile.find_jobs(make_plan("seed=1"), copy, cluster.jobs_in_queue) == ({}, set())
     outcome = cluster.reconcile(make_plan("seed=1"), copy)
-    assert cluster.queue[: len(before)] == before and "prepare" in outcome.submitted
+    assert cluster.jobs_in_queue[: len(before)] == before and "prepare" in outcome.submitted
     renamed = RunPaths(paths.root.rename(tmp_path / "renamed"))
     assert cluster.reconcile(make_plan(), renamed).submitted == {}
 
@@ -231,11 +261,11 @@ def test_a_copied_run_folder_leaves_the_jobs_of_the_original_alone(paths: RunPat
 def test_a_launch_with_fewer_iterations_leaves_the_later_ones_alone(paths: RunPaths) -> None:
     cluster = Cluster()
     cluster.reconcile(make_plan(iterations=3), paths)
-    before = list(cluster.queue)
+    before = list(cluster.jobs_in_queue)
     cluster.reconcile(make_plan(iterations=1), paths)
-    assert cluster.queue == before
+    assert cluster.jobs_in_queue == before
     cluster.reconcile(make_plan("seed=1", iterations=1), paths)
-    left = {cluster.stages[task.job] for task in cluster.queue if task in before}
+    left = {cluster.stages[task.job] for task in cluster.jobs_in_queue if task in before}
     later = {stage.key for stage in make_plan(iterations=3).stages if stage.iteration > 1}
     assert left == {"prepare"} | later
 
@@ -245,27 +275,33 @@ def test_a_merge_heals_by_the_last_launch_where_that_wants_the_same_of_it() -> N
     longer, shorter = make_plan(iterations=3), make_plan(iterations=1)
     other_training = make_plan("train.learning_rate=0.001", iterations=2)
     other_samples = make_plan("sample.num_samples=3", iterations=2)
-    assert backend._plan_to_heal(own, longer, "merge-02") is longer
-    assert backend._plan_to_heal(own, shorter, "merge-02") is own
-    assert backend._plan_to_heal(own, other_training, "merge-01") is other_training
-    assert backend._plan_to_heal(own, other_training, "merge-02") is None
-    assert backend._plan_to_heal(own, other_samples, "merge-01") is None
+    assert heal.plan_to_heal(own, longer, "merge-02") is longer
+    assert heal.plan_to_heal(own, shorter, "merge-02") is own
+    assert heal.plan_to_heal(own, other_training, "merge-01") is other_training
+    assert heal.plan_to_heal(own, other_training, "merge-02") is None
+    assert heal.plan_to_heal(own, other_samples, "merge-01") is None
+
+
+def tasks(
+    plan: Plan, wanted: dict[str, list[int] | None], array_size: int = 1001, room: int | None = None
+) -> list[Tasks]:
+    """What is submitted for sample-01."""
+    of_site = limits(plan, plan.stage("sample-01"), array_size, room)
+    return reconcile.array_tasks(wanted, {"sample-01": of_site})["sample-01"]
 
 
 def test_array_tasks_with_several_processes_have_a_shard_for_each() -> None:
     plan = make_plan("sample.num_shards=10", "slurm.sample.tasks_per_node=4")
-    wanted = {"sample-01": list(range(10)), "merge-01": []}
-    (array,) = reconcile.array_tasks(plan, wanted, reconcile.NO_LIMITS)["sample-01"]
+    wanted: dict[str, list[int] | None] = {"sample-01": list(range(10)), "merge-01": []}
+    (array,) = tasks(plan, wanted)
     assert [len(shards) for shards in array] == [3, 3, 4]
-    (array,) = reconcile.array_tasks(plan, wanted, reconcile.Site(room=2))["sample-01"]
+    (array,) = tasks(plan, wanted, room=2)
     assert [len(shards) for shards in array] == [10]
 
 
-def test_a_site_with_short_arrays_gets_them_by_the_plan_that_is_pinned(paths: RunPaths) -> None:
+def test_a_site_with_short_arrays_gets_them_by_the_plan_that_is_pinned() -> None:
     plan = make_plan("sample.num_shards=7")
-    pieces = reconcile.array_tasks(plan, {"sample-01": list(range(7))}, reconcile.Site(array_size=3))[
-        "sample-01"
-    ]
+    pieces = tasks(plan, {"sample-01": list(range(7))}, array_size=3)
     assert [len(piece) for piece in pieces] == [3, 3, 1]
 
 
@@ -282,9 +318,10 @@ def test_queued_jobs_with_other_slurm_settings_are_named(paths: RunPaths) -> Non
 def test_the_states_of_a_stages_jobs_are_counted(paths: RunPaths) -> None:
     cluster = Cluster()
     cluster.reconcile(make_plan("sample.num_shards=3"), paths)
-    cluster.queue = [
-        dataclasses.replace(q, state="RUNNING") if q.index == 1 else q for q in cluster.queue
-    ] + [Queued("7", None, "other", "RUNNING", "None")]
-    found = reconcile.states(reconcile.run_id(paths), cluster.queue, reconcile.records(paths))
+    cluster.jobs_in_queue = [
+        dataclasses.replace(q, state="RUNNING", waiting=False) if q.index == 1 else q
+        for q in cluster.jobs_in_queue
+    ] + [Queued("7", None, "other", "RUNNING")]
+    found = reconcile.states(reconcile.run_id(paths), cluster.jobs_in_queue, events.read(paths))
     assert found["sample-01"] == {"PENDING": 2, "RUNNING": 1} and found["merge-01"] == {"PENDING": 1}
-    assert sum(sum(counts.values()) for counts in found.values()) == len(cluster.queue) - 1
+    assert sum(sum(counts.values()) for counts in found.values()) == len(cluster.jobs_in_queue) - 1

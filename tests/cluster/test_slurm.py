@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lt_hpc.cluster.slurm import client, submit
+from lt_hpc.cluster.slurm.environment import clean_environment, own_job
 from lt_hpc.errors import StageError
 
 QUEUE = """\
@@ -78,7 +79,7 @@ def test_the_least_submit_limit_holds_and_no_limit_is_none() -> None:
 
 
 def test_a_surrounding_job_leaves_nothing_behind_but_the_cluster() -> None:
-    environment = {
+    variables = {
         "SLURM_CPU_BIND": "quiet,mask_cpu:0x1",
         "SLURM_JOB_ID": "7",
         "SBATCH_ARRAY_INX": "3",
@@ -87,15 +88,15 @@ def test_a_surrounding_job_leaves_nothing_behind_but_the_cluster() -> None:
         "SLURM_CONF": "/etc/client.conf",
         "PATH": "/bin",
     }
-    assert client.clean_environment(environment) == {"SLURM_CONF": "/etc/client.conf", "PATH": "/bin"}
+    assert clean_environment(variables) == {"SLURM_CONF": "/etc/client.conf", "PATH": "/bin"}
     own = {"SBATCH_ACCOUNT": "physics", "PATH": "/bin"}
-    assert client.clean_environment(own) == own, "on a login node they are the user's wishes"
+    assert clean_environment(own) == own, "on a login node they are the user's wishes"
 
 
 def test_the_id_to_requeue_is_that_of_the_array_task() -> None:
     array = {"SLURM_JOB_ID": "12", "SLURM_ARRAY_JOB_ID": "10", "SLURM_ARRAY_TASK_ID": "1"}
-    assert client.own_id(array) == "10_1"
-    assert client.own_id({"SLURM_JOB_ID": "12"}) == "12"
+    assert own_job(array) == "10_1"
+    assert own_job({"SLURM_JOB_ID": "12"}) == "12"
 
 
 @given(st.lists(st.integers(1, 10**9).map(str), min_size=1))

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lt_hpc.cluster.slurm.submit import Submitter
+from lt_hpc.cluster.slurm import submit
 from lt_hpc.config.load import demo_file, load_config
 from lt_hpc.run.plan import build_plan
-from lt_hpc.store.paths import RunPaths
 
 
 def parameters(folder: Path, key: str, *overrides: str) -> dict[str, object]:
     config = load_config(demo_file(), list(overrides))
     plan = build_plan(config, 1, {"model": "m", "corpus": "c", "warm": "w", "heldout": "h"})
-    return Submitter(plan, RunPaths(folder))._parameters(plan.stage(key), "name", ())
+    return submit.parameters(plan, plan.stage(key), "name", ())
 
 
 def test_an_option_without_a_value_is_a_flag(tmp_path: Path) -> None:

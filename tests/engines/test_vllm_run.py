@@ -90,6 +90,6 @@ def test_a_shard_says_what_it_took(outcomes: tuple[Outcome, Outcome]) -> None:
     for outcome in outcomes:
         found = outcome.statistics
         assert 0 < found["load_share"] < 1
-        assert min(found["sampled_tokens_a_second"], found["scored_tokens_a_second"]) > 0
+        assert min(found["sampled_tokens_per_second"], found["scored_tokens_per_second"]) > 0
         total = sum(found[f"seconds_{part}"] for part in ("load", "sample", "score"))
         assert found["load_share"] == pytest.approx(found["seconds_load"] / total)

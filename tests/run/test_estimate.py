@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lt_hpc import dry_run
 from lt_hpc.config.load import load_config
 from lt_hpc.launch import make_plan
 from lt_hpc.run import estimate
@@ -19,7 +20,8 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 def lines(name: str, tmp_path: Path, *overrides: str) -> list[str]:
     config = load_config(CONFIGS / name, list(overrides))
     paths = RunPaths(tmp_path / "run")
-    return list(estimate.lines(make_plan(config, 3, paths), paths))
+    plan = make_plan(config, 3, paths)
+    return list(dry_run.lines(plan, estimate.estimate(plan, paths)))
 
 
 def test_the_published_run_is_33060_steps_and_13b_tokens(tmp_path: Path) -> None:
@@ -33,7 +35,7 @@ def test_the_published_run_is_33060_steps_and_13b_tokens(tmp_path: Path) -> None
     assert "223 GPU hours, 27.9 hours on 8 GPUs" in text
     assert "K=4, 18.4B tokens to sample" in text  # about 18B in the publication
     # 1.92B tokens of text and 2.4 times as many of thoughts, 4 bytes each, on 8 ranks.
-    assert "26.1 GB of host memory a rank, 208.9 GB a node" in text
+    assert "26.1 GB of host memory per rank, 208.9 GB per node" in text
 
 
 def test_its_dry_run_needs_neither_torch_nor_a_network(tmp_path: Path) -> None:
@@ -85,4 +87,6 @@ def test_epochs_become_steps_of_the_estimated_tokens(tmp_path: Path) -> None:
         CONFIGS / "tinyllama_finemath.yaml",
         ["train.steps=null", "train.epochs=2", "chunking.prefix_chunks=0"],
     )
-    assert estimate.num_steps(config, 1, RunPaths(tmp_path)) == pytest.approx(33060, rel=0.01)
+    paths = RunPaths(tmp_path)
+    plan = make_plan(config, 1, paths)
+    assert estimate.num_steps(plan, plan.stage("train-01"), paths) == pytest.approx(33060, rel=0.01)

@@ -69,11 +69,10 @@ def task_pids(run: Path) -> dict[str, int]:
     """Task -> process id of its newest start, for those that have not ended."""
     pids: dict[str, int] = {}
     for event in events(run):
-        task = str(event["task"])
         if event["event"] == "started":
-            pids[task] = int(str(event["pid"]))
-        else:
-            pids.pop(task, None)
+            pids[str(event["task"])] = int(str(event["pid"]))
+        elif event["event"] == "ended":
+            pids.pop(str(event["task"]), None)
     return pids
 
 

@@ -14,7 +14,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from lt_hpc.config.load import demo_file, load_config
 from lt_hpc.run.plan import CORPORA, build_plan
 from lt_hpc.stages import merge, prepare, sample
-from lt_hpc.stages.task import Progress, Task
+from lt_hpc.cluster.place import Place
+from lt_hpc.run.progress import Progress
+from lt_hpc.stages.task import Task
 from lt_hpc.store import manifest
 from lt_hpc.store.manifest import Manifest
 from lt_hpc.store.paths import RunPaths
@@ -80,7 +82,7 @@ def tasks(folder: Path, *more: str) -> Callable[..., Task]:
 
     def task(key: str, should_stop: Callable[[], bool] = lambda: False) -> Task:
         progress = Progress(folder / f"{key}.json")
-        return Task(plan, plan.stage(key), paths, 0, 1, (0, 1), progress, should_stop)
+        return Task(plan, plan.stage(key), paths, Place(), (0, 1), progress, should_stop)
 
     return task
 

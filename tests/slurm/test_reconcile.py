@@ -119,13 +119,13 @@ def test_a_task_that_cannot_stop_within_its_notice_is_requeued_all_the_same(
     shutil.rmtree(run / "progress")
     block = ("sample.num_samples=4000", "sample.block_chunks=64", "sample.num_shards=1")
     cluster.launch(run, "--iters", "1", *block, "slurm.signal_seconds=8")
-    job = next(str(e["jobs"][0]) for e in submitted(run, "sample-01"))
+    job = str(submitted(run, "sample-01")[-1]["jobs"][0])  # those before are of the local run
 
     def states() -> set[str]:
         return {state for name, _, state, _ in cluster.queue() if name.partition("_")[0] == job}
 
     def ended() -> list[str]:
-        mine = [e for e in events(run) if e["event"] == "ended" and e.get("stage") == "sample-01"]
+        mine = [e for e in events(run) if e["event"] == "ended" and e["job"] and e["stage"] == "sample-01"]
         return [str(e["cause"]) for e in mine]
 
     cluster.wait(lambda: any(run.glob("progress/sample-01.*.json")), "the start of the block")

@@ -64,7 +64,7 @@ class Plain:
 
 def end_a_thought(task: Task, prompt: list[int]) -> None:
     """Change the model so that the greedy thought after this prompt ends with its third token."""
-    folder, eol = task.paths.model(0), task.vocabulary().layout.eol
+    folder, eol = task.paths.model(0), task.vocabulary.layout.eol
     plain = Plain(task)
     third = plain.greedy(prompt, None, 3)[-1]
     with torch.no_grad():
@@ -81,7 +81,7 @@ def test_likelihoods_are_those_of_plain_forwards(tmp_path: Path) -> None:
     evaluate.run(task)
     metrics, rows = results(task)
     corpus = read_corpus(task.paths.documents("heldout"), task.plan.output("heldout"), task.view)
-    plain, layout = Plain(task), task.vocabulary().layout
+    plain, layout = Plain(task), task.vocabulary.layout
     raw, marked, raw_tokens, raw_bytes = 0.0, 0.0, 0, 0.0
     for chunk, row in zip(corpus.chunks(), rows, strict=True):
         start = 0 if chunk.prefix else 1  # nothing predicts the first token of a document
@@ -107,7 +107,7 @@ def test_likelihoods_are_those_of_plain_forwards(tmp_path: Path) -> None:
 def test_answers_are_those_of_plain_greedy_decoding(tmp_path: Path, thoughts_end: bool) -> None:
     task = prepared(tmp_path, *GIVEN)("evaluate-00")
     corpus = read_corpus(task.paths.documents("heldout"), task.plan.output("heldout"), task.view)
-    vocabulary = task.vocabulary()
+    vocabulary = task.vocabulary
     if thoughts_end:
         end_a_thought(task, vocabulary.layout.joint_prompt(corpus.chunk(0).prefix))
     evaluate.run(task)

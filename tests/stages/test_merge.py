@@ -12,17 +12,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lt_hpc.cluster.place import Place
 from lt_hpc.config.load import demo_file, load_config
 from lt_hpc.errors import IncompleteError
 from lt_hpc.latent import weights
 from lt_hpc.report.warnings import warnings
 from lt_hpc.run.plan import CORPORA, build_plan
+from lt_hpc.run.progress import Progress
 from lt_hpc.stages import merge
-from lt_hpc.stages.task import Progress, Task
+from lt_hpc.stages.task import Task
 from lt_hpc.store import manifest, shards, tables
 from lt_hpc.store.atomic import write_json
 from lt_hpc.store.manifest import Manifest
-from lt_hpc.store.paths import RunPaths, sample_part
+from lt_hpc.store.paths import LAYOUT, RunPaths, sample_part, shard_folder
 from lt_hpc.store.shards import ShardMap
 
 EOL, CHUNKS, BLOCK = 4, 23, 2
@@ -60,21 +62,22 @@ def task(folder: Path, rows: list[dict[str, Any]], num_shards: int, *overrides: 
     plan = build_plan(config, 1, {name: name for name in ("model", *CORPORA)})
     paths = RunPaths(folder)
     paths.base.mkdir(parents=True)
-    write_json(paths.layout, {"sol": 3, "eol": EOL, "prior": 5, "post": 6, "eos": None, "pad": 0})
+    write_json(paths.base / LAYOUT, {"sol": 3, "eol": EOL, "prior": 5, "post": 6, "eos": None, "pad": 0})
+    manifest.write(paths.base, Manifest("base", plan.output("base"), True, ()))
     fingerprint = plan.stage("sample-01").fingerprint
-    shard_map = shards.pin(paths, 1, ShardMap(fingerprint, len(rows), BLOCK, num_shards))
+    shard_map = shards.pin(paths.samples(1), ShardMap(fingerprint, len(rows), BLOCK, num_shards))
     for shard in range(num_shards):
         entries = []
-        paths.shard(1, shard).mkdir(parents=True)
+        shard_folder(paths.samples(1), shard).mkdir(parents=True)
         for block in shard_map.blocks(shard):
-            path = paths.shard(1, shard) / sample_part(block)
+            path = shard_folder(paths.samples(1), shard) / sample_part(block)
             chosen = [rows[chunk] for chunk in shard_map.chunks(block)]
             tables.write(path, tables.SAMPLES, {k: [r[k] for r in chosen] for k in tables.SAMPLES.names})
             entries.append(manifest.describe(path))
         record = Manifest("shard", shard_map.fingerprint(shard), True, tuple(entries))
-        manifest.write(paths.shard(1, shard), record)
+        manifest.write(shard_folder(paths.samples(1), shard), record)
     stage = plan.stage("merge-01")
-    return Task(plan, stage, paths, 0, 1, (), Progress(folder / "progress.json"), lambda: False)
+    return Task(plan, stage, paths, Place(), (), Progress(folder / "progress.json"), lambda: False)
 
 
 def merged(

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from lt_hpc.latent.layout import NUM_MARKERS
 from lt_hpc.store import manifest
+from lt_hpc.store.paths import shard_folder
 from tests.runs.tiny_run import TEXTS, THOUGHT, run_e_step
 
 
@@ -52,5 +53,5 @@ def test_prefixes_that_had_to_be_cut_are_counted(tmp_path: Path) -> None:
         for lengths in documents
         for j in range(len(lengths))
     )
-    shards = [manifest.read(task.paths.shard(1, shard)) for shard in range(2)]
+    shards = [manifest.read(shard_folder(task.paths.samples(1), shard)) for shard in range(2)]
     assert sum(shard.counts["cut_prefixes"] for shard in shards if shard) == cut > 0

@@ -24,7 +24,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
 def test_the_trained_ids_are_the_sampled_ones(tmp_path: Path) -> None:
     train_task = run_e_step(tmp_path)
-    layout = train_task.vocabulary().layout
+    layout = train_task.vocabulary.layout
     sampled = {row["chunk"]: row for row in rows(train_task.paths.samples(1))}
     chosen = {row["chunk"]: row["samples"][0] for row in rows(train_task.paths.selected(1))}
     (examples,) = train_data.examples_of(train_task)
@@ -32,7 +32,7 @@ def test_the_trained_ids_are_the_sampled_ones(tmp_path: Path) -> None:
     changed = trained = 0
     for epoch in (pack_epoch(examples, 0, 1, index, CONTEXT) for index in range(4)):
         everything = [(epoch, row) for row in range(len(epoch.rows))]
-        batch = make_batch(everything, layout, train_task.vocabulary().pad, CONTEXT)
+        batch = make_batch(everything, layout, train_task.vocabulary.pad, CONTEXT)
         for row, members in enumerate(epoch.rows):
             starts = np.flatnonzero(batch.positions[row] == 0)
             for member, start in zip(members, starts, strict=False):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from lt_hpc.errors import IncompleteError
 from lt_hpc.store import atomic, manifest
+from lt_hpc.store.fingerprints import fingerprint
 from lt_hpc.store.manifest import Manifest
 
 
@@ -101,7 +102,7 @@ def test_a_reopened_folder_is_unfinished_and_still_lists_its_files(folder: Path)
 )
 def test_a_fingerprint_refuses_what_it_cannot_hold_exactly(value: object) -> None:
     with pytest.raises((ValueError, TypeError)):
-        manifest.fingerprint("stage", {"key": value}, {})
+        fingerprint("stage", {"key": value}, {})
 
 
 scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False))
@@ -111,7 +112,7 @@ settings = st.dictionaries(st.text(max_size=8), st.one_of(scalars, st.text(max_s
 @given(settings)
 def test_the_order_of_the_settings_does_not_matter(identity: dict[str, object]) -> None:
     backwards = dict(reversed(identity.items()))
-    assert manifest.fingerprint("stage", identity, {}) == manifest.fingerprint("stage", backwards, {})
+    assert fingerprint("stage", identity, {}) == fingerprint("stage", backwards, {})
 
 
 def test_stage_settings_and_inputs_all_count() -> None:
@@ -126,6 +127,6 @@ def test_stage_settings_and_inputs_all_count() -> None:
         ("a", {"k": 1}, {"y": "1"}),
         ("a", {}, {"k": "1", "x": "1"}),
     ]
-    found = [manifest.fingerprint(*variant) for variant in variants]
+    found = [fingerprint(*variant) for variant in variants]
     assert len(set(found)) == len(variants)
     assert all(len(one) == 16 and int(one, 16) >= 0 for one in found)

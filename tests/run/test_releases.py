@@ -1,0 +1,88 @@
+"""A release redoes nothing: fingerprints stay, and a run of an earlier one goes on."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from lt_hpc.config.load import load_config
+from lt_hpc.run import events, state
+from lt_hpc.run.plan import build_plan
+from lt_hpc.store.paths import RunPaths
+from tests.runs.small_run import outputs
+
+HERE = Path(__file__).parent
+CONFIGS = HERE.parents[1] / "configs"
+SOURCES = {
+    "model": {"hub": "m", "revision": None},
+    "corpus": {"source": "corpus"},
+    "warm": {"source": "warm"},
+    "heldout": {"source": "heldout"},
+}
+GOLDEN: dict[str, dict[str, str]] = json.loads((HERE / "golden_fingerprints.json").read_text())
+"""File and overrides -> folder -> fingerprint, as commit f8de9d8 worked them out."""
+
+
+@pytest.mark.parametrize("case", GOLDEN)
+def test_the_shipped_configurations_have_the_fingerprints_of_the_first_release(case: str) -> None:
+    file, *overrides = case.split()
+    config = load_config(CONFIGS / file, overrides)
+    plan = build_plan(config, 2 if config.objective == "em" else 1, SOURCES)
+    assert {f: value for stage in plan.stages for f, value in stage.outputs.items()} == GOLDEN[case]
+
+
+@pytest.fixture
+def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A finished run of f8de9d8: the demo, small, on a tiny model in the folder beside it."""
+    with tarfile.open(HERE / "run_of_f8de9d8.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(HERE.parents[1]))
+    return tmp_path / "run"
+
+
+def command(module: str, *arguments: str) -> str:
+    result = subprocess.run(
+        [sys.executable, "-m", f"lt_hpc.{module}", *arguments], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def test_a_run_of_the_first_release_is_read_reported_and_continued(old: Path) -> None:
+    before = outputs(old)
+    assert command("status", str(old)).count("done") == 7 + 1  # stages, and the shards of one
+    assert "-4.969" in command("report", str(old))
+    plan = state.last_plan(RunPaths(old))
+    assert plan.stage("sample-01").inputs["model"] == "iter-00/model"
+    printed = command(
+        "launch",
+        "--cluster",
+        "local",
+        "--iters",
+        "2",
+        "--config",
+        str(old / "config.yaml"),
+        "--run-dir",
+        "run",
+    )
+    assert "7 stages done, 4 to do" in printed and "moved" not in printed
+    after = outputs(old)
+    assert {name: after[name] for name in before} == before
+    submitted = {one.stage for one in events.read(RunPaths(old)) if isinstance(one, events.Submit)}
+    assert submitted == {"sample-02", "merge-02", "train-02", "evaluate-02"}
+
+
+def test_the_last_plan_is_recorded_whatever_the_times_of_files_say(old: Path) -> None:
+    paths = RunPaths(old)
+    first = state.last_plan(paths)
+    config = load_config(old / "config.yaml", ["train.steps=21"])
+    second = build_plan(config, 1, SOURCES)
+    state.pin_plan(paths, second)
+    paths.plan(first.fingerprint).touch()
+    assert state.last_plan(paths) == second
