@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from lt_hpc.cluster import rendezvous
+from lt_hpc.cluster.place import Place
 from lt_hpc.config.schema import TrainConfig
 from lt_hpc.data.corpus import Chunk
 from lt_hpc.latent.layout import Layout
@@ -102,7 +103,7 @@ def main() -> None:
     spec, rank, count = json.loads(Path(sys.argv[1]).read_text()), int(sys.argv[2]), int(sys.argv[3])
     from lt_hpc.training import zero
 
-    store = rendezvous.store(Path(spec["rendezvous"]), "test", rank, count, local=True)
+    store = rendezvous.store(Path(spec["rendezvous"]), Place(rank, count, rank, "test"))
     zero.init_process_group(store, rank, count)
     for job in spec["jobs"]:
         run(job, rank, count)
