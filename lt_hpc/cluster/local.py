@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from lt_hpc.cluster import devices
 from lt_hpc.cluster.place import Place
+from lt_hpc.cluster.scheduler import Notice
 from lt_hpc.config.schema import Config
 from lt_hpc.run.plan import Plan, Stage
 from lt_hpc.store.paths import RunPaths
@@ -45,6 +46,9 @@ class Local:
             # All slots are all GPUs, also where an engine's size leaves some over.
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(mine if len(slots) < self.slots else self.devices)
         return environment
+
+    def notice(self, plan: Plan) -> Notice:
+        return Notice(self.grace_seconds, "the time that tasks get to save")
 
     def requeue(self, job: str) -> bool:
         return False

@@ -62,6 +62,10 @@ class Launcher(Protocol):
         stage hold the same ones."""
         ...
 
+    def notice(self, plan: Plan) -> Notice:
+        """See `scheduler.Scheduler.notice`."""
+        ...
+
     def requeue(self, job: str) -> bool:
         """See `scheduler.Scheduler.requeue`."""
         ...
@@ -127,7 +131,7 @@ class Processes:
         return Limits(tasks=self.launcher.slots)
 
     def notice(self, plan: Plan) -> Notice:
-        return Notice(self.launcher.grace_seconds, "the time that tasks get to save")
+        return self.launcher.notice(plan)
 
     def wait(self) -> None:
         try:

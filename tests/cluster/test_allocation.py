@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,21 @@ def test_a_stage_takes_the_tasks_it_can_use_and_only_ranks_fall_together(
     command = Steps(RunPaths(tmp_path / "run"), allocation).command(plan, plan.stage(key), shards)
     assert command[0] == "srun" and together in command
     assert [part for part in command if part.startswith(("--nodes", "--ntasks"))] == size
+
+
+@pytest.mark.parametrize(("partition", "seconds"), [("preempt", 10), ("calm", 270)])
+def test_a_partition_that_preempts_sooner_decides_the_notice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, partition: str, seconds: float
+) -> None:
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text(
+        "#!/bin/sh\necho PartitionName=preempt Default=YES PreemptMode=REQUEUE GraceTime=10\n"
+        "echo PartitionName=calm Default=NO PreemptMode=OFF GraceTime=0\n"
+    )
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    allocation = Allocation.of({**JOB, "SLURM_JOB_PARTITION": partition})
+    assert allocation is not None
+    plan = build_plan(load_config(demo_file()), 0, {"model": "m", "corpus": "c", "warm": "w", "heldout": "h"})
+    notice = Steps(RunPaths(tmp_path / "run"), allocation).notice(plan)
+    assert notice.seconds == seconds and (partition in notice.source) == (seconds == 10)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
-from lt_hpc.cluster.scheduler import Queued
+from lt_hpc.cluster.scheduler import Notice, Queued
 from lt_hpc.cluster.slurm.environment import clean_environment
 from lt_hpc.errors import StageError
 
@@ -168,9 +168,16 @@ def submit_limit(accounting: Mapping[str, str], account: str | None, qos: str | 
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def preemption_notice(partition: str | None) -> tuple[str, int] | None:
-    """See `parse_notice`."""
-    return parse_notice(_run(["scontrol", "show", "partition", "-o"]), partition)
+def notice(partition: str | None, seconds: float, source: str) -> Notice:
+    """What jobs in a partition get: `seconds`, decided by `source`, or the grace time of its
+    preemption where that is less."""
+    try:
+        found = parse_notice(_run(["scontrol", "show", "partition", "-o"]), partition)
+    except StageError:  # no reason not to run
+        found = None
+    if found is not None and found[1] < seconds:
+        return Notice(found[1], f"GraceTime={found[1]} of partition {found[0]}")
+    return Notice(seconds, source)
 
 
 def dependency(jobs: Iterable[str]) -> str:

@@ -47,6 +47,7 @@ class Allocation:
     nodes: int
     tasks: int
     cpus_per_task: str
+    partition: str | None
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Allocation | None:
@@ -55,7 +56,8 @@ class Allocation:
             return None
         nodes = int(environment["SLURM_JOB_NUM_NODES"])
         tasks = int(environment.get("SLURM_NTASKS", nodes))
-        return cls(own_job(environment), nodes, tasks, environment.get("SLURM_CPUS_PER_TASK", "1"))
+        cpus, partition = environment.get("SLURM_CPUS_PER_TASK", "1"), environment.get("SLURM_JOB_PARTITION")
+        return cls(own_job(environment), nodes, tasks, cpus, partition)
 
 
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:

@@ -65,13 +65,9 @@ class Slurm:
         """Whatever ends the job: the time limit's warning, or preemption where that gives less."""
         settings = plan.config.slurm
         ranked = next(kind.name for kind in KINDS if kind.ranked)
-        try:
-            found = client.preemption_notice(settings.job(ranked).partition or settings.partition)
-        except StageError:  # no reason not to run
-            found = None
-        if found is not None and found[1] < settings.signal_seconds:
-            return Notice(found[1], f"GraceTime={found[1]} of partition {found[0]}")
-        return Notice(settings.signal_seconds, f"slurm.signal_seconds={settings.signal_seconds}")
+        partition = settings.job(ranked).partition or settings.partition
+        seconds = settings.signal_seconds
+        return client.notice(partition, seconds, f"slurm.signal_seconds={seconds}")
 
     def wait(self) -> None:
         return

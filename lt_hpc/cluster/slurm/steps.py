@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from lt_hpc.cluster.place import Place
+from lt_hpc.cluster.scheduler import Notice
 from lt_hpc.cluster.slurm import client
 from lt_hpc.cluster.slurm.environment import Allocation
 from lt_hpc.kinds import Kind
@@ -45,6 +46,9 @@ class Steps:
 
     def environment(self, plan: Plan, place: Place, slots: Sequence[int]) -> dict[str, str]:
         return {"OMP_NUM_THREADS": self.allocation.cpus_per_task}
+
+    def notice(self, plan: Plan) -> Notice:
+        return client.notice(self.allocation.partition, self.grace_seconds, "--signal of slurm/em_iter.sh")
 
     def requeue(self, job: str) -> bool:
         return client.requeue(job)
