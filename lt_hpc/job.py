@@ -40,12 +40,17 @@ def run(arguments: list[str]) -> None:
     has them sampled again before it fails.
     """
     supervisor = Supervisor()  # before any slow import: submitit's own handlers would end the task
-    job = Job(arguments, supervisor, schedulers.here(os.environ))
+    place = schedulers.here(os.environ)
+    try:
+        job = Job(arguments, supervisor, place)
+    except LtError as error:  # its plan is of another version
+        _record(RunPaths(Path(arguments[0])), arguments[2], place, error.exit_code, str(error))
+        sys.exit(f"exit code {error.exit_code}: {error}")
     if job.first:
         threading.Thread(target=job.leave_in_time, daemon=True).start()
     from lt_hpc.stages.__main__ import run_task
 
-    ending = run_task(supervisor, job.place, arguments, job.tasks.append)
+    ending = run_task(supervisor, place, arguments, job.tasks.append)
     job.leave(ending.code, ending.cause)
 
 
@@ -154,14 +159,17 @@ class Job:
             print(f"warning: no report: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
 
     def _record(self, code: int, cause: str) -> None:
-        place = self.place
-        ended = Ended(
-            stage=self.stage.key,
-            code=code,
-            cause=cause if code else "",
-            job=place.job,
-            restart=place.restart,
-            node=place.node,
-            rank=place.rank,
-        )
-        events.record(self.paths, ended)
+        _record(self.paths, self.stage.key, self.place, code, cause)
+
+
+def _record(paths: RunPaths, stage: str, place: Place, code: int, cause: str) -> None:
+    ended = Ended(
+        stage=stage,
+        code=code,
+        cause=cause if code else "",
+        job=place.job,
+        restart=place.restart,
+        node=place.node,
+        rank=place.rank,
+    )
+    events.record(paths, ended)

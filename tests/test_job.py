@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,9 @@ import pytest
 
 import lt_hpc.job
 from lt_hpc.cluster.place import Place
+from lt_hpc.cluster.signals import STOP_SIGNALS
 from lt_hpc.config.load import demo_file, load_config
+from lt_hpc.run import events
 from lt_hpc.run.plan import build_plan, plan_to_json
 from lt_hpc.store.paths import RunPaths
 
@@ -62,3 +65,21 @@ def test_a_job_that_kept_nothing_of_all_its_time_is_not_requeued_for_ever(
 @pytest.mark.parametrize(("notice", "seconds"), [(8, 5), (30, 7.5), (120, 30), (600, 30)])
 def test_most_of_the_notice_is_left_for_saving(notice: float, seconds: float) -> None:
     assert lt_hpc.job.margin(notice) == seconds
+
+
+def test_a_plan_of_another_version_ends_the_job_with_its_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = RunPaths(tmp_path)
+    paths.plan("p").parent.mkdir(parents=True)
+    paths.plan("p").write_text(json.dumps({"config": {"of_a_later_release": 1}, "stages": []}))
+    given = {signal.Signals(number): signal.getsignal(number) for number in STOP_SIGNALS}
+    for name, value in Place(attempt="a").to_environment().items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match="of_a_later_release"):
+        lt_hpc.job.run([str(tmp_path), "p", "merge-01"])
+    for number, handler in given.items():
+        signal.signal(number, handler)
+    (ended,) = events.read(paths)
+    assert isinstance(ended, events.Ended)
+    assert (ended.stage, ended.code) == ("merge-01", 2) and "of_a_later_release" in ended.cause
