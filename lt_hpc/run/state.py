@@ -32,10 +32,15 @@ def last_plan(paths: RunPaths) -> Plan:
     """The plan of the last launch on a run folder.
 
     Raises:
-        ConfigError: when the folder holds no run.
+        ConfigError: when the folder holds no run, or its record of the last plan is damaged.
     """
     if paths.last_plan.exists():
-        return read_plan(paths.plan(json.loads(paths.last_plan.read_text())["plan"]))
+        try:
+            return read_plan(paths.plan(json.loads(paths.last_plan.read_text())["plan"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(
+                f"{paths.last_plan}: does not lead to a plan that can be read ({error}); launch again"
+            ) from error
     # Runs of 0.1.0 did not record it.
     files = sorted(paths.plans.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
     if not files:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lt_hpc.config.load import load_config
+from lt_hpc.errors import ConfigError
 from lt_hpc.run import events, state
 from lt_hpc.run.plan import build_plan
 from lt_hpc.store.paths import RunPaths
@@ -86,3 +87,10 @@ def test_the_last_plan_is_recorded_whatever_the_times_of_files_say(old: Path) ->
     state.pin_plan(paths, second)
     paths.plan(first.fingerprint).touch()
     assert state.last_plan(paths) == second
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"plan": "of-no-file"}'])
+def test_a_damaged_record_of_the_last_plan_is_named(old: Path, text: str) -> None:
+    RunPaths(old).last_plan.write_text(text)
+    with pytest.raises(ConfigError, match=r"last_plan\.json: .*launch again"):
+        state.last_plan(RunPaths(old))
