@@ -25,7 +25,7 @@ from lt_hpc.latent.layout import Layout
 from lt_hpc.run.plan import Plan
 from lt_hpc.run.state import last_plan
 from lt_hpc.store import shards, tables
-from lt_hpc.store.paths import LAYOUT, RunPaths, sample_part, shard_folder
+from lt_hpc.store.paths import LAYOUT, RunPaths, block_part, shard_folder
 
 NAMES = ("log_q", "log_prior", "log_likelihood")
 
@@ -46,7 +46,7 @@ def thoughts(
         sys.exit(f"{folder}: no samples here")
     for shard in range(shard_map.num_shards):
         for block in shard_map.blocks(shard):
-            table = tables.read(shard_folder(folder, shard) / sample_part(block), tables.SAMPLES)
+            table = tables.read(shard_folder(folder, shard) / block_part(block), tables.SAMPLES)
             for row in table.to_pylist():
                 chunk = chunks[row["chunk"]]
                 for k, thought in enumerate(row["thoughts"]):

@@ -22,7 +22,7 @@ from lt_hpc.stages.task import Task
 from lt_hpc.store import manifest, tables
 from lt_hpc.store.atomic import write_json
 from lt_hpc.store.parts import Parts
-from lt_hpc.store.paths import METRICS, evaluation_part
+from lt_hpc.store.paths import METRICS, block_part
 
 NUM_EXAMPLES = 5
 
@@ -35,7 +35,7 @@ def run(task: Task) -> None:
     tokenizer = _tokenizer(model)
     size = config.sample.block_chunks
     blocks = {
-        parts.folder / evaluation_part(block): range(start, min(start + size, corpus.num_chunks))
+        parts.folder / block_part(block): range(start, min(start + size, corpus.num_chunks))
         for block, start in enumerate(range(0, corpus.num_chunks, size))
     }
     missing = {path: numbers for path, numbers in blocks.items() if parts.get(path.name) is None}

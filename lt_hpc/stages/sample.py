@@ -24,16 +24,15 @@ from lt_hpc.stages import precision
 from lt_hpc.stages.estep import Proposals, propose
 from lt_hpc.stages.shards import Block, missing_blocks
 from lt_hpc.stages.task import Task
-from lt_hpc.store import manifest, tables
+from lt_hpc.store import tables
 
 
 def run(task: Task) -> None:
     """Complete the shards of this task."""
     settings = task.plan.config.sample
-    found = manifest.read(task.input("corpus", checksums=False))
-    assert found is not None
+    num_chunks = task.record("corpus", checksums=False).counts["chunks"]
     sampler = _Sampler(task)
-    for block in missing_blocks(task, found.counts["chunks"], settings.block_chunks):
+    for block in missing_blocks(task, num_chunks, settings.block_chunks):
         chunks = sampler.chunks(block)
         proposals, counts = sampler.sample(chunks)
         tables.write(block.path, tables.SAMPLES, _columns(chunks, proposals))

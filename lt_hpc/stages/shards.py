@@ -13,7 +13,7 @@ from pathlib import Path
 from lt_hpc.stages.task import Task
 from lt_hpc.store import manifest, shards
 from lt_hpc.store.parts import Parts
-from lt_hpc.store.paths import sample_part, shard_folder
+from lt_hpc.store.paths import block_part, shard_folder
 from lt_hpc.store.shards import ShardMap
 
 
@@ -46,15 +46,14 @@ def missing_blocks(task: Task, num_chunks: int, block_chunks: int) -> Iterator[B
     mine = [n for n in task.shards if n < shard_map.num_shards]
     opened = {n: Parts(shard_folder(task.output, n), "shard", shard_map.fingerprint(n)) for n in mine}
     missing = {
-        n: [b for b in shard_map.blocks(n) if parts.get(sample_part(b)) is None]
-        for n, parts in opened.items()
+        n: [b for b in shard_map.blocks(n) if parts.get(block_part(b)) is None] for n, parts in opened.items()
     }
     total = sum(len(shard_map.blocks(n)) for n in mine)
     task.progress.start(total, "blocks", total - sum(map(len, missing.values())))
     for n, parts in opened.items():
         for block in missing[n]:
             task.stop_if_asked()
-            path = parts.folder / sample_part(block)
+            path = parts.folder / block_part(block)
             yield Block(shard_map.chunks(block), shard_map.shard_chunks(n), path, parts)
             task.progress.advance()
         if not parts.complete:
@@ -63,4 +62,4 @@ def missing_blocks(task: Task, num_chunks: int, block_chunks: int) -> Iterator[B
 
 def part_files(folder: Path, shard_map: ShardMap, shard: int) -> list[Path]:
     """The parts of a finished shard, in order."""
-    return [shard_folder(folder, shard) / sample_part(block) for block in shard_map.blocks(shard)]
+    return [shard_folder(folder, shard) / block_part(block) for block in shard_map.blocks(shard)]

@@ -16,6 +16,7 @@ from lt_hpc.run import state
 from lt_hpc.run.plan import Plan, Stage
 from lt_hpc.run.progress import Progress
 from lt_hpc.store import manifest
+from lt_hpc.store.manifest import Manifest
 from lt_hpc.store.paths import LAYOUT, RunPaths
 
 
@@ -54,15 +55,19 @@ class Task:
         Raises:
             IncompleteError: with the reason, when it is not done.
         """
-        folder = self.stage.inputs[role]
-        maker = self.plan.producer(folder)
+        maker = self.plan.producer(self.stage.inputs[role])
         if maker.kind.sharded:
             found = state.problem(self.paths, maker)
             if found is not None:
                 raise IncompleteError(found)
         else:
-            manifest.verified(self.folder(role), maker.outputs[folder], checksums)
+            self.record(role, checksums)
         return self.folder(role)
+
+    def record(self, role: str, checksums: bool = True) -> Manifest:
+        """The manifest of an input that is no folder of shards, verified like `input`."""
+        expected = self.plan.output(self.stage.inputs[role])
+        return manifest.verified(self.folder(role), expected, checksums)
 
     def documents(self, role: str, start: int = 0, stop: int | None = None) -> Corpus:
         """An input of documents: those whose chunks may lie in [start, stop), from verified files.

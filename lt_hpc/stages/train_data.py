@@ -9,7 +9,7 @@ import numpy as np
 from lt_hpc.data.corpus import Corpus
 from lt_hpc.errors import IncompleteError, StageError
 from lt_hpc.stages.task import Task
-from lt_hpc.store import manifest, tables
+from lt_hpc.store import tables
 from lt_hpc.store.tables import Joined
 from lt_hpc.training.batches import Epoch, Examples, examples_of_corpus, pack_epoch
 
@@ -30,9 +30,8 @@ def examples_of(task: Task) -> list[Examples]:
 
 def _with_selected(task: Task, corpus: Corpus) -> list[Examples]:
     """The chunks with their selected thoughts."""
-    merge, folder = task.plan.config.merge, task.input("selected")
-    found = manifest.read(folder)
-    assert found is not None
+    merge, folder = task.plan.config.merge, task.folder("selected")
+    found = task.record("selected")
     joined = Joined()
     chunk, has = [np.zeros(0, np.int64)], [np.zeros(0, bool)]
     for entry in found.files:

@@ -138,11 +138,8 @@ def documents_part(index: int) -> str:
     return f"documents-{index:05d}.parquet"
 
 
-def sample_part(block: int) -> str:
-    return f"part-{block:05d}.parquet"
-
-
-def evaluation_part(block: int) -> str:
+def block_part(block: int) -> str:
+    """Of a block of chunks, of samples or of measures."""
     return f"part-{block:05d}.parquet"
 
 

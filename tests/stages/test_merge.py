@@ -24,7 +24,7 @@ from lt_hpc.stages.task import Task
 from lt_hpc.store import manifest, shards, tables
 from lt_hpc.store.atomic import write_json
 from lt_hpc.store.manifest import Manifest
-from lt_hpc.store.paths import LAYOUT, RunPaths, sample_part, shard_folder
+from lt_hpc.store.paths import LAYOUT, RunPaths, block_part, shard_folder
 from lt_hpc.store.shards import ShardMap
 
 EOL, CHUNKS, BLOCK = 4, 23, 2
@@ -70,7 +70,7 @@ def task(folder: Path, rows: list[dict[str, Any]], num_shards: int, *overrides: 
         entries = []
         shard_folder(paths.samples(1), shard).mkdir(parents=True)
         for block in shard_map.blocks(shard):
-            path = shard_folder(paths.samples(1), shard) / sample_part(block)
+            path = shard_folder(paths.samples(1), shard) / block_part(block)
             chosen = [rows[chunk] for chunk in shard_map.chunks(block)]
             tables.write(path, tables.SAMPLES, {k: [r[k] for r in chosen] for k in tables.SAMPLES.names})
             entries.append(manifest.describe(path))
