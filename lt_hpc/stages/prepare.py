@@ -44,12 +44,12 @@ def run(task: Task) -> None:
     tokenizer = AutoTokenizer.from_pretrained(task.paths.base)
     vocabulary = read_vocabulary(task.paths.base)
     names = [name for name in outputs if name != str(base)]
-    task.progress.start(len(names), "corpora")
-    for name in names:
-        corpus = _source(task, name)
-        folder = task.paths.documents(name)
-        if manifest.problem(folder, outputs[name], checksums=True) is not None:
-            _Preparation(task, name, corpus, tokenizer, vocabulary.eos, folder, outputs[name]).run()
+    folders = {name: task.paths.documents(name) for name in names}
+    missing = [name for name in names if manifest.problem(folders[name], outputs[name], checksums=True)]
+    task.progress.start(len(names), "corpora", len(names) - len(missing))
+    for name in missing:
+        corpus, eos = _source(task, name), vocabulary.eos
+        _Preparation(task, name, corpus, tokenizer, eos, folders[name], outputs[name]).run()
         task.progress.advance()
 
 

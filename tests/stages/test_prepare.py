@@ -123,3 +123,13 @@ def test_chunks_of_a_text_are_joined_to_what_the_whole_text_is_to_the_tokenizer(
     assert tokenizer.decode(joined) == text
     assert joined == tokenizer(text)["input_ids"]
     assert [tokenizer.decode(chunk) for chunk in row.chunks][1].startswith(("C", "\n"))
+
+
+def test_only_what_this_attempt_wrote_counts_as_kept(tmp_path: Path) -> None:
+    """A job that keeps nothing of all its time is not put back into the queue for ever."""
+    task = tasks(tmp_path)
+    first, again = task("prepare"), task("prepare")
+    prepare.run(first)
+    prepare.run(again)
+    assert first.progress.kept and not again.progress.kept
+    assert (again.progress.done, again.progress.total) == (3, 3)
