@@ -19,7 +19,6 @@ from lt_hpc.engines.load import load
 from lt_hpc.engines.protocol import SamplingParams
 from lt_hpc.engines.vllm_engine import CPU_BLOCK_TOKENS, VllmEngine
 from lt_hpc.errors import ConfigError
-from tests.engines.conftest import make_gpt2, make_llama
 from tests.engines.exactness import (
     PLAIN,
     STOP,
@@ -28,6 +27,7 @@ from tests.engines.exactness import (
     plain_logits,
     plain_scores,
 )
+from tests.runs.tiny_models import make_gpt2, make_llama
 
 CACHE = VllmConfig(kv_cache_gb=0.1)
 NO_STOP = -1

@@ -14,7 +14,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from tests.engines.conftest import make_gpt2, make_llama
+from tests.runs.tiny_models import make_gpt2, make_llama
 from tests.training import zero_worker
 
 STEPS, SAVED = 8, 4

@@ -1,0 +1,5 @@
+"""The tiny models, as fixtures of these tests."""
+
+from tests.runs.tiny_models import model_path
+
+__all__ = ["model_path"]
