@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from lt_hpc.cluster import lock, schedulers
 from lt_hpc.cluster.heal import heal, plan_to_heal
 from lt_hpc.cluster.place import Place
-from lt_hpc.cluster.signals import Supervisor
+from lt_hpc.cluster.signals import Supervisor, fail
 from lt_hpc.cluster.slurm.scheduler import Slurm
 from lt_hpc.errors import IncompleteError, Interrupted, LtError, StageError
 from lt_hpc.run import events, state
@@ -95,8 +95,7 @@ class Job:
         if code == Interrupted.exit_code and requeued:
             time.sleep(REQUEUE_WAIT_SECONDS)  # the requeue ends this process; other ranks wait for it
         if code:
-            print(f"exit code {code}: {cause}", file=sys.stderr, flush=True)
-            sys.exit(code)
+            fail(code, cause)
 
     def leave_in_time(self) -> None:
         """Requeue the job when the task is still at work shortly before its notice ends."""
@@ -109,10 +108,9 @@ class Job:
         code, requeued, more = self.requeue()
         cause = f"not at a place to stop after {notice} s, what was not saved is lost; {more}"
         self._record(code, cause)
-        print(f"exit code {code}: {cause}", file=sys.stderr, flush=True)
         if requeued:
             time.sleep(REQUEUE_WAIT_SECONDS)
-        os._exit(code)
+        fail(code, cause)
 
     def requeue(self) -> tuple[int, bool, str]:
         """Put this job back into the queue: (exit code, whether it was done, a few words on it)."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from lt_hpc.cluster import devices, schedulers
 from lt_hpc.cluster.place import Place
-from lt_hpc.cluster.signals import Supervisor, die_with_parent
+from lt_hpc.cluster.signals import Supervisor, die_with_parent, fail
 from lt_hpc.errors import LtError
 from lt_hpc.run import state
 from lt_hpc.run.progress import Progress
@@ -38,13 +37,20 @@ def _name(given: str | None, place: Place) -> str:
 
 def _take_devices(task: Task) -> None:
     """Before torch looks for GPUs: a rank finds its own by LOCAL_RANK, a task that shares its node with
-    others sees no other."""
+    others sees no other.
+
+    Raises:
+        ConfigError: when a stage that computes with a model would fall back to the CPU unasked.
+    """
     index = task.place.local_rank
     os.environ["LOCAL_RANK"] = str(index)
     found = devices.visible(os.environ)
     if task.stage.kind.sharded and task.place.count > 1 and found:
         mine = devices.share(found, index, task.plan.config.sample.devices_per_engine)
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
+    asked = task.plan.config.slurm.job(task.stage.name).gpus_per_node if task.place.job else 0
+    if task.stage.kind.ranked or "model" in task.stage.inputs:
+        devices.require(found, asked, f"slurm.{task.stage.name}.gpus_per_node")
 
 
 @dataclass(frozen=True)
@@ -83,8 +89,8 @@ def run_task(
             should_stop=supervisor.stop_requested,
         )
         announce(task)
-        task.check_inputs()
         _take_devices(task)
+        task.check_inputs()
         importlib.import_module(f"lt_hpc.stages.{stage.kind.name}").run(task)
     except LtError as error:
         return Ending(error.exit_code, str(error))
@@ -94,16 +100,15 @@ def run_task(
     return Ending(0)
 
 
-def main() -> int:
-    """Run one task; returns its exit code."""
+def main() -> None:
+    """Run one task."""
     place = schedulers.here(os.environ)
     if place.parent is not None:
         die_with_parent(place.parent)
     ending = run_task(Supervisor(), place)
     if ending.code:
-        print(f"exit code {ending.code}: {ending.cause}", file=sys.stderr, flush=True)
-    return ending.code
+        fail(ending.code, ending.cause)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
