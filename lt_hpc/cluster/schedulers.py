@@ -25,26 +25,34 @@ from lt_hpc.run.plan import Plan, Stage
 from lt_hpc.store.paths import RunPaths
 
 Name = Literal["slurm", "local", "allocation"]
+Choice = Name | Literal["auto"]
 CHOICES = ("auto", *get_args(Name))
 
 
-def choose(wanted: str) -> tuple[Name, str]:
+def choose(wanted: Choice) -> tuple[Name, str]:
     """One of `CHOICES` as a scheduler's name, and a few words on why it is that one.
 
     Raises:
         ConfigError: when it isn't to be had here.
     """
     asked = f"--cluster {wanted}"
-    if wanted == "local":
-        return "local", asked
-    if wanted == "allocation":
-        if Allocation.of(os.environ) is None:
-            raise ConfigError(f"{asked}: no Slurm allocation here; use sbatch slurm/em_iter.sh")
-        return "allocation", asked
-    found, why = client.available()
-    if wanted == "slurm" and not found:
-        raise ConfigError(f"{asked}: {why}; use --cluster local to run on this machine")
-    return ("slurm" if found else "local"), (why if wanted == "auto" else asked)
+    match wanted:
+        case "local":
+            return wanted, asked
+        case "allocation":
+            if Allocation.of(os.environ) is None:
+                raise ConfigError(f"{asked}: no Slurm allocation here; use sbatch slurm/em_iter.sh")
+            return wanted, asked
+        case "slurm":
+            found, why = client.available()
+            if not found:
+                raise ConfigError(f"{asked}: {why}; use --cluster local to run on this machine")
+            return wanted, asked
+        case "auto":
+            found, why = client.available()
+            return ("slurm" if found else "local"), why
+        case _:
+            assert_never(wanted)
 
 
 def make(

@@ -6,12 +6,16 @@ import importlib.util
 
 from lt_hpc import kinds
 from lt_hpc.config.fields import walk
-from lt_hpc.config.schema import Config, CorpusConfig, JobConfig, SlurmConfig, TrainConfig
+from lt_hpc.config.schema import (
+    OPTIONAL_ENGINES,
+    Config,
+    CorpusConfig,
+    JobConfig,
+    SlurmConfig,
+    TrainConfig,
+)
 from lt_hpc.errors import ConfigError
 from lt_hpc.latent.layout import NUM_MARKERS
-
-_ENGINES = {"vllm": "vllm"}
-"""Engine -> the optional package it needs, which `tools/setup.sh PACKAGE` installs."""
 
 
 def check(config: Config) -> None:
@@ -28,7 +32,7 @@ def missing_engine(config: Config) -> str | None:
     """What to do where `sample.engine` is not installed, or None where it is. Not part of `check`: a
     plan may be made where nothing will run."""
     engine = config.sample.engine
-    package = _ENGINES.get(engine)
+    package = OPTIONAL_ENGINES.get(engine)
     if package is None or importlib.util.find_spec(package):
         return None
     return (

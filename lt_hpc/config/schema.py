@@ -19,7 +19,10 @@ from lt_hpc.latent import resampling
 
 T = TypeVar("T")
 
-Engine = Literal["torch", "vllm"]
+EngineName = Literal["torch", "vllm"]
+"""Each is the module lt_hpc/engines/NAME_engine.py."""
+OPTIONAL_ENGINES = {"vllm": "vllm"}
+"""Engine -> the package it needs that is not always installed; `tools/setup.sh PACKAGE` installs it."""
 Dtype = Literal["float32", "bfloat16", "float16"]
 TrainDtype = Literal["float32", "bfloat16"]
 Tracker = Literal["tensorboard", "wandb"]
@@ -85,7 +88,7 @@ class VllmConfig:
 class SampleConfig:
     """E-step: K thoughts per chunk from the posterior prompt, and their log-weights."""
 
-    engine: Engine = setting("torch", "what samples and scores; evaluation uses it too")
+    engine: EngineName = setting("torch", "what samples and scores; evaluation uses it too")
     dtype: Dtype = setting("float32", "of weights and activations")
     num_samples: int = setting(4, "K, thoughts per chunk", ge=1)
     temperature: float = setting(1.0, "of the proposal distribution", gt=0)

@@ -3,19 +3,18 @@ the same model with the four markers in its tokenizer and embeddings."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from lt_hpc.config.schema import ModelConfig
+from lt_hpc.data.readers import ends_hash
 from lt_hpc.errors import ConfigError
 from lt_hpc.latent.layout import MARKERS
 from lt_hpc.store.atomic import write_json
 from lt_hpc.store.paths import LAYOUT
 
 BUILTIN = {"builtin:demo_base": Path(__file__).parent / "demo_base"}
-_HASHED_BYTES = 1 << 20
 
 
 def resolve(model: ModelConfig) -> Path | str:
@@ -48,17 +47,7 @@ def identity(model: ModelConfig) -> dict[str, Any]:
     if isinstance(source, str):
         return {"hub": source, "revision": model.revision}
     files = sorted(p for p in source.iterdir() if p.suffix in {".json", ".safetensors", ".bin", ".model"})
-    return {"files": [[p.name, p.stat().st_size, _ends_hash(p)] for p in files]}
-
-
-def _ends_hash(path: Path) -> str:
-    digest = hashlib.sha256()
-    size = path.stat().st_size
-    with path.open("rb") as stream:
-        digest.update(stream.read(_HASHED_BYTES))
-        stream.seek(max(0, size - _HASHED_BYTES))
-        digest.update(stream.read())
-    return digest.hexdigest()
+    return {"files": [[p.name, p.stat().st_size, ends_hash(p, overlap=True)] for p in files]}
 
 
 def check(model: ModelConfig) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import hashlib
 import itertools
 import json
 import zlib
@@ -18,10 +19,24 @@ from lt_hpc.errors import ConfigError
 
 PROBE_ROWS = 100
 """Rows of a JSON Lines file in which a column must show up."""
+END_BYTES = 1 << 20
+"""Of each end of a file that is known by its ends."""
 PARQUET_ROWS = 256
 """Rows decoded at a time."""
 Rows = Generator[tuple[str, Mapping[str, Any]], None, int]
 """Yields (place for messages, row), returns how many of the rows to skip are still to skip."""
+
+
+def ends_hash(path: Path, overlap: bool) -> str:
+    """SHA-256 of the first and the last MiB of a file. `overlap`: of a file shorter than the two, some is
+    hashed twice. Fingerprints hold both forms: neither may change."""
+    start = path.stat().st_size - END_BYTES
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        digest.update(stream.read(END_BYTES))
+        stream.seek(max(0 if overlap else END_BYTES, start))
+        digest.update(stream.read(END_BYTES))
+    return digest.hexdigest()
 
 
 def read_json(path: Path, where: str) -> dict[str, Any]:

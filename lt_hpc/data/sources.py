@@ -6,7 +6,6 @@ are, for fingerprints; `documents` streams them. In messages lines count from 1,
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import importlib.util
 import itertools
@@ -31,7 +30,6 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _FILE = re.compile(r".*\.(jsonl|parquet|json|csv|tsv|txt|arrow|gz|zst|zip|bz2|xz)")
 _STRINGS = re.compile(r"str|NoneType|null|(large_)?string(_view)?|dictionary<values=(large_)?string,.*")
 _LISTS = re.compile(r"list|(large_)?list<.*string.*>|List|LargeList|Sequence")
-_EDGE_BYTES = 1 << 20  # hashed at each end of a file
 
 
 @dataclass(frozen=True)
@@ -125,13 +123,8 @@ def identity(corpus: CorpusConfig) -> dict[str, object]:
 
 
 def _file_identity(path: Path) -> dict[str, object]:
-    size = path.stat().st_size
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        digest.update(stream.read(_EDGE_BYTES))
-        stream.seek(max(_EDGE_BYTES, size - _EDGE_BYTES))
-        digest.update(stream.read(_EDGE_BYTES))
-    return {"name": path.name, "bytes": size, "sha256": digest.hexdigest()}
+    digest = readers.ends_hash(path, overlap=False)
+    return {"name": path.name, "bytes": path.stat().st_size, "sha256": digest}
 
 
 def _locate(corpus: CorpusConfig, prefix: str = "") -> _Location:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
-from lt_hpc.config.schema import Config
+from lt_hpc.config.schema import Config, EngineName
 from lt_hpc.engines.protocol import Engine
 from lt_hpc.errors import ConfigError
 
@@ -14,23 +15,21 @@ if TYPE_CHECKING:
 
 
 def load(config: Config, model_path: Path, dtype: str) -> Engine:
-    """The configured engine on the model in `model_path`.
+    """The configured engine on the model in `model_path`: what `load` of engines/NAME_engine.py makes.
 
     Raises:
-        ConfigError: when vLLM does not import here, or can't run the model as configured.
+        ConfigError: when there is no such engine, it does not import here, or it can't run the model
+            as configured.
     """
-    trusted = config.model.trust_remote_code
-    if config.sample.engine == "torch":
-        from lt_hpc.engines.torch_engine import TorchEngine
-
-        return TorchEngine(model_path, dtype, config.sample.batch_tokens, trusted)
+    name = config.sample.engine
+    if name not in get_args(EngineName):
+        raise ConfigError(f"sample.engine={name}: choose one of {', '.join(get_args(EngineName))}")
     try:
-        from lt_hpc.engines.vllm_engine import VllmEngine
+        module = importlib.import_module(f"lt_hpc.engines.{name}_engine")
     except ImportError as error:
-        raise ConfigError(f"sample.engine=vllm: vLLM does not import here ({error})") from error
-    # In evaluation an answer may follow a thought that fills the context.
-    longest = config.model.context_length + config.evaluate.max_answer_tokens
-    return VllmEngine(model_path, dtype, config.sample.vllm, longest, trusted)
+        raise ConfigError(f"sample.engine={name}: {name} does not import here ({error})") from error
+    engine: Engine = module.load(config, model_path, dtype)
+    return engine
 
 
 def load_reference(config: Config, model_path: Path) -> TorchEngine:

@@ -19,6 +19,7 @@ import torch
 from transformers import AutoModelForCausalLM, DynamicCache
 
 from lt_hpc import host_memory
+from lt_hpc.config.schema import Config
 from lt_hpc.engines import shared_prefix
 from lt_hpc.engines.proposal import draw, log_proposal
 from lt_hpc.engines.protocol import Completion, Ids, SamplingParams
@@ -247,3 +248,8 @@ def _completions(
         )
         row += count
     return results
+
+
+def load(config: Config, model_path: Path, dtype: str) -> TorchEngine:
+    """The engine as configured."""
+    return TorchEngine(model_path, dtype, config.sample.batch_tokens, config.model.trust_remote_code)

@@ -37,7 +37,7 @@ import vllm  # noqa: E402
 from vllm.platforms import current_platform  # noqa: E402
 
 from lt_hpc import host_memory  # noqa: E402
-from lt_hpc.config.schema import VllmConfig  # noqa: E402
+from lt_hpc.config.schema import Config, VllmConfig  # noqa: E402
 from lt_hpc.engines.head_padding import with_supported_heads  # noqa: E402
 from lt_hpc.engines.protocol import Completion, Ids, SamplingParams  # noqa: E402
 from lt_hpc.errors import ConfigError  # noqa: E402
@@ -221,3 +221,9 @@ def _donor(siblings: Sequence[Ids], scores: list[np.ndarray | None], start: Ids)
         if logprobs is not None and list(ids[: len(start)]) == list(start):
             return logprobs
     return None
+
+
+def load(config: Config, model_path: Path, dtype: str) -> VllmEngine:
+    """The engine as configured; in evaluation an answer may follow a thought that fills the context."""
+    longest = config.model.context_length + config.evaluate.max_answer_tokens
+    return VllmEngine(model_path, dtype, config.sample.vllm, longest, config.model.trust_remote_code)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 
@@ -92,11 +92,15 @@ def _records(task: Task, shard_map: ShardMap) -> Iterator[Manifest]:
 
 def _exponent(task: Task, shard_map: ShardMap, settings: MergeConfig) -> float:
     """Alpha of w^alpha: 1 unless the weights are tempered."""
-    if settings.weights != "tempered":
-        return 1.0
-    # Log-weights of the whole iteration at once: 8 K bytes a chunk.
-    every = [read(task, shard_map, shard).log_w for shard in range(shard_map.num_shards)]
-    return weights.tempered_exponent(np.concatenate(every), settings.target_ess)
+    match settings.weights:
+        case "exact" | "length_normalised":
+            return 1.0
+        case "tempered":
+            # Log-weights of the whole iteration at once: 8 K bytes per chunk.
+            every = [read(task, shard_map, shard).log_w for shard in range(shard_map.num_shards)]
+            return weights.tempered_exponent(np.concatenate(every), settings.target_ess)
+        case _:
+            assert_never(settings.weights)
 
 
 def _select(task: Task, shard: int, thoughts: Thoughts, summary: Summary) -> FileEntry:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import assert_never
 
 import numpy as np
 import pyarrow as pa
@@ -29,9 +30,15 @@ class Thoughts:
 
     def selection_log_weights(self, settings: MergeConfig, alpha: float) -> np.ndarray:
         """The log-weights [N, K] that selection goes by."""
-        if settings.weights == "length_normalised":
-            return weights.length_normalised(self.log_w, self.lengths + self.suffix_lengths[:, None])
-        return weights.tempered(self.log_w, alpha) if alpha != 1.0 else self.log_w
+        match settings.weights:
+            case "exact":
+                return self.log_w
+            case "tempered":
+                return weights.tempered(self.log_w, alpha)
+            case "length_normalised":
+                return weights.length_normalised(self.log_w, self.lengths + self.suffix_lengths[:, None])
+            case _:
+                assert_never(settings.weights)
 
     def ids(self, row: int, sample: int) -> np.ndarray:
         """A thought's token ids, <EOL> included where it has one."""

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lt_hpc.config.schema import CorpusConfig
+from lt_hpc.config.schema import CorpusConfig, ModelConfig
+from lt_hpc.data import base_model
 from lt_hpc.data.sources import Document, check, documents, identity
 from lt_hpc.errors import ConfigError
 
@@ -324,3 +325,22 @@ def test_identity_sees_an_edit_at_either_end_and_every_setting(tmp_path: Path) -
 def test_identity_of_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file"):
         identity(corpus(tmp_path / "none.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("size", "apart", "overlapping"),
+    [
+        (10, "626d86b32fc7ed7d", "caa917b5cddc5e71"),
+        (3 << 19, "bf885565ffd8a052", "bc4d0fcf36d0b320"),
+        (5 << 19, "c52b3159d016578f", "c52b3159d016578f"),
+    ],
+)
+def test_what_a_file_is_known_by_is_as_in_the_first_release(
+    tmp_path: Path, size: int, apart: str, overlapping: str
+) -> None:
+    content = bytes(n * n % 251 for n in range(size))
+    for name in ("config.json", "rows.jsonl"):
+        (tmp_path / name).write_bytes(content)
+    (source,) = identity(corpus(tmp_path / "rows.jsonl"))["source"]  # type: ignore[misc]
+    assert source["sha256"][:16] == apart
+    assert base_model.identity(ModelConfig(path=str(tmp_path)))["files"][0][2][:16] == overlapping
