@@ -1,0 +1,40 @@
+"""Preempted in the middle of sampling and of training, a run on a real Slurm ends as an undisturbed one."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+from tests.runs.small_run import outputs
+from tests.slurm.conftest import Cluster
+from tests.slurm.disturber import Disturber
+
+
+def test_preempted_sampling_and_training_go_on_from_what_they_kept(
+    cluster: Cluster, local_run: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(local_run, run, ignore=shutil.ignore_patterns("iter-01", "iter-02", "progress"))
+    disturber = Disturber(cluster, run)
+    cluster.launch(run, "--iters", "1")
+
+    samples = run / "iter-01" / "samples"
+    disturber.freeze("sample-01", "iter-01/samples/*/part-*.parquet")
+    kept = {path: path.stat().st_mtime_ns for path in samples.glob("*/part-*.parquet")}
+    disturber.preempt("sample-01")
+    disturber.freeze("train-01", "iter-01/checkpoints/**/manifest.json")
+    disturber.preempt("train-01")
+    cluster.wait_idle()
+
+    expected = {name: value for name, value in outputs(local_run).items() if "iter-02" not in name}
+    assert outputs(run) == expected
+    assert 0 < len(kept) < len(list(samples.glob("*/part-*.parquet"))), (
+        "sampling was not cut off in the middle"
+    )
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept, "finished blocks were sampled again"
+    assert disturber.restarts("sample-01") >= 1
+    assert disturber.restarts("train-01") >= 1
+    log = "\n".join(path.read_text() for path in (run / "slurm").glob("*_0_log.out"))
+    resumed = [int(step) for step in re.findall(r"^(\d+)/8 steps", log, flags=re.MULTILINE)]
+    assert any(step > 0 for step in resumed), f"training did not go on from a checkpoint: {resumed}"
