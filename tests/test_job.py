@@ -38,6 +38,8 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> lt_hpc.job.Job:
         ("evaluate-01", HOUR - 100, False, True),
         ("evaluate-01", HOUR - 100, True, False),
         ("evaluate-01", HOUR / 2, False, False),  # preempted on the way
+        ("evaluate-01", HOUR - 250, False, False),  # and late: twice the warning is left
+        ("evaluate-01", HOUR - 230, False, True),
         ("sample-01", HOUR - 100, False, True),
         ("train-01", HOUR - 100, True, False),
         ("merge-01", HOUR - 100, True, True),  # it begins anew each time

@@ -38,6 +38,27 @@ def test_the_queue_is_read_task_by_task() -> None:
     assert queued[3].name == "someone's job|with a bar"
 
 
+@pytest.mark.parametrize(
+    ("state", "reason", "hopeless"),
+    [
+        ("PENDING", "DependencyNeverSatisfied", True),
+        ("PENDING", "JobHeldAdmin", True),
+        ("PENDING", "JobHoldMaxRequeue", True),
+        ("PENDING", "launch failed requeued held", True),
+        ("PENDING", "BadConstraints", True),
+        ("PENDING", "JobHeldUser", False),  # whoever holds it will release it
+        ("PENDING", "BeginTime", False),
+        ("PENDING", "Resources", False),
+        ("RUNNING", "launch failed requeued held", False),
+    ],
+)
+def test_a_job_that_will_never_start_by_itself_is_told_from_one_that_waits(
+    state: str, reason: str, hopeless: bool
+) -> None:
+    (queued,) = client.parse_queue(f"7|lt-1|{state}|{reason}\n")
+    assert queued.hopeless is hopeless
+
+
 def test_settings_are_read_from_the_controllers_answer() -> None:
     text = "Configuration data as of 2026\nMaxArraySize            = 1001\nAuthInfo                = a=b,c\n"
     assert client.parse_settings(text) == {"MaxArraySize": "1001", "AuthInfo": "a=b,c"}

@@ -31,7 +31,6 @@ OUTPUTS = {
     "train-01": ("iter-01/model",),
     "evaluate-01": ("iter-01/eval",),
 }
-SEED = random.SystemRandom().randrange(2**32)
 
 
 def kill_during(run: Path, stage: str, rng: random.Random) -> str:
@@ -74,12 +73,13 @@ def complete(folder: Path) -> bool:
     return path.exists() and bool(json.loads(path.read_text())["complete"])
 
 
-def test_killed_in_every_stage_the_run_ends_with_the_same_bytes(undisturbed: Path, tmp_path: Path) -> None:
+def test_killed_in_every_stage_the_run_ends_with_the_same_bytes(
+    undisturbed: Path, tmp_path: Path, rng: random.Random
+) -> None:
     run = tmp_path / "run"
-    rng = random.Random(SEED)
     killed = ", ".join(kill_during(run, stage, rng) for stage in OUTPUTS)
     finish(launch(run))
-    assert outputs(run) == outputs(undisturbed), f"seed {SEED}, killed: {killed}"
+    assert outputs(run) == outputs(undisturbed), f"killed: {killed}"
 
 
 def test_ctrl_c_keeps_finished_blocks_and_says_how_to_go_on(undisturbed: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from lt_hpc.config.load import demo_file, load_config
@@ -45,3 +46,22 @@ def test_results_of_settings_that_come_and_go_are_all_kept(tmp_path: Path) -> No
     for seed in (1, 2, 1, 2):
         use(seed)
     assert kept() == ["seed 1, number 0", "seed 1, number 2", "seed 2, number 1"]
+
+
+def test_samples_deleted_after_their_model_was_trained_are_not_missed(tmp_path: Path) -> None:
+    paths = RunPaths(tmp_path)
+    plan = build_plan(load_config(demo_file()), 1, {"model": "m", "corpus": "c", "warm": "w", "heldout": "h"})
+
+    def pending() -> list[str]:
+        return [stage.key for stage in state.pending(paths, plan)]
+
+    assert pending() == [stage.key for stage in plan.stages]
+    for stage in plan.stages:
+        for folder, fingerprint in stage.outputs.items() if not stage.kind.sharded else ():
+            (tmp_path / folder).mkdir(parents=True)
+            manifest.write(tmp_path / folder, Manifest("any", fingerprint, True, ()))
+    assert pending() == []
+    shutil.rmtree(paths.model(1))
+    assert pending() == ["train-01"], "the selection is there"
+    shutil.rmtree(paths.selected(1))
+    assert pending() == ["sample-01", "merge-01", "train-01"]

@@ -25,11 +25,11 @@ def make_llama(folder: Path, vocabulary: int, head_dim: int = 8, spread: float =
     return folder
 
 
-def make_gpt2(folder: Path, vocabulary: int) -> Path:
+def make_gpt2(folder: Path, vocabulary: int, spread: float = 0.4) -> Path:
     """Absolute positions: it notices a row that is shifted by its padding, as a Llama does not."""
     torch.manual_seed(0)
     config = GPT2Config(
-        vocab_size=vocabulary, n_positions=128, n_embd=32, n_layer=2, n_head=4, initializer_range=0.4
+        vocab_size=vocabulary, n_positions=128, n_embd=32, n_layer=2, n_head=4, initializer_range=spread
     )
     GPT2LMHeadModel(config).save_pretrained(folder)
     return folder
