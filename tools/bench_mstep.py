@@ -215,9 +215,9 @@ def _batches(options: argparse.Namespace, documents: Data, step: int, rank: int,
     from lt_hpc.training.batches import make_batch
 
     mine = documents.rows[step][rank::count]
-    rows_a_rank = -(-options.rows // count)
+    rows_per_rank = -(-options.rows // count)
     batches = []
-    for first in range(0, rows_a_rank, options.micro_rows):
+    for first in range(0, rows_per_rank, options.micro_rows):
         rows = [(documents.epoch, row) for row in mine[first : first + options.micro_rows]]
         batches.append(make_batch(rows, documents.layout, documents.pad, options.context))
     return batches

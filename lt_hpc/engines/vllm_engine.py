@@ -51,7 +51,11 @@ CPU_CACHE_GB = 2.0
 
 
 class VllmEngine:
-    """Samples and scores with vLLM. `max_tokens`: of a prompt and what follows it, together."""
+    """Samples and scores with vLLM. `max_tokens`: of a prompt and what follows it, together.
+
+    Raises:
+        ConfigError: when vLLM can't run the model as configured, or not in this memory.
+    """
 
     def __init__(
         self,

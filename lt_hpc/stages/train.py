@@ -86,9 +86,9 @@ class _Training:
         draws = train_data.examples_of(task)
         self.num_examples = len(draws[0])
         self.steps = train_data.plan_steps(task, draws)
-        rows_a_rank = -(-self.steps.rows_a_step // task.place.count)
-        self.micro_rows = min(self.config.micro_batch_rows, rows_a_rank)
-        self.micro_batches = -(-rows_a_rank // self.micro_rows)
+        rows_per_rank = -(-self.steps.rows_per_step // task.place.count)
+        self.micro_rows = min(self.config.micro_batch_rows, rows_per_rank)
+        self.micro_batches = -(-rows_per_rank // self.micro_rows)
         role = "start" if "start" in task.stage.inputs else "base"
         start = task.input(role, checksums=task.place.rank == 0)
         self.trainer = zero.ZeroTrainer(
@@ -208,7 +208,7 @@ class _Training:
         """Seconds since the last line, ranks, tokens a second over all of them, MFU, memory."""
         tokens, documents, seconds = self.meter.read()
         peak = self.task.plan.config.hardware.peak_tflops
-        flops = cost.flops_a_token(self.trainer.shape, tokens / documents)
+        flops = cost.flops_per_token(self.trainer.shape, tokens / documents)
         return {
             "seconds": round(seconds, 4),
             "ranks": self.task.place.count,

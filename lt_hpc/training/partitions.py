@@ -1,5 +1,5 @@
-"""Which piece of which parameter this rank's optimizer holds, under every ZeRO stage, and how a
-checkpoint is put back from such pieces whatever ranks and stage wrote it.
+"""Maps parameters to the pieces this rank's optimizer holds under each ZeRO stage, and restores
+them from a checkpoint written on any number of ranks under any stage.
 
 A `Partition` is one flat float32 tensor of master weights with its two Adam moments, as the
 optimizer itself holds them. Its pieces say which elements of which (flattened) parameter lie
@@ -65,7 +65,7 @@ class Partition:
 
 
 def partitions(engine: Any, stage: int) -> list[Partition]:
-    """This rank's partitions. Without ZeRO every rank holds everything, a partition a parameter."""
+    """This rank's partitions. Without ZeRO every rank holds everything, one partition per parameter."""
     named = [(name, p) for name, p in engine.module.named_parameters() if p.requires_grad]
     if stage == 0:
         return [Partition(p, (Piece(name, 0, p.numel(), 0),)) for name, p in named]

@@ -35,7 +35,11 @@ deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 class ZeroTrainer:
-    """A model under DeepSpeed. Every rank constructs it after `init_process_group`."""
+    """A model under DeepSpeed. Every rank constructs it after `init_process_group`.
+
+    `micro_batches` is how many batches this rank gives to each step, the same on every rank. Weights
+    are loaded in float32; the optimizer keeps them so, whatever `config.dtype` computes in.
+    """
 
     def __init__(
         self, model_path: Path, config: TrainConfig, micro_batches: int, trust_remote_code: bool
@@ -93,7 +97,7 @@ class ZeroTrainer:
         """One optimizer step on this rank's micro-batches; returns (summed NLL of this rank in
         nats, global gradient norm before clipping; None without ZeRO, which does not tell).
 
-        `seed` is of the model's own draws (dropout) in this step: nothing of a generator's
+        `global_tokens` are the loss tokens of all ranks' batches together; `seed` is of the model's own draws (dropout) in this step: nothing of a generator's
         state has to be kept in checkpoints.
         """
         torch.manual_seed(seed)

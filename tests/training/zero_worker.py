@@ -22,7 +22,7 @@ from lt_hpc.latent.layout import Layout
 from lt_hpc.training.batches import Batch, Epoch, Example, Examples, examples_of_list, make_batch, pack_epoch
 
 LAYOUT = Layout(28, 29, 30, 31)
-CAPACITY, ROWS_A_STEP, MICRO_ROWS = 48, 5, 2
+CAPACITY, ROWS_PER_STEP, MICRO_ROWS = 48, 5, 2
 RATES = [0.02, 0.02, 0.015, 0.01, 0.01, 0.008, 0.008, 0.004]
 """The learning rate of each step."""
 
@@ -43,7 +43,7 @@ def epoch() -> Epoch:
 
 
 def rows_of(step: int) -> list[int]:
-    return list(range(step * ROWS_A_STEP, (step + 1) * ROWS_A_STEP))
+    return list(range(step * ROWS_PER_STEP, (step + 1) * ROWS_PER_STEP))
 
 
 def scored_tokens(step: int) -> int:
@@ -56,8 +56,8 @@ def batches(step: int, rank: int, count: int) -> list[Batch]:
     """This rank's micro-batches of a step; the same number on each, empty ones where none is left."""
     packed = epoch()
     mine = rows_of(step)[rank::count]
-    rows_a_rank = -(-ROWS_A_STEP // count)
-    number = -(-rows_a_rank // MICRO_ROWS)
+    rows_per_rank = -(-ROWS_PER_STEP // count)
+    number = -(-rows_per_rank // MICRO_ROWS)
     found = []
     for index in range(number):
         chosen = [(packed, row) for row in mine[index * MICRO_ROWS : (index + 1) * MICRO_ROWS]]
