@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from transformers import AttentionInterface, DynamicCache
 
-NAME = "shared_prefix"
+NAME = "lt_hpc.shared_prefix"
 MAX_SCORES = 2**26
 """Attention scores held at once: 256 MiB in float32."""
 

@@ -75,7 +75,9 @@ class VllmEngine:
                 host_memory.keep_freed()
                 from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
 
-                # What eager mode leaves to compile takes longer than it saves.
+                # What eager mode leaves to compile takes longer than it saves. This holds for the whole
+                # process, but a float32 TorchEngine that checks this one compiles nothing; were a model
+                # to do so, its plain operations are what a reference should run.
                 torch.compiler.set_stance("force_eager")
                 sizes = CPUAttentionBackend.get_supported_head_sizes()
                 folder = with_supported_heads(model_path, sizes, Path(scratch))
