@@ -19,7 +19,7 @@ HEAVY = ("torch", "transformers", "deepspeed", "vllm", "submitit", "datasets")
 
 FLOORS: tuple[set[str], ...] = (
     {"__version__", "errors", "host_memory"},
-    {"kinds", "latent"},
+    {"kinds", "latent", "versions"},
     {"config"},
     {"store"},
     {"data"},

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import transformers
 from transformers import AutoModelForCausalLM, DynamicCache
 
-from lt_hpc import host_memory
+from lt_hpc import host_memory, versions
 from lt_hpc.engines import shared_prefix
 from lt_hpc.engines.proposal import draw, log_proposal
 from lt_hpc.engines.protocol import Completion, Ids, SamplingParams
@@ -44,12 +45,14 @@ class TorchEngine:
     """Samples and scores with a transformers model. `batch_tokens`: padded tokens in one forward.
 
     Raises:
-        ConfigError: when some of the model's attention is not one this engine computes.
+        ConfigError: when this engine does not compute some of the model's attention, or for a version
+            of transformers that is not allowed.
     """
 
     def __init__(
         self, model_path: Path, dtype: str, batch_tokens: int, trust_remote_code: bool = False
     ) -> None:
+        versions.check("transformers", transformers.__version__)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = AutoModelForCausalLM.from_pretrained(
             model_path,

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from transformers import AutoConfig
 
 for _name, _value in {
@@ -36,7 +37,7 @@ for _name, _value in {
 import vllm  # noqa: E402
 from vllm.platforms import current_platform  # noqa: E402
 
-from lt_hpc import host_memory  # noqa: E402
+from lt_hpc import host_memory, versions  # noqa: E402
 from lt_hpc.config.schema import VllmConfig  # noqa: E402
 from lt_hpc.engines.head_padding import with_supported_heads  # noqa: E402
 from lt_hpc.engines.protocol import Completion, Ids, SamplingParams  # noqa: E402
@@ -54,7 +55,8 @@ class VllmEngine:
     """Samples and scores with vLLM. `max_tokens`: of a prompt and what follows it, together.
 
     Raises:
-        ConfigError: when vLLM can't run the model as configured, or not in this memory.
+        ConfigError: when vLLM can't run the model as configured, or not in this memory; for a version
+            that is not allowed.
     """
 
     def __init__(
@@ -65,6 +67,8 @@ class VllmEngine:
         max_tokens: int,
         trust_remote_code: bool = False,
     ) -> None:
+        versions.check("vllm", vllm.__version__)
+        versions.check("transformers", transformers.__version__)
         config = AutoConfig.from_pretrained(model_path, trust_remote_code=trust_remote_code)
         longest = getattr(config.get_text_config(), "max_position_embeddings", None)
         # One more than asked for: scoring draws a token, and throws it away.

@@ -17,11 +17,12 @@ os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else
 
 import deepspeed
 import torch.distributed as dist
+import transformers
 from deepspeed.utils import logger
 from transformers import AutoModelForCausalLM
 from transformers.integrations import HfDeepSpeedConfig
 
-from lt_hpc import host_memory
+from lt_hpc import host_memory, versions
 from lt_hpc.config.schema import TrainConfig
 from lt_hpc.latent.cost import ModelShape
 from lt_hpc.training import packed_attention, partitions, ranks
@@ -44,6 +45,8 @@ class ZeroTrainer:
     def __init__(
         self, model_path: Path, config: TrainConfig, micro_batches: int, trust_remote_code: bool
     ) -> None:
+        versions.check("deepspeed", deepspeed.__version__)
+        versions.check("transformers", transformers.__version__)
         if ranks.device() == "cpu":
             host_memory.keep_freed()
         self.config = config
