@@ -1,4 +1,4 @@
-"""The only file that imports deepspeed: one data-parallel trainer with ZeRO.
+"""One data-parallel trainer with DeepSpeed's ZeRO; only partitions.py imports deepspeed too.
 
 The loss of a step is the sum over its tokens divided by the number of loss tokens of the
 global batch, whatever the micro-batches and ranks.

@@ -81,8 +81,7 @@ def run(job: dict, ranks: Ranks) -> None:
     saver = Saver(folder, ranks, expected="model", attempt=job["name"], keep=2)
     first = saver.resume(trainer) if job.get("resume") else 0
     if job.get("forget"):
-        for partition in partitions.partitions(trainer.engine, job["stage"]):
-            partition.reset(trainer.adam, 0)
+        partitions.reset(trainer.engine, trainer.adam, job["stage"], 0)
     losses = {}
     for step in range(first, job["steps"]):
         tokens = scored_tokens(step)
