@@ -215,9 +215,9 @@ def _batches(options: argparse.Namespace, documents: Data, step: int, rank: int,
     from lt_hpc.training.batches import make_batch
 
     mine = documents.rows[step][rank::count]
-    rows_a_rank = -(-options.rows // count)
+    rows_per_rank = -(-options.rows // count)
     batches = []
-    for first in range(0, rows_a_rank, options.micro_rows):
+    for first in range(0, rows_per_rank, options.micro_rows):
         rows = [(documents.epoch, row) for row in mine[first : first + options.micro_rows]]
         batches.append(make_batch(rows, documents.layout, documents.pad, options.context))
     return batches
@@ -231,7 +231,7 @@ def _our_step(
     from lt_hpc.config.schema import TrainConfig
     from lt_hpc.training import zero
 
-    zero.init_process_group(rendezvous.store(folder, Place(rank, count, rank, "bench")), rank, count)
+    ranks = zero.init_process_group(rendezvous.store(folder, Place(rank, count, rank, "bench")), rank, count)
     config = TrainConfig(zero_stage=options.zero_stage, learning_rate=RATE)
     trainer = zero.ZeroTrainer(model, config, len(_batches(options, documents, 0, rank, count)), False)
 
@@ -239,26 +239,26 @@ def _our_step(
         nll, _ = trainer.step(
             _batches(options, documents, index, rank, count), documents.scored(index), RATE, index
         )
-        zero.all_sum(nll)
+        ranks.all_sum(nll)
         if options.checkpoint and index == 0:  # before the measured steps
-            _checkpoint(trainer, zero, rank, count, folder)
+            _checkpoint(trainer, ranks, folder)
 
     return step
 
 
-def _checkpoint(trainer: Any, zero: Any, rank: int, count: int, folder: Path) -> None:
+def _checkpoint(trainer: Any, ranks: Any, folder: Path) -> None:
     """Save and restore once, and print what that took."""
     from lt_hpc.training.saving import Saver
 
-    saver = Saver(folder, "bench", "bench", rank, count, 1, zero)
+    saver = Saver(folder, ranks, expected="bench", attempt="bench", keep=1)
     saver.save(trainer, 1)
     cost = saver.wait()
-    zero.all_sum(0)
+    ranks.all_sum(0)
     started = time.perf_counter()
     saver.resume(trainer)
     if cost:
         print(
-            f"checkpoint on {count} ranks: {cost.bytes:,} bytes, "
+            f"checkpoint on {ranks.count} ranks: {cost.bytes:,} bytes, "
             f"training held up {cost.blocked_seconds:.2f} s, complete after {cost.seconds:.2f} s, "
             f"verified and restored in {time.perf_counter() - started:.2f} s",
             flush=True,

@@ -26,6 +26,7 @@ OPTIONAL_ENGINES = {"vllm": "vllm"}
 Dtype = Literal["float32", "bfloat16", "float16"]
 TrainDtype = Literal["float32", "bfloat16"]
 Tracker = Literal["tensorboard", "wandb"]
+Schedule = Literal["cosine", "wsd"]
 """Each is also the name of the package it needs."""
 
 
@@ -136,7 +137,7 @@ class TrainConfig:
     steps: int | None = setting(None, "optimizer steps; overrides epochs", ge=1)
     batch_tokens: int = setting(2048, "tokens per optimizer step, over all ranks", ge=1)
     learning_rate: float = setting(1e-4, "at its peak", gt=0)
-    schedule: Literal["cosine", "wsd"] = setting("cosine", "after warmup; wsd: warmup-stable-decay")
+    schedule: Schedule = setting("cosine", "after warmup; wsd: warmup-stable-decay")
     warmup_steps: int = setting(0, "optimizer steps in which the learning rate rises", ge=0)
     final_learning_rate: float = setting(0.1, "share of the peak left after the last step", ge=0, le=1)
     weight_decay: float = setting(0.01, "of AdamW", ge=0)

@@ -1,1 +1,1 @@
-"""Who samples and scores: one protocol, one file an engine."""
+"""Who samples and scores: one protocol, one file per engine."""

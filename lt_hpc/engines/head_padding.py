@@ -21,7 +21,7 @@ def with_supported_heads(model_path: Path, supported: Sequence[int], scratch: Pa
     """`model_path`, or a copy in `scratch` whose heads are padded to the next size in `supported`.
 
     Exact up to rounding. Rotary embeddings (Su et al., arXiv 2104.09864) turn the pair (i, i + d/2)
-    by theta^(-2i/d) a position; in a head of D > d the same pairs keep these frequencies with
+    by theta^(-2i/d) per position; in a head of D > d the same pairs keep these frequencies with
     theta^(D/d) in place of theta. Scores are divided by sqrt(D), so queries grow by sqrt(D/d).
 
     Raises:

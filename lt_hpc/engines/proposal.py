@@ -35,10 +35,10 @@ def log_proposal(logits_RV: torch.Tensor, params: SamplingParams) -> torch.Tenso
 def draw(
     logits_BV: torch.Tensor, branches_R: torch.Tensor, uniforms_R: torch.Tensor, params: SamplingParams
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One token a row by inversion of the distribution function, and its log q in nats.
+    """One token per row by inversion of the distribution function, and its log q in nats.
 
-    Row r draws from the logits of branch `branches_R[r]`. `uniforms_R` are float64 in [0, 1). Greedy
-    (temperature 0) takes the argmax, with log q 0.
+    Row r draws from the logits of branch `branches_R[r]` (int64). `uniforms_R` are float64 in [0, 1).
+    Returns int64 [R] and float32 [R]. Greedy (temperature 0) takes the argmax, with log q 0.
     """
     if params.temperature == 0:
         tokens = logits_BV.argmax(dim=-1)[branches_R]

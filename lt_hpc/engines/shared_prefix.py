@@ -18,21 +18,21 @@ from typing import Any
 import torch
 from transformers import AttentionInterface, DynamicCache
 
-NAME = "shared_prefix"
+NAME = "lt_hpc.shared_prefix"
 MAX_SCORES = 2**26
 """Attention scores held at once: 256 MiB in float32."""
 
 
 @dataclass
 class Prefixes:
-    """Keys and values of N prefixes [N, B, P, d], by layer, and which of them each continuation
-    goes on from: `owners` [R], ascending."""
+    """Keys and values of N prefixes [N, B, P, d] in the model's dtype, by layer; their `lengths` [N]
+    int64, tokens; and which of them each continuation goes on from: `owners` [R] int64, ascending."""
 
     layers: list[tuple[torch.Tensor, torch.Tensor]]
     lengths: torch.Tensor
     owners: torch.Tensor
     calls: int = field(default=0)
-    """Attention layers that have asked: a model that never does can't be trusted."""
+    """Number of attention calls that used these prefixes; 0 means the model bypasses our attention."""
 
     @classmethod
     def nothing(cls, rows: int, device: torch.device) -> Prefixes:
@@ -57,20 +57,20 @@ class Prefixes:
 
     @functools.cached_property
     def rows(self) -> torch.Tensor:
-        """[N, K] continuations of each prefix, 0 where it has fewer than the most."""
+        """[N, K] int64: continuations of each prefix, 0 where it has fewer than the most."""
         rows = torch.zeros(len(self.lengths), self._slots[1], dtype=torch.long, device=self.owners.device)
         rows.view(-1)[self.places] = torch.arange(len(self.owners), device=self.owners.device)
         return rows
 
     @functools.cached_property
     def places(self) -> torch.Tensor:
-        """[R] where each continuation stands in `rows`, flattened."""
+        """[R] int64: where each continuation stands in `rows`, flattened."""
         slots, most = self._slots
         return self.owners * most + slots
 
     @functools.cached_property
     def padding(self) -> torch.Tensor:
-        """[N, 1, 1, P] which keys belong to no prefix."""
+        """[N, 1, 1, P] bool: which keys belong to no prefix."""
         steps = torch.arange(self.layers[0][0].shape[2], device=self.lengths.device)
         return (steps >= self.lengths[:, None])[:, None, None]
 
@@ -85,8 +85,8 @@ class Prefixes:
 
 @dataclass(frozen=True)
 class _Part:
-    """Softmax over some of the keys, not yet divided: sum of exp(score - top) value [.., Q, d], the
-    same without values, and the largest score [.., Q, 1]."""
+    """Softmax over some of the keys, not yet divided, float32: sum of exp(score - top) value
+    [.., Q, d], the same without values [.., Q, 1], and the largest score [.., Q, 1]."""
 
     numerator: torch.Tensor
     denominator: torch.Tensor
@@ -116,7 +116,8 @@ def attend(
     s_aux: torch.Tensor | None = None,
     **more: Any,
 ) -> tuple[torch.Tensor, None]:
-    """query [R, H, T, d] over key and value [R, B, L, d] and over their prefixes: [R, T, H, d].
+    """query [R, H, T, d] over key and value [R, B, L, d] and over their prefixes: [R, T, H, d],
+    in the query's dtype.
 
     Raises:
         NotImplementedError: for a model that keeps the prefixes from its attention, or needs a bias.

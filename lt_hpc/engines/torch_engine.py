@@ -3,9 +3,9 @@
 Nothing is computed twice: the prefix is computed and held once for all samples that share it
 (shared_prefix.py), samples of a prompt that have drawn the same tokens so far are one branch until
 they differ, and equal continuations are scored once. Prompts are batched by length, and branches
-leave the batch as they finish. A prompt's last token belongs to its continuations: its logits
-predict their first token.
-Shapes: N prompts, K samples a prompt, R = N * K rows, T continuation width.
+leave the batch as they finish. The prompt's last token is fed together with the continuation,
+because its logits predict the continuation's first token.
+Shapes: N prompts, K samples per prompt, R = N * K rows, T continuation width.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import transformers
 from transformers import AutoModelForCausalLM, DynamicCache
 
-from lt_hpc import host_memory
+from lt_hpc import host_memory, versions
 from lt_hpc.config.schema import Config
 from lt_hpc.engines import shared_prefix
 from lt_hpc.engines.proposal import draw, log_proposal
@@ -42,11 +43,17 @@ def memory_errors() -> Iterator[None]:
 
 
 class TorchEngine:
-    """Samples and scores with a transformers model."""
+    """Samples and scores with a transformers model. `batch_tokens`: padded tokens in one forward.
+
+    Raises:
+        ConfigError: when this engine does not compute some of the model's attention, or for a version
+            of transformers that is not allowed.
+    """
 
     def __init__(
         self, model_path: Path, dtype: str, batch_tokens: int, trust_remote_code: bool = False
     ) -> None:
+        versions.check("transformers", transformers.__version__)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = AutoModelForCausalLM.from_pretrained(
             model_path,
@@ -208,7 +215,8 @@ class TorchEngine:
         cache: DynamicCache | None = None,
         logits_to_keep: int = 0,
     ) -> torch.Tensor:
-        """Logits of the rows `ids`, which go on from their prefixes and what `cache` holds."""
+        """Logits of the rows `ids` [R, T] int64, which go on from their prefixes and what `cache` holds:
+        [R, T, V] in the model's dtype, or of the last `logits_to_keep` positions alone."""
         steps = torch.arange(ids.shape[1], device=self.device)
         positions = prefixes.lengths[prefixes.owners, None] + (cache.get_seq_length() if cache else 0) + steps
         return self.model(

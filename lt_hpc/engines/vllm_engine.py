@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from transformers import AutoConfig
 
 for _name, _value in {
@@ -36,7 +37,7 @@ for _name, _value in {
 import vllm  # noqa: E402
 from vllm.platforms import current_platform  # noqa: E402
 
-from lt_hpc import host_memory  # noqa: E402
+from lt_hpc import host_memory, versions  # noqa: E402
 from lt_hpc.config.schema import Config, VllmConfig  # noqa: E402
 from lt_hpc.engines.head_padding import with_supported_heads  # noqa: E402
 from lt_hpc.engines.protocol import Completion, Ids, SamplingParams  # noqa: E402
@@ -51,7 +52,12 @@ CPU_CACHE_GB = 2.0
 
 
 class VllmEngine:
-    """Samples and scores with vLLM. `max_tokens`: of a prompt and what follows it, together."""
+    """Samples and scores with vLLM. `max_tokens`: of a prompt and what follows it, together.
+
+    Raises:
+        ConfigError: when vLLM can't run the model as configured, or not in this memory; for a version
+            that is not allowed.
+    """
 
     def __init__(
         self,
@@ -61,6 +67,8 @@ class VllmEngine:
         max_tokens: int,
         trust_remote_code: bool = False,
     ) -> None:
+        versions.check("vllm", vllm.__version__)
+        versions.check("transformers", transformers.__version__)
         config = AutoConfig.from_pretrained(model_path, trust_remote_code=trust_remote_code)
         longest = getattr(config.get_text_config(), "max_position_embeddings", None)
         # One more than asked for: scoring draws a token, and throws it away.
@@ -71,7 +79,9 @@ class VllmEngine:
                 host_memory.keep_freed()
                 from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
 
-                # What eager mode leaves to compile takes longer than it saves.
+                # What eager mode leaves to compile takes longer than it saves. This holds for the whole
+                # process, but a float32 TorchEngine that checks this one compiles nothing; were a model
+                # to do so, its plain operations are what a reference should run.
                 torch.compiler.set_stance("force_eager")
                 sizes = CPUAttentionBackend.get_supported_head_sizes()
                 folder = with_supported_heads(model_path, sizes, Path(scratch))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MASTER_BYTES = 12
-"""A parameter in AdamW: float32 master weight and two moments; also a checkpoint's size."""
+"""Per parameter in AdamW: float32 master weight and two moments; also a checkpoint's size."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class ModelShape:
     vocabulary: int
 
 
-def flops_a_token(shape: ModelShape, length: float) -> float:
+def flops_per_token(shape: ModelShape, length: float) -> float:
     """Floating-point operations that training needs for one token of documents with `length`
     tokens: 6N + 12 L d T, the model FLOPs of Chowdhery et al. (PaLM, arXiv 2204.02311,
     appendix B). Attention is counted in full, as there; recomputed activations are not.
@@ -44,7 +44,7 @@ def state_bytes(shape: ModelShape, zero_stage: int, ranks: int, dtype_bytes: int
 
 
 def activation_bytes(shape: ModelShape, tokens: int, dtype_bytes: int, checkpointing: bool) -> float:
-    """Bytes of activations for `tokens` tokens in one forward: 34 d a layer and token in 16 bits
+    """Bytes of activations for `tokens` tokens in one forward: 34 d per layer and token in 16 bits
     (Korthikanti et al., arXiv 2205.05198, section 4.1, without the attention matrix, which
     neither flash attention nor one document at a time keeps); with activation checkpointing
     the 2 d of each layer's input, and one layer in full. Then the logits and their gradient,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lt_hpc.config.schema import Config
 from lt_hpc.data import base_model
-from lt_hpc.latent.cost import ModelShape, activation_bytes, flops_a_token, state_bytes
+from lt_hpc.latent.cost import ModelShape, activation_bytes, flops_per_token, state_bytes
 from lt_hpc.run.plan import Plan, Stage
 from lt_hpc.store import manifest
 from lt_hpc.store.paths import RunPaths
@@ -163,7 +163,7 @@ def _training(plan: Plan, stage: Stage, more: int, shape: ModelShape | None, pat
         zero = [number for number in range(4) if number or size == 4]
         memory = {number: state_bytes(shape, number, ranks, size) + activations for number in zero}
     if shape is not None and steps is not None:
-        flops = steps * settings.batch_tokens * flops_a_token(shape, config.model.context_length)
+        flops = steps * settings.batch_tokens * flops_per_token(shape, config.model.context_length)
     peak, mfu = config.hardware.peak_tflops, config.hardware.expected_mfu
     return Training(
         stage=stage.key,

@@ -13,7 +13,6 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from lt_hpc.cluster import rendezvous
 from lt_hpc.errors import Interrupted, StageError
@@ -29,6 +28,7 @@ from lt_hpc.store.manifest import Manifest
 from lt_hpc.store.paths import LAYOUT
 from lt_hpc.training import train_log
 from lt_hpc.training.batches import Batch, make_batch
+from lt_hpc.training.protocol import Ranks, Trainer
 from lt_hpc.training.saving import Saver
 from lt_hpc.training.schedule import learning_rate
 
@@ -44,11 +44,11 @@ def run(task: Task) -> None:
     folder = task.paths.checkpoints(task.stage.iteration, task.stage.fingerprint)
     folder.mkdir(parents=True, exist_ok=True)
     store = rendezvous.store(folder, task.place)
-    zero.init_process_group(store, task.place.rank, task.place.count)
+    ranks = zero.init_process_group(store, task.place.rank, task.place.count)
     try:
-        _Training(task, zero, folder).run()
+        _Training(task, ranks, folder).run()
     finally:
-        zero.leave()
+        ranks.leave()
     _clean_up(task)
 
 
@@ -79,29 +79,29 @@ class _Meter:
 class _Training:
     """The loop of one rank."""
 
-    def __init__(self, task: Task, zero: Any, folder: Path) -> None:
-        self.task, self.zero = task, zero
+    def __init__(self, task: Task, ranks: Ranks, folder: Path) -> None:
+        from lt_hpc.training.zero import ZeroTrainer
+
+        self.task, self.ranks = task, ranks
         self.config = task.plan.training(task.stage)
         self.layout = task.vocabulary
         draws = train_data.examples_of(task)
         self.num_examples = len(draws[0])
         self.steps = train_data.plan_steps(task, draws)
-        rows_a_rank = -(-self.steps.rows_a_step // task.place.count)
-        self.micro_rows = min(self.config.micro_batch_rows, rows_a_rank)
-        self.micro_batches = -(-rows_a_rank // self.micro_rows)
+        rows_per_rank = -(-self.steps.rows_per_step // task.place.count)
+        self.micro_rows = min(self.config.micro_batch_rows, rows_per_rank)
+        self.micro_batches = -(-rows_per_rank // self.micro_rows)
         role = "start" if "start" in task.stage.inputs else "base"
         start = task.input(role, checksums=task.place.rank == 0)
-        self.trainer = zero.ZeroTrainer(
+        self.trainer: Trainer = ZeroTrainer(
             start, self.config, self.micro_batches, task.plan.config.model.trust_remote_code
         )
         self.saver = Saver(
             folder,
-            task.stage.fingerprint,
-            task.place.attempt,
-            task.place.rank,
-            task.place.count,
-            self.config.keep_checkpoints,
-            zero,
+            ranks,
+            expected=task.stage.fingerprint,
+            attempt=task.place.attempt,
+            keep=self.config.keep_checkpoints,
         )
         self.log_path = task.paths.train_log(task.stage.key, task.stage.fingerprint)
         self.log: train_log.TrainLog | None = None
@@ -154,7 +154,7 @@ class _Training:
         nll, norm = self.trainer.step(list(self._batches(step)), size.scored, rate, seed)
         done = step + 1
         # One exchange a step: the loss, and whether any rank has to save or stop.
-        nll, stop, save = self.zero.all_sum(nll, self.task.should_stop(), self._save_due(done))
+        nll, stop, save = self.ranks.all_sum(nll, self.task.should_stop(), self._save_due(done))
         loss = nll / size.scored
         if not math.isfinite(loss):
             raise StageError(f"the loss is {loss} at step {step}; try a lower learning rate or float32")
@@ -176,7 +176,7 @@ class _Training:
             self._record_checkpoint(self.saver.save(self.trainer, done))
         if stop and done < self.steps.count:
             self._record_checkpoint(self.saver.wait())
-            self.zero.all_sum(0)  # no rank leaves before rank 0 has committed
+            self.ranks.all_sum(0)  # no rank leaves before rank 0 has committed
             raise Interrupted(f"{self.task.stage.key}: stopped at step {done}, checkpoint saved")
 
     def _skipped(self, step: int, norm: float | None) -> bool:
@@ -208,13 +208,13 @@ class _Training:
         """Seconds since the last line, ranks, tokens a second over all of them, MFU, memory."""
         tokens, documents, seconds = self.meter.read()
         peak = self.task.plan.config.hardware.peak_tflops
-        flops = cost.flops_a_token(self.trainer.shape, tokens / documents)
+        flops = cost.flops_per_token(self.trainer.shape, tokens / documents)
         return {
             "seconds": round(seconds, 4),
             "ranks": self.task.place.count,
             "tokens_per_second": round(tokens / seconds, 1),
             "mfu": tokens / seconds * flops / (peak * 1e12 * self.task.place.count) if peak else None,
-            "peak_memory_bytes": self.zero.peak_memory(),
+            "peak_memory_bytes": self.ranks.peak_memory(),
         }
 
     def _export(self) -> None:

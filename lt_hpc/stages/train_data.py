@@ -65,12 +65,12 @@ class Steps:
 
     epochs: list[Epoch]
     rows: list[tuple[int, int]]  # (epoch, row)
-    rows_a_step: int
+    rows_per_step: int
     count: int
 
     def of(self, step: int) -> list[tuple[int, int]]:
-        start = step * self.rows_a_step
-        return self.rows[start : start + self.rows_a_step]
+        start = step * self.rows_per_step
+        return self.rows[start : start + self.rows_per_step]
 
     def size(self, step: int) -> StepSize:
         """What a step trains on, over all ranks."""
@@ -92,13 +92,13 @@ def plan_steps(task: Task, draws: list[Examples]) -> Steps:
     if not len(draws[0]):
         raise StageError("no chunk is left to train on: none had a finished thought")
     capacity = config.model.context_length
-    rows_a_step = settings.batch_tokens // capacity
+    rows_per_step = settings.batch_tokens // capacity
     epochs: list[Epoch] = []
     rows: list[tuple[int, int]] = []
 
     def enough() -> bool:
         if settings.steps is not None:
-            return len(rows) >= settings.steps * rows_a_step
+            return len(rows) >= settings.steps * rows_per_step
         return len(epochs) >= settings.epochs
 
     while not enough():
@@ -107,5 +107,5 @@ def plan_steps(task: Task, draws: list[Examples]) -> Steps:
         share = 1.0 if settings.steps is not None else min(1.0, settings.epochs - len(epochs))
         rows += [(len(epochs), row) for row in range(round(share * len(epoch.rows)))]
         epochs.append(epoch)
-    count = settings.steps or -(-len(rows) // rows_a_step)
-    return Steps(epochs, rows[: count * rows_a_step], rows_a_step, count)
+    count = settings.steps or -(-len(rows) // rows_per_step)
+    return Steps(epochs, rows[: count * rows_per_step], rows_per_step, count)

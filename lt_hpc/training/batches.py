@@ -46,9 +46,10 @@ class Example:
 
 @dataclass(frozen=True)
 class Examples:
-    """N examples, each made when it is asked for: only their sizes are held. Arrays [N], tokens."""
+    """N examples, each made when it is asked for: only their sizes are held. Arrays [N] int64, tokens."""
 
     make: Callable[[int], Example]
+    """From an index in [0, N); the same index gives an equal example each time."""
     text: np.ndarray
     """Of c x."""
     thought: np.ndarray
@@ -98,17 +99,18 @@ def examples_of_corpus(corpus: Corpus, chunks: np.ndarray, thoughts: Lists, rows
 
 
 def context_lengths(given: np.ndarray, prefixes: np.ndarray) -> np.ndarray:
-    """See `Examples.context`."""
+    """[N] int64, see `Examples.context`; from `given` [N] bool and the tokens of each prefix [N]."""
     return np.where(given, 1, np.maximum(1, prefixes))
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One pass over the chunks: packed rows of indices into `examples`, and each one's order."""
+    """One pass over N examples: packed rows of indices into `examples`, and the order of each."""
 
     examples: Examples
     rows: list[list[int]]
     thought_first: np.ndarray
+    """[N] bool: the joint order rather than the posterior's."""
 
     @cached_property
     def lengths(self) -> np.ndarray:
@@ -120,7 +122,8 @@ _EMPTY = Epoch(examples_of_list([]), [[]], np.zeros(0, bool))
 
 
 def pack_epoch(examples: Examples, run_seed: int, iteration: int, index: int, capacity: int) -> Epoch:
-    """The packed rows of epoch `index`; each chunk's order is a fair coin of its own."""
+    """The packed rows of epoch `index`, at most `capacity` tokens each; each chunk's order is a
+    fair coin of its own."""
     coins = seeds.generator(run_seed, "order", iteration, index).random(len(examples)) < 0.5
     shuffle = packing.shuffled(len(examples), seeds.generator(run_seed, "shuffle", iteration, index))
     rows = packing.pack(examples.lengths(coins), shuffle, capacity)

@@ -20,7 +20,7 @@ from transformers.utils import is_flash_attn_2_available
 
 from lt_hpc.training.batches import IGNORED
 
-NAME = "documents"
+NAME = "lt_hpc.documents"
 _FLASH = "flash_attention_2"
 
 

@@ -1,5 +1,5 @@
-"""Which piece of which parameter this rank's optimizer holds, under every ZeRO stage, and how a
-checkpoint is put back from such pieces whatever ranks and stage wrote it.
+"""Maps parameters to the pieces this rank's optimizer holds under each ZeRO stage, and restores
+them from a checkpoint written on any number of ranks under any stage.
 
 A `Partition` is one flat float32 tensor of master weights with its two Adam moments, as the
 optimizer itself holds them. Its pieces say which elements of which (flattened) parameter lie
@@ -36,63 +36,86 @@ class Piece:
 
 @dataclass(frozen=True)
 class Partition:
-    """A flat float32 tensor that the optimizer steps, and the pieces in it."""
+    """Flat float32 tensors by KEYS, sharing memory with the optimizer's own, and the pieces in them."""
 
-    parameter: torch.Tensor  # key of the optimizer's state
+    tensors: dict[str, torch.Tensor]
     pieces: tuple[Piece, ...]
 
-    def tensors(self, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-        """The three flat tensors, sharing memory with the optimizer's own."""
-        state = optimizer.state[self.parameter]
-        if "exp_avg" not in state:
-            self.reset(optimizer, 0)
-            state = optimizer.state[self.parameter]
-        flat = self.parameter.detach().view(-1)
-        return {
-            "master": flat,
-            "exp_avg": state["exp_avg"].view(-1),
-            "exp_avg_sq": state["exp_avg_sq"].view(-1),
-        }
 
-    def reset(self, optimizer: torch.optim.Optimizer, step: int) -> None:
-        """Give the optimizer zero moments, as torch.optim.AdamW makes them at its first step."""
-        device = self.parameter.device if optimizer.defaults["fused"] else torch.device("cpu")
-        optimizer.state[self.parameter] = {
-            "step": torch.tensor(float(step), device=device),
-            "exp_avg": torch.zeros_like(self.parameter),
-            "exp_avg_sq": torch.zeros_like(self.parameter),
-        }
-
-
-def partitions(engine: Any, stage: int) -> list[Partition]:
-    """This rank's partitions. Without ZeRO every rank holds everything, a partition a parameter."""
-    named = [(name, p) for name, p in engine.module.named_parameters() if p.requires_grad]
-    if stage == 0:
-        return [Partition(p, (Piece(name, 0, p.numel(), 0),)) for name, p in named]
+def partitions(engine: Any, optimizer: torch.optim.Optimizer, stage: int) -> list[Partition]:
+    """This rank's partitions: one per parameter without ZeRO, where every rank holds everything, and
+    under ZeRO-3; one per parameter group under ZeRO-1 and 2. Makes zero moments where none are yet."""
+    for stepped in _stepped(engine, stage):
+        if "exp_avg" not in optimizer.state[stepped]:
+            _reset(optimizer, stepped, 0)
     if stage == 3:
-        return _partitions_of_stage_3(engine.optimizer, named)
-    zero = engine.optimizer
-    # ZeRO-1 with bfloat16 is another class in DeepSpeed, with another name for the same list.
-    flats = getattr(zero, "single_partition_of_fp32_groups", None) or zero.fp32_groups_flat_partition
-    pieces: list[list[Piece]] = [[] for _ in flats]
-    for name, parameter in named:
-        mapping = parameter._hp_mapping
-        if mapping is not None:  # none of it lies on this rank
+        return [
+            Partition(_local(parameter), (piece,))
+            for name, parameter in _named(engine)
+            if (piece := _local_piece(name, parameter)).size > 0
+        ]
+    pieces: list[list[Piece]] = [[] for _ in _stepped(engine, stage)]
+    for index, (name, parameter) in enumerate(_named(engine)):
+        if stage == 0:
+            pieces[index].append(Piece(name, 0, parameter.numel(), 0))
+        elif (mapping := parameter._hp_mapping) is not None:  # else none of it lies on this rank
             here, there = mapping.lp_fragment_address, mapping.hp_fragment_address
             pieces[mapping.param_group_index].append(Piece(name, here.start, here.numel, there.start))
-    return [Partition(flat, tuple(found)) for flat, found in zip(flats, pieces, strict=True)]
+    return [
+        Partition(_flat(optimizer, stepped), tuple(found))
+        for stepped, found in zip(_stepped(engine, stage), pieces, strict=True)
+    ]
 
 
-def _partitions_of_stage_3(zero: Any, named: Sequence[tuple[str, Any]]) -> list[Partition]:
-    pieces: list[list[Piece]] = [[] for _ in zero.fp32_partitioned_groups_flat]
-    for name, parameter in named:
-        group, offset, size = zero.grad_position[zero.get_param_id(parameter)]
-        start = dist.get_rank() * parameter.partition_numel()
-        size = min(size, parameter.ds_numel - start)  # the last rank's share is padded
-        if size > 0:
-            pieces[group].append(Piece(name, start, size, offset))
-    flats = zero.fp32_partitioned_groups_flat
-    return [Partition(flat, tuple(found)) for flat, found in zip(flats, pieces, strict=True)]
+def reset(engine: Any, optimizer: torch.optim.Optimizer, stage: int, step: int) -> None:
+    """Give the optimizer zero moments after `step` steps, as torch.optim.AdamW makes them at its first."""
+    for stepped in _stepped(engine, stage):
+        _reset(optimizer, stepped, step)
+
+
+def _reset(optimizer: torch.optim.Optimizer, stepped: torch.Tensor, step: int) -> None:
+    device = stepped.device if optimizer.defaults["fused"] else torch.device("cpu")
+    optimizer.state[stepped] = {
+        "step": torch.tensor(float(step), device=device),
+        "exp_avg": torch.zeros_like(stepped),
+        "exp_avg_sq": torch.zeros_like(stepped),
+    }
+
+
+def _named(engine: Any) -> list[tuple[str, Any]]:
+    return [(name, p) for name, p in engine.module.named_parameters() if p.requires_grad]
+
+
+def _stepped(engine: Any, stage: int) -> list[torch.Tensor]:
+    """The tensors that the optimizer steps: the keys of its state."""
+    if stage == 0:
+        return [parameter for _, parameter in _named(engine)]
+    zero = engine.optimizer
+    if stage == 3:
+        # deepspeed.utils finds moments that exist and has nothing to make them with.
+        return list(zero.fp32_partitioned_groups_flat)
+    # ZeRO-1 with bfloat16 is another class in DeepSpeed, with another name for the same list.
+    return list(getattr(zero, "single_partition_of_fp32_groups", None) or zero.fp32_groups_flat_partition)
+
+
+def _flat(optimizer: torch.optim.Optimizer, stepped: torch.Tensor) -> dict[str, torch.Tensor]:
+    state = optimizer.state[stepped]
+    return {"master": stepped.detach().view(-1)} | {key: state[key].view(-1) for key in KEYS[1:]}
+
+
+def _local(parameter: Any) -> dict[str, torch.Tensor]:
+    """This rank's share of a parameter under ZeRO-3; the last one is padded. Nothing is gathered."""
+    from deepspeed.utils import safe_get_local_fp32_param, safe_get_local_optimizer_state
+
+    moments = {key: safe_get_local_optimizer_state(parameter, key) for key in KEYS[1:]}
+    return {"master": safe_get_local_fp32_param(parameter).detach()} | moments
+
+
+def _local_piece(name: str, parameter: Any) -> Piece:
+    """The elements in `_local`; none, or fewer than that, where the share has no more than padding."""
+    share = parameter.ds_tensor.numel()
+    start = dist.get_rank() * share
+    return Piece(name, start, min(share, parameter.ds_numel - start), 0)
 
 
 def snapshot(
@@ -102,13 +125,13 @@ def snapshot(
 
     Without ZeRO the parameters are dealt out over the ranks, each saved once.
     """
-    own = partitions(engine, stage)
+    own = partitions(engine, optimizer, stage)
     if stage == 0:
         own = own[dist.get_rank() :: dist.get_world_size()]
     tensors = {
         f"{index}.{key}": value.to("cpu", copy=True)
         for index, partition in enumerate(own)
-        for key, value in partition.tensors(optimizer).items()
+        for key, value in partition.tensors.items()
     }
     pieces = [[asdict(piece) for piece in partition.pieces] for partition in own]
     return tensors, {"pieces": json.dumps(pieces)}
@@ -124,9 +147,8 @@ def restore(
     """
     stored = _index(files)
     handles = {path: safe_open(path, framework="pt") for path in files}
-    for partition in partitions(engine, stage):
-        partition.reset(optimizer, step)
-        flat = partition.tensors(optimizer)
+    reset(engine, optimizer, stage, step)
+    for partition in partitions(engine, optimizer, stage):
         for piece in partition.pieces:
             found = 0
             for path, index, there in stored.get(piece.name, []):
@@ -138,7 +160,7 @@ def restore(
                 target = piece.offset + first - piece.start
                 for key in KEYS:
                     values = handles[path].get_slice(f"{index}.{key}")[source : source + size]
-                    flat[key][target : target + size].copy_(values)
+                    partition.tensors[key][target : target + size].copy_(values)
                 found += size
             if found != piece.size:
                 raise ValueError(f"the checkpoint holds {found} of {piece.size} elements of {piece.name}")
@@ -172,7 +194,7 @@ def _refresh(engine: Any, stage: int) -> None:
     persistent = zero.persistent_parameters
     if persistent:
         persistent[0].partition(persistent)
-    for group in range(len(zero.fp32_partitioned_groups_flat)):
-        zero._reassign_or_swap_out_partitioned_parameters(group)
+    for _, parameter in _named(engine):
+        parameter.ds_tensor.data.copy_(_local(parameter)["master"])
     if persistent:
         persistent[0].all_gather(persistent)

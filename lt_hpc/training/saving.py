@@ -8,46 +8,56 @@ import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lt_hpc.store import checkpoints
 from lt_hpc.store.checkpoints import Checkpoint, Cost
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lt_hpc.training.protocol import Ranks, Trainer
+
 
 class Saver:
-    """The checkpoints of one attempt at training, on one rank. `zero` is the engine's module."""
+    """The checkpoints of one attempt at training, on one rank.
 
-    def __init__(
-        self, folder: Path, expected: str, attempt: str, rank: int, count: int, keep: int, zero: Any
-    ) -> None:
-        self.folder, self.expected, self.attempt = folder, expected, attempt
-        self.rank, self.count, self.keep, self.zero = rank, count, keep, zero
+    `folder` holds all checkpoints of the model, of which the newest `keep` stay; `expected` is the
+    model's fingerprint, and checkpoints with another one are passed over; `attempt` names this start
+    of training, the same on every rank; `ranks` are all that take part.
+    """
+
+    def __init__(self, folder: Path, ranks: Ranks, *, expected: str, attempt: str, keep: int) -> None:
+        self.folder, self.ranks = folder, ranks
+        self.expected, self.attempt, self.keep = expected, attempt, keep
         self.writer = ThreadPoolExecutor(max_workers=1)
         self.pending: Future[Cost | None] | None = None
         self.blocked = 0.0
+        """Seconds for which the last `save` held training up."""
         self.closed = threading.Event()
         self.last = time.monotonic()
+        """When the last checkpoint was begun, or this attempt."""
 
-    def resume(self, trainer: Any) -> int:
+    def resume(self, trainer: Trainer) -> int:
         """Put the trainer back to the newest checkpoint that verifies; its step, or 0. Rank 0
         names the candidate, every rank checks its share of the files."""
         while True:
-            found = checkpoints.latest(self.folder, self.expected) if self.rank == 0 else None
-            step, _, attempt = self.zero.from_first(
+            found = checkpoints.latest(self.folder, self.expected) if self.ranks.rank == 0 else None
+            step, _, attempt = self.ranks.from_first(
                 f"{found.step} {found.attempt}" if found else ""
             ).partition(" ")
             if not step:
                 return 0
             checkpoint = Checkpoint(int(step), attempt)
-            sound = checkpoints.is_sound(self.folder, checkpoint, self.rank, self.count)
-            (bad,) = self.zero.all_sum(float(not sound))
+            sound = checkpoints.is_sound(self.folder, checkpoint, self.ranks.rank, self.ranks.count)
+            (bad,) = self.ranks.all_sum(float(not sound))
             if not bad:
                 trainer.restore(checkpoints.files(self.folder, checkpoint), checkpoint.step)
                 return checkpoint.step
-            if self.rank == 0:
+            if self.ranks.rank == 0:
                 checkpoints.discard(self.folder, checkpoint)
 
-    def save(self, trainer: Any, step: int) -> Cost | None:
+    def save(self, trainer: Trainer, step: int) -> Cost | None:
         """Begin to write the state after `step` steps; every rank calls it at the same step.
         Returns what the checkpoint before cost, where it had to be waited for (rank 0)."""
         before = self.wait()
@@ -61,13 +71,13 @@ class Saver:
         return before
 
     def _write(
-        self, checkpoint: Checkpoint, tensors: dict[str, Any], metadata: dict[str, str], started: float
+        self, checkpoint: Checkpoint, tensors: dict[str, Tensor], metadata: dict[str, str], started: float
     ) -> Cost | None:
         path = self.folder / checkpoint.name
-        checkpoints.write_part(path, self.rank, tensors, metadata)
-        if self.rank:
+        checkpoints.write_part(path, self.ranks.rank, tensors, metadata)
+        if self.ranks.rank:
             return None
-        cost = checkpoints.commit(path, self.expected, self.count, started, self.closed.is_set)
+        cost = checkpoints.commit(path, self.expected, self.ranks.count, started, self.closed.is_set)
         checkpoints.prune(self.folder, self.keep, checkpoint)
         return cost
 
@@ -88,5 +98,5 @@ class Saver:
         return dataclasses.replace(cost, blocked_seconds=self.blocked) if cost else None
 
     def close(self) -> None:
-        """Wait for nobody any more: after an error other ranks may never write their part."""
+        """Stop waiting for other ranks, which may never write their part after an error."""
         self.closed.set()

@@ -13,7 +13,7 @@ from lt_hpc.store.checkpoints import Cost
 
 
 class Tracker(Protocol):
-    """Somewhere else that numbers go to."""
+    """Somewhere else that numbers go to. Made from (folder, name of the curve, first step)."""
 
     def log(self, values: dict[str, float], step: int) -> None: ...
     def close(self) -> None: ...
@@ -38,7 +38,7 @@ class _Wandb:
         import wandb
 
         folder.mkdir(parents=True, exist_ok=True)
-        # The same id after a restart: one curve a model. Project and entity come from WANDB_*.
+        # The same id after a restart: one curve per model. Project and entity come from WANDB_*.
         self.run = wandb.init(dir=folder, name=name, id=name, resume="allow")
 
     def log(self, values: dict[str, float], step: int) -> None:
@@ -52,14 +52,19 @@ TRACKERS: dict[str, Callable[[Path, str, int], Tracker]] = {"tensorboard": _Tens
 
 
 class TrainLog:
-    """The log of one model's training, on rank 0. `path` outlives attempts."""
+    """The log of one model's training, on rank 0.
+
+    `path` is the JSON lines file, which all attempts append to; `folder` is where trackers keep their
+    files, `name` what they call this model's curve, and `first` the step, counted from 0, that this
+    attempt begins with: what TensorBoard shows from there on is replaced.
+    """
 
     def __init__(self, path: Path, trackers: Sequence[str], folder: Path, name: str, first: int) -> None:
         self.path = path
         self.trackers: list[Tracker] = [TRACKERS[kind](folder, name, first) for kind in trackers]
 
     def step(self, values: dict[str, Any]) -> None:
-        """A line on the step values["step"]; null for what can't be measured here."""
+        """A line on the step values["step"], counted from 0; None for what can't be measured here."""
         append_line(self.path, values)
         numbers = {k: v for k, v in values.items() if k != "step" and v is not None}
         for tracker in self.trackers:

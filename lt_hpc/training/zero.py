@@ -1,4 +1,4 @@
-"""The only file that imports deepspeed: one data-parallel trainer with ZeRO.
+"""One data-parallel trainer with DeepSpeed's ZeRO; only partitions.py imports deepspeed too.
 
 The loss of a step is the sum over its tokens divided by the number of loss tokens of the
 global batch, whatever the micro-batches and ranks.
@@ -7,7 +7,6 @@ global batch, whatever the micro-batches and ranks.
 from __future__ import annotations
 
 import os
-import resource
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,17 @@ os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else
 
 import deepspeed
 import torch.distributed as dist
+import transformers
 from deepspeed.utils import logger
 from transformers import AutoModelForCausalLM
 from transformers.integrations import HfDeepSpeedConfig
 
-from lt_hpc import host_memory
+from lt_hpc import host_memory, versions
 from lt_hpc.config.schema import TrainConfig
 from lt_hpc.latent.cost import ModelShape
-from lt_hpc.training import packed_attention, partitions
+from lt_hpc.training import packed_attention, partitions, ranks
 from lt_hpc.training.batches import IGNORED, Batch
+from lt_hpc.training.ranks import ProcessGroup
 
 logger.setLevel("WARNING")
 # On CPU DeepSpeed would compile a shared-memory all-reduce at the first start: minutes, a C++
@@ -35,12 +36,18 @@ deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 class ZeroTrainer:
-    """A model under DeepSpeed. Every rank constructs it after `init_process_group`."""
+    """A model under DeepSpeed. Every rank constructs it after `init_process_group`.
+
+    `micro_batches` is how many batches this rank gives to each step, the same on every rank. Weights
+    are loaded in float32; the optimizer keeps them so, whatever `config.dtype` computes in.
+    """
 
     def __init__(
         self, model_path: Path, config: TrainConfig, micro_batches: int, trust_remote_code: bool
     ) -> None:
-        if _device() == "cpu":
+        versions.check("deepspeed", deepspeed.__version__)
+        versions.check("transformers", transformers.__version__)
+        if ranks.device() == "cpu":
             host_memory.keep_freed()
         self.config = config
         self.micro_batches = micro_batches
@@ -81,7 +88,7 @@ class ZeroTrainer:
 
     @property
     def shape(self) -> ModelShape:
-        """The model's; tied parameters count once."""
+        """See `protocol.Trainer.shape`."""
         module = self.engine.module
         settings = module.config.get_text_config()
         parameters = sum(getattr(p, "ds_numel", p.numel()) for p in module.parameters())
@@ -90,12 +97,7 @@ class ZeroTrainer:
     def step(
         self, batches: list[Batch], global_tokens: int, learning_rate: float, seed: int
     ) -> tuple[float, float | None]:
-        """One optimizer step on this rank's micro-batches; returns (summed NLL of this rank in
-        nats, global gradient norm before clipping; None without ZeRO, which does not tell).
-
-        `seed` is of the model's own draws (dropout) in this step: nothing of a generator's
-        state has to be kept in checkpoints.
-        """
+        """See `protocol.Trainer.step`; the norm is None without ZeRO."""
         torch.manual_seed(seed)
         for group in self.engine.optimizer.param_groups:
             group["lr"] = learning_rate
@@ -124,16 +126,16 @@ class ZeroTrainer:
         return torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
 
     def snapshot(self) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-        """Copies in host memory of this rank's share of weights and moments; see partitions.py."""
+        """See `protocol.Trainer.snapshot` and partitions.py."""
         return partitions.snapshot(self.engine, self.adam, self.config.zero_stage)
 
     def restore(self, files: list[Path], step: int) -> None:
-        """Go back to the state after `step` steps, written by any number of ranks and any stage."""
+        """See `protocol.Trainer.restore`; any ZeRO stage may have written the files."""
         partitions.restore(self.engine, self.adam, self.config.zero_stage, files, step)
         dist.barrier()
 
     def export(self, folder: Path) -> None:
-        """Write an ordinary Hugging Face folder (rank 0; all ranks call it)."""
+        """See `protocol.Trainer.export`; the weights are written in the training dtype."""
         if self.config.zero_stage == 3:
             state = self.engine._zero3_consolidated_16bit_state_dict()
         else:
@@ -167,44 +169,8 @@ def _decayed_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[st
     ]
 
 
-def init_process_group(store: Any, rank: int, world_size: int) -> None:
+def init_process_group(store: Any, rank: int, count: int) -> ProcessGroup:
     """Join the other ranks through a store and tell DeepSpeed about it."""
-    local = int(os.environ.get("LOCAL_RANK", rank))
-    if torch.cuda.is_available():
-        local %= torch.cuda.device_count()
-    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_RANK=str(local))
-    backend = "nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
-    deepspeed.init_distributed(dist_backend=backend)
-
-
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def all_sum(*values: float) -> list[float]:
-    """The sums over all ranks, in float64, in one exchange."""
-    tensor = torch.tensor(values, dtype=torch.float64, device=_device())
-    dist.all_reduce(tensor)
-    return [float(value) for value in tensor.tolist()]
-
-
-def from_first(text: str) -> str:
-    """Rank 0's text (of at most 512 bytes) on every rank."""
-    data = torch.zeros(512, dtype=torch.uint8, device=_device())
-    raw = text.encode()
-    data[: len(raw)] = torch.tensor(list(raw), dtype=torch.uint8)
-    dist.broadcast(data, 0)
-    return bytes(data.tolist()).rstrip(b"\0").decode()
-
-
-def peak_memory() -> int:
-    """Bytes: the most this rank has used so far, of its GPU or else of the machine."""
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def leave() -> None:
-    """Leave the process group; without it gloo may abort at exit."""
-    dist.destroy_process_group()
+    joined = ranks.join(store, rank, count)
+    deepspeed.init_distributed(dist_backend=dist.get_backend())
+    return joined

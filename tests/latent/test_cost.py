@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lt_hpc.latent.cost import ModelShape, activation_bytes, flops_a_token, state_bytes
+from lt_hpc.latent.cost import ModelShape, activation_bytes, flops_per_token, state_bytes
 
 SHAPE = ModelShape(7_500_000_000, 32, 4096, 32000)
 
 
 def test_flops_of_a_token_by_hand() -> None:
-    assert flops_a_token(ModelShape(100, 3, 5, 7), 11) == 6 * 100 + 12 * 3 * 5 * 11
+    assert flops_per_token(ModelShape(100, 3, 5, 7), 11) == 6 * 100 + 12 * 3 * 5 * 11
 
 
 @pytest.mark.parametrize(("stage", "gigabytes"), [(1, 31.4 + 15), (2, 16.6 + 0.23), (3, 1.9 + 0.23)])

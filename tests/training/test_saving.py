@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed import HashStore
 
 from lt_hpc.store import checkpoints
+from lt_hpc.training import ranks
+from lt_hpc.training.protocol import Trainer
+from lt_hpc.training.ranks import ProcessGroup
 from lt_hpc.training.saving import Saver
 
 
-class OneRank:
-    """The collectives of `engines.zero` among a single rank."""
-
-    @staticmethod
-    def from_first(text: str) -> str:
-        return text
-
-    @staticmethod
-    def all_sum(*values: float) -> list[float]:
-        return list(values)
+@pytest.fixture(scope="module", autouse=True)
+def only_rank() -> Iterator[ProcessGroup]:
+    with pytest.MonkeyPatch.context() as environment:
+        for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+            environment.setenv(name, "0")  # given back what they were
+        joined = ranks.join(HashStore(), 0, 1)
+        yield joined
+        joined.leave()
 
 
 @dataclass
-class Trainer:
-    """Holds one number."""
+class OneNumber(Trainer):
+    """The part of a trainer that is saved."""
 
     value: float = 0.0
     restored: list[int] = field(default_factory=list)
@@ -40,11 +44,11 @@ class Trainer:
 
 
 def saver(folder: Path, attempt: str, model: str = "model") -> Saver:
-    return Saver(folder, model, attempt, 0, 1, 2, OneRank)
+    return Saver(folder, ProcessGroup(), expected=model, attempt=attempt, keep=2)
 
 
 def train(folder: Path, attempt: str, steps: list[int]) -> None:
-    first, trainer = saver(folder, attempt), Trainer()
+    first, trainer = saver(folder, attempt), OneNumber()
     for step in steps:
         trainer.value = float(step)
         first.save(trainer, step)
@@ -61,7 +65,7 @@ def damage(folder: Path, step: int) -> None:
 
 def test_the_newest_is_taken_with_what_it_was_saved_with(tmp_path: Path) -> None:
     train(tmp_path, "a", [10, 20])
-    trainer = Trainer()
+    trainer = OneNumber()
     assert saver(tmp_path, "b").resume(trainer) == 20
     assert trainer.value == 20.0
 
@@ -69,7 +73,7 @@ def test_the_newest_is_taken_with_what_it_was_saved_with(tmp_path: Path) -> None
 def test_a_damaged_one_is_passed_over_and_goes_at_the_next_checkpoint(tmp_path: Path) -> None:
     train(tmp_path, "a", [10, 20])
     damage(tmp_path, 20)
-    trainer, again = Trainer(), saver(tmp_path, "b")
+    trainer, again = OneNumber(), saver(tmp_path, "b")
     assert again.resume(trainer) == 10
     assert trainer.restored == [10] and trainer.value == 10.0
     again.save(trainer, 12)
@@ -79,8 +83,8 @@ def test_a_damaged_one_is_passed_over_and_goes_at_the_next_checkpoint(tmp_path: 
 
 def test_with_none_left_or_one_of_another_model_training_starts_anew(tmp_path: Path) -> None:
     train(tmp_path, "a", [10])
-    assert saver(tmp_path, "b", model="other").resume(Trainer()) == 0
+    assert saver(tmp_path, "b", model="other").resume(OneNumber()) == 0
     damage(tmp_path, 10)
-    trainer = Trainer()
+    trainer = OneNumber()
     assert saver(tmp_path, "c").resume(trainer) == 0
     assert trainer.restored == []

@@ -36,6 +36,11 @@ def test_the_warmup_rises_in_equal_parts_and_its_first_step_is_not_lost(name: st
     assert values == [0.25, 0.5, 0.75, 1.0]
 
 
+def test_an_unknown_schedule_is_not_taken_for_one_of_the_known() -> None:
+    with pytest.raises(AssertionError, match="linear"):
+        schedule.learning_rate("linear", 60, 100, 20, 0.2)  # type: ignore[arg-type]
+
+
 def test_cosine_is_halfway_in_the_middle() -> None:
     assert schedule.learning_rate("cosine", 60, 100, 20, 0.2) == pytest.approx(0.6)
 

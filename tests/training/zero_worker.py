@@ -20,9 +20,10 @@ from lt_hpc.config.schema import TrainConfig
 from lt_hpc.data.corpus import Chunk
 from lt_hpc.latent.layout import Layout
 from lt_hpc.training.batches import Batch, Epoch, Example, Examples, examples_of_list, make_batch, pack_epoch
+from lt_hpc.training.protocol import Ranks
 
 LAYOUT = Layout(28, 29, 30, 31)
-CAPACITY, ROWS_A_STEP, MICRO_ROWS = 48, 5, 2
+CAPACITY, ROWS_PER_STEP, MICRO_ROWS = 48, 5, 2
 RATES = [0.02, 0.02, 0.015, 0.01, 0.01, 0.008, 0.008, 0.004]
 """The learning rate of each step."""
 
@@ -43,7 +44,7 @@ def epoch() -> Epoch:
 
 
 def rows_of(step: int) -> list[int]:
-    return list(range(step * ROWS_A_STEP, (step + 1) * ROWS_A_STEP))
+    return list(range(step * ROWS_PER_STEP, (step + 1) * ROWS_PER_STEP))
 
 
 def scored_tokens(step: int) -> int:
@@ -56,8 +57,8 @@ def batches(step: int, rank: int, count: int) -> list[Batch]:
     """This rank's micro-batches of a step; the same number on each, empty ones where none is left."""
     packed = epoch()
     mine = rows_of(step)[rank::count]
-    rows_a_rank = -(-ROWS_A_STEP // count)
-    number = -(-rows_a_rank // MICRO_ROWS)
+    rows_per_rank = -(-ROWS_PER_STEP // count)
+    number = -(-rows_per_rank // MICRO_ROWS)
     found = []
     for index in range(number):
         chosen = [(packed, row) for row in mine[index * MICRO_ROWS : (index + 1) * MICRO_ROWS]]
@@ -65,7 +66,8 @@ def batches(step: int, rank: int, count: int) -> list[Batch]:
     return found
 
 
-def run(job: dict, rank: int, count: int) -> None:
+def run(job: dict, ranks: Ranks) -> None:
+    rank, count = ranks.rank, ranks.count
     from lt_hpc.training import partitions, zero
     from lt_hpc.training.saving import Saver
 
@@ -76,20 +78,19 @@ def run(job: dict, rank: int, count: int) -> None:
     folder = Path(job["folder"])
     folder.mkdir(parents=True, exist_ok=True)
     trainer = zero.ZeroTrainer(Path(job["model"]), config, len(batches(0, 0, count)), False)
-    saver = Saver(folder, "model", job["name"], rank, count, 2, zero)
+    saver = Saver(folder, ranks, expected="model", attempt=job["name"], keep=2)
     first = saver.resume(trainer) if job.get("resume") else 0
     if job.get("forget"):
-        for partition in partitions.partitions(trainer.engine, job["stage"]):
-            partition.reset(trainer.adam, 0)
+        partitions.reset(trainer.engine, trainer.adam, job["stage"], 0)
     losses = {}
     for step in range(first, job["steps"]):
         tokens = scored_tokens(step)
         nll, norm = trainer.step(batches(step, rank, count), tokens, RATES[step], seed=100 * step + rank)
-        losses[step] = zero.all_sum(nll)[0] / tokens
+        losses[step] = ranks.all_sum(nll)[0] / tokens
         if step + 1 == job.get("save_at"):
             saver.save(trainer, step + 1)
     saver.wait()
-    zero.all_sum(0)
+    ranks.all_sum(0)
     if "export" in job:
         trainer.export(Path(job["export"]))
     if rank == 0:
@@ -104,10 +105,10 @@ def main() -> None:
     from lt_hpc.training import zero
 
     store = rendezvous.store(Path(spec["rendezvous"]), Place(rank, count, rank, "test"))
-    zero.init_process_group(store, rank, count)
+    ranks = zero.init_process_group(store, rank, count)
     for job in spec["jobs"]:
-        run(job, rank, count)
-    zero.leave()
+        run(job, ranks)
+    ranks.leave()
 
 
 if __name__ == "__main__":
