@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ FILES = {
     "Add a plot": 2,
 }
 """How-to -> files of lt_hpc that it may touch."""
-Command = Callable[..., str]
+TOP = ("merge.method=top", "merge.num_selected=2")
 
 
 def diffs(title: str) -> list[str]:
@@ -108,7 +107,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_new_stages_a_rule_and_a_plot_serve_a_finished_run(changed: Path, finished: Path) -> None:
-    printed = launch(changed, finished, "merge.method=top", "merge.num_selected=2")
+    printed = launch(changed, finished, *TOP)
     first, second = finished / "iter-00", finished / "iter-01"
     assert not {"prepare", "train-00", "evaluate-00", "sample-01"} & {
         line.partition(":")[0] for line in printed.splitlines()
@@ -132,23 +131,23 @@ def test_new_stages_a_rule_and_a_plot_serve_a_finished_run(changed: Path, finish
         benchmark = json.loads((folder / "benchmark" / "benchmark.json").read_text())
         assert benchmark["nll"] == pytest.approx(row["nll_marked"], rel=1e-5)
     assert "<!-- unfinished thoughts -->" in (finished / "report.html").read_text()
+    check_that_damage_is_found_and_mended(changed, finished)
 
 
-def test_outputs_of_a_new_stage_are_verified_and_made_again(changed: Path, finished: Path) -> None:
-    launch(changed, finished)
-    path = finished / "iter-01" / "count" / "count.json"
+def check_that_damage_is_found_and_mended(changed: Path, run: Path) -> None:
+    """Files of new stages are verified as those of any other are."""
+    path = run / "iter-01" / "count" / "count.json"
     record = manifest.read(path.parent)
     assert record is not None
     manifest.verified(path.parent, record.fingerprint)
-    before = path.read_bytes()
-    path.write_bytes(before + b" ")
+    (part,) = (run / "iter-01" / "lengths" / "shard-00001").glob("*-00002.parquet")
+    before = path.read_bytes(), part.read_bytes()
+    path.write_bytes(before[0] + b" ")
+    part.unlink()
     with pytest.raises(IncompleteError, match=r"count\.json"):
         manifest.verified(path.parent, record.fingerprint)
-    (part,) = (finished / "iter-01" / "lengths" / "shard-00001").glob("*-00002.parquet")
-    part.unlink()
-    printed = launch(changed, finished)
-    assert "2 to do" in printed and "count-01: done" in printed and "lengths-01: done" in printed
-    assert path.read_bytes() == before and part.exists()
+    assert "2 to do" in launch(changed, run, *TOP)
+    assert (path.read_bytes(), part.read_bytes()) == before
 
 
 def test_a_new_engine_samples_and_scores_a_run(changed: Path, finished: Path) -> None:
