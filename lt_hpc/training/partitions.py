@@ -105,6 +105,8 @@ def _flat(optimizer: torch.optim.Optimizer, stepped: torch.Tensor) -> dict[str, 
 
 def _local(parameter: Any) -> dict[str, torch.Tensor]:
     """This rank's share of a parameter under ZeRO-3; the last one is padded. Nothing is gathered."""
+    # As nothing is offloaded these are views, and `restore` writes through them; safe_set_local_* take
+    # whole shares and would copy each onto itself.
     from deepspeed.utils import safe_get_local_fp32_param, safe_get_local_optimizer_state
 
     moments = {key: safe_get_local_optimizer_state(parameter, key) for key in KEYS[1:]}

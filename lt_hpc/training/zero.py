@@ -18,21 +18,25 @@ os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else
 import deepspeed
 import torch.distributed as dist
 import transformers
+from accelerate import init_empty_weights
 from deepspeed.utils import logger
 from transformers import AutoModelForCausalLM
 from transformers.integrations import HfDeepSpeedConfig
 
 from lt_hpc import host_memory, versions
 from lt_hpc.config.schema import TrainConfig
+from lt_hpc.errors import ConfigError
 from lt_hpc.latent.cost import ModelShape
 from lt_hpc.training import packed_attention, partitions, ranks
 from lt_hpc.training.batches import IGNORED, Batch
 from lt_hpc.training.ranks import ProcessGroup
 
 logger.setLevel("WARNING")
-# On CPU DeepSpeed would compile a shared-memory all-reduce at the first start: minutes, a C++
-# compiler, and a build lock that blocks every later start if this one is killed. Gloo does it.
-deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+if ranks.device() == "cpu":
+    # DeepSpeed would compile a shared-memory all-reduce at the first start: minutes, a C++
+    # compiler, and a build lock that blocks every later start if this one is killed. Gloo does it.
+    assert "deepspeed_shm_comm" in deepspeed.ops.__compatible_ops__, "DeepSpeed has renamed this operation"
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 class ZeroTrainer:
@@ -71,7 +75,7 @@ class ZeroTrainer:
             fused=True,
         )
         self.engine, _, _, _ = deepspeed.initialize(model=model, optimizer=self.adam, config=settings)
-        _restore_rotary_buffers(self.engine.module)
+        restore_buffers(self.engine.module)
         self.engine.train()
 
     def _deepspeed_config(self) -> dict[str, Any]:
@@ -145,17 +149,28 @@ class ZeroTrainer:
         dist.barrier()
 
 
-def _restore_rotary_buffers(module: torch.nn.Module) -> None:
-    """ZeRO-3 loads floating-point buffers in the training dtype, and a rotary frequency in bfloat16
-    turns position 4096 by some radians too far. They are made anew in float32, as everywhere else."""
-    for part in module.modules():
-        rounded = any(
-            buffer.dtype in (torch.bfloat16, torch.float16) for buffer in part.buffers(recurse=False)
-        )
-        if rounded and "RotaryEmbedding" in type(part).__name__:
-            fresh = type(part)(config=part.config)
-            for name, buffer in part.named_buffers(recurse=False):
-                part.register_buffer(name, getattr(fresh, name).to(buffer.device), persistent=False)
+def restore_buffers(module: torch.nn.Module) -> None:
+    """DeepSpeed rounds floating-point buffers to the training dtype, and a rotary frequency in bfloat16
+    turns position 4096 by some radians too far. They become float32 again, with the values that a
+    new instance of the model computes from its configuration.
+
+    Raises:
+        ConfigError: for a buffer whose values the configuration does not give.
+    """
+    rounded = {n: b for n, b in module.named_buffers() if b.dtype in (torch.bfloat16, torch.float16)}
+    if not rounded:
+        return
+    with init_empty_weights(include_buffers=False):
+        exact = dict(type(module)(module.config).named_buffers())
+    for name, buffer in rounded.items():
+        fresh = exact[name].float().to(buffer.device)
+        if not torch.equal(fresh.to(buffer.dtype), buffer):
+            raise ConfigError(
+                f"train.dtype: DeepSpeed rounds the buffer {name} of {type(module).__name__}, which can't be "
+                "computed from the model's config.json; use train.dtype=float32"
+            )
+        owner, _, leaf = name.rpartition(".")
+        setattr(module.get_submodule(owner), leaf, fresh)
 
 
 def _decayed_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from lt_hpc.errors import ConfigError
 from tests.runs.tiny_models import make_gpt2, make_llama
 from tests.training import zero_worker
 
@@ -133,6 +134,29 @@ def test_positions_are_turned_in_float32_under_every_stage_and_dtype(root: Path)
     }
     assert len(found) == len(KINDS)
     assert set(map(tuple, found.values())) == {("torch.float32",)}
+
+
+class Turned(torch.nn.Module):
+    """A model with a buffer made from its configuration, under no name that tells."""
+
+    def __init__(self, config: float) -> None:
+        super().__init__()
+        self.config = config
+        self.inner = torch.nn.Linear(2, 2)
+        self.inner.register_buffer("turns", torch.tensor([1.0, config]), persistent=False)
+
+
+def test_rounded_buffers_become_what_they_were_or_are_refused() -> None:
+    from lt_hpc.training.zero import restore_buffers
+
+    model = Turned(1 / 3).to(torch.bfloat16)
+    restore_buffers(model)
+    assert torch.equal(model.inner.turns, torch.tensor([1.0, 1 / 3]))
+    assert model.inner.weight.dtype == torch.bfloat16 and not model.inner.weight.is_meta
+    learned = Turned(1 / 3)
+    learned.inner.turns += 1  # not what the configuration says
+    with pytest.raises(ConfigError, match=r"inner\.turns of Turned.*train\.dtype=float32"):
+        restore_buffers(learned.to(torch.bfloat16))
 
 
 def test_resumed_on_the_same_ranks_losses_and_weights_are_the_same_to_the_bit(root: Path) -> None:
