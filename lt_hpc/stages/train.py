@@ -45,10 +45,8 @@ def run(task: Task) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     store = rendezvous.store(folder, task.place)
     ranks = zero.init_process_group(store, task.place.rank, task.place.count)
-    try:
-        _Training(task, ranks, folder).run()
-    finally:
-        ranks.leave()
+    _Training(task, ranks, folder).run()
+    ranks.leave()  # a rank that fails does not: it would wait for the others, and they for its end
     _clean_up(task)
 
 

@@ -121,14 +121,18 @@ def attend(
     if unsupported or documents is None:
         raise NotImplementedError(f"packed training without flash attention: no {', '.join(unsupported)}")
     grouped = query.shape[1] != key.shape[1]
+    # On GPUs no fused kernel takes grouped heads in float32: the quadratic one would be taken in silence.
+    copied = grouped and query.is_cuda and query.dtype == torch.float32
     parts = []
     for index in documents.indices:  # [D, L]
         q, k, v = (
             tensor[0].index_select(1, index.view(-1)).unflatten(1, index.shape).transpose(0, 1)
             for tensor in (query, key, value)
         )
+        if copied:
+            k, v = (tensor.repeat_interleave(len(query[0]) // len(key[0]), dim=1) for tensor in (k, v))
         found = torch.nn.functional.scaled_dot_product_attention(
-            q, k, v, dropout_p=dropout, scale=scaling, is_causal=True, enable_gqa=grouped
+            q, k, v, dropout_p=dropout, scale=scaling, is_causal=True, enable_gqa=grouped and not copied
         )
         parts.append(found.transpose(1, 2).flatten(0, 1))  # [D L, heads, d]
     return torch.cat(parts).index_select(0, documents.inverse)[None], None

@@ -20,6 +20,8 @@ import torch
 import torch.distributed as dist
 from safetensors import safe_open
 
+from lt_hpc.training.deepspeed_api import safe_get_local_fp32_param, safe_get_local_optimizer_state
+
 KEYS = ("master", "exp_avg", "exp_avg_sq")
 """The flat tensors of a partition: weights in float32, Adam's first and second moments."""
 
@@ -107,8 +109,6 @@ def _local(parameter: Any) -> dict[str, torch.Tensor]:
     """This rank's share of a parameter under ZeRO-3; the last one is padded. Nothing is gathered."""
     # As nothing is offloaded these are views, and `restore` writes through them; safe_set_local_* take
     # whole shares and would copy each onto itself.
-    from deepspeed.utils import safe_get_local_fp32_param, safe_get_local_optimizer_state
-
     moments = {key: safe_get_local_optimizer_state(parameter, key) for key in KEYS[1:]}
     return {"master": safe_get_local_fp32_param(parameter).detach()} | moments
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import resource
+import socket
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
+from lt_hpc.errors import ConfigError
+
 TEXT_BYTES = 512
+COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=30)
+"""More than rank 0 waits for the others' parts of a checkpoint. No rank waits as long for one that failed:
+that one's process ends at once, and its job with it."""
 
 
 def device() -> str:
@@ -18,14 +25,41 @@ def device() -> str:
 
 
 def join(store: Any, rank: int, count: int) -> ProcessGroup:
-    """Meet the other ranks through a store; waits for all `count` of them."""
+    """Meet the other ranks through a store; waits for all `count` of them.
+
+    Raises:
+        ConfigError: when two ranks would compute on one GPU.
+    """
     local = int(os.environ.get("LOCAL_RANK", rank))
-    if torch.cuda.is_available():
-        local %= torch.cuda.device_count()
+    options: dict[str, Any] = {}
+    if device() == "cuda":
+        # Where a task sees one GPU alone, that is its own, whatever its rank.
+        local = local if local < torch.cuda.device_count() else 0
+        _check_own(store, rank, count, str(torch.cuda.get_device_properties(local).uuid))
+        torch.cuda.set_device(local)
+        options["device_id"] = torch.device("cuda", local)
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(count), LOCAL_RANK=str(local))
-    backend = "nccl" if device() == "cuda" else "gloo"
-    dist.init_process_group(backend, store=store, rank=rank, world_size=count)
-    return ProcessGroup()
+    backend = "nccl" if options else "gloo"
+    dist.init_process_group(
+        backend, store=store, rank=rank, world_size=count, timeout=COLLECTIVE_TIMEOUT, **options
+    )
+    joined = ProcessGroup()
+    joined.all_sum(1.0)  # a network that does not work shows here, not when the model is loaded
+    return joined
+
+
+def _check_own(store: Any, rank: int, count: int, gpu: str) -> None:
+    """Raise on all ranks when two of them have the same GPU, which NCCL would notice much later."""
+    store.set(f"gpu-{rank}", f"{socket.gethostname()} {gpu}")
+    if rank == 0:
+        found = [store.get(f"gpu-{other}").decode() for other in range(count)]
+        shared = [one for one in found if found.count(one) > 1]
+        store.set("gpu-shared", f"{len(shared)} ranks share {shared[0]}" if shared else "")
+    shared_text = store.get("gpu-shared").decode()
+    if shared_text:
+        raise ConfigError(
+            f"more ranks than GPUs: {shared_text}; slurm.train.tasks_per_node may not be above gpus_per_node"
+        )
 
 
 class ProcessGroup:

@@ -1,4 +1,4 @@
-"""One data-parallel trainer with DeepSpeed's ZeRO; only partitions.py imports deepspeed too.
+"""One data-parallel trainer with DeepSpeed's ZeRO.
 
 The loss of a step is the sum over its tokens divided by the number of loss tokens of the
 global batch, whatever the micro-batches and ranks.
@@ -6,20 +6,13 @@ global batch, whatever the micro-batches and ranks.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
-
-# DeepSpeed guesses by device files, which a container or a job without GPUs may have all the same.
-os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
-
-import deepspeed
 import torch.distributed as dist
 import transformers
 from accelerate import init_empty_weights
-from deepspeed.utils import logger
 from transformers import AutoModelForCausalLM
 from transformers.integrations import HfDeepSpeedConfig
 
@@ -27,16 +20,9 @@ from lt_hpc import host_memory, versions
 from lt_hpc.config.schema import TrainConfig
 from lt_hpc.errors import ConfigError
 from lt_hpc.latent.cost import ModelShape
-from lt_hpc.training import packed_attention, partitions, ranks
+from lt_hpc.training import deepspeed_api, packed_attention, partitions, ranks
 from lt_hpc.training.batches import IGNORED, Batch
 from lt_hpc.training.ranks import ProcessGroup
-
-logger.setLevel("WARNING")
-if ranks.device() == "cpu":
-    # DeepSpeed would compile a shared-memory all-reduce at the first start: minutes, a C++
-    # compiler, and a build lock that blocks every later start if this one is killed. Gloo does it.
-    assert "deepspeed_shm_comm" in deepspeed.ops.__compatible_ops__, "DeepSpeed has renamed this operation"
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 class ZeroTrainer:
@@ -49,10 +35,12 @@ class ZeroTrainer:
     def __init__(
         self, model_path: Path, config: TrainConfig, micro_batches: int, trust_remote_code: bool
     ) -> None:
-        versions.check("deepspeed", deepspeed.__version__)
         versions.check("transformers", transformers.__version__)
         if ranks.device() == "cpu":
             host_memory.keep_freed()
+        # cuDNN's attention, which torch prefers on recent GPUs, plans anew for every new shape, and each
+        # group of documents has its own: 3 ms of CPU time per call, twice the rest of a step (H200).
+        torch.backends.cuda.enable_cudnn_sdp(False)
         self.config = config
         self.micro_batches = micro_batches
         self.world_size = dist.get_world_size()
@@ -74,7 +62,7 @@ class ZeroTrainer:
             betas=(0.9, config.beta2),
             fused=True,
         )
-        self.engine, _, _, _ = deepspeed.initialize(model=model, optimizer=self.adam, config=settings)
+        self.engine, _, _, _ = deepspeed_api.initialize(model=model, optimizer=self.adam, config=settings)
         restore_buffers(self.engine.module)
         self.engine.train()
 
@@ -187,5 +175,5 @@ def _decayed_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[st
 def init_process_group(store: Any, rank: int, count: int) -> ProcessGroup:
     """Join the other ranks through a store and tell DeepSpeed about it."""
     joined = ranks.join(store, rank, count)
-    deepspeed.init_distributed(dist_backend=dist.get_backend())
+    deepspeed_api.init_distributed(dist_backend=dist.get_backend())
     return joined

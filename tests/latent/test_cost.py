@@ -15,10 +15,11 @@ def test_flops_of_a_token_by_hand() -> None:
     assert flops_per_token(ModelShape(100, 3, 5, 7), 11) == 6 * 100 + 12 * 3 * 5 * 11
 
 
-@pytest.mark.parametrize(("stage", "gigabytes"), [(1, 31.4 + 15), (2, 16.6 + 0.23), (3, 1.9 + 0.23)])
+@pytest.mark.parametrize(("stage", "gigabytes"), [(1, 31.4 + 30), (2, 16.6 + 0.23), (3, 1.9 + 0.23)])
 def test_the_zero_papers_example(stage: int, gigabytes: float) -> None:
     """7.5B parameters on 64 GPUs (figure 1 of the paper) with its 16-bit gradients; ours are
-    accumulated in float32, which is 2 bytes a parameter more, divided from stage 2 on."""
+    accumulated in float32, which is 2 bytes per parameter more, divided from stage 2 on; under ZeRO-1
+    DeepSpeed keeps the 16-bit ones beside them."""
     assert state_bytes(SHAPE, stage, 64, 2) / 1e9 == pytest.approx(gigabytes, abs=0.1)
 
 
@@ -36,4 +37,4 @@ def test_more_ranks_and_a_higher_stage_never_need_more(stage: int, ranks: int, s
 def test_activations_grow_with_tokens_and_shrink_with_checkpointing() -> None:
     full, kept = (activation_bytes(SHAPE, 4096, 2, checkpointing) for checkpointing in (False, True))
     assert activation_bytes(SHAPE, 8192, 2, False) == 2 * full
-    assert full - kept == 31 * 34 * 4096 * 4096 - 32 * 2 * 4096 * 4096
+    assert full - kept == 31 * 45 * 4096 * 4096 - 32 * 2 * 4096 * 4096

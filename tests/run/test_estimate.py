@@ -29,8 +29,8 @@ def test_the_published_run_is_33060_steps_and_13b_tokens(tmp_path: Path) -> None
     assert "33,060 steps of 393,216 tokens = 13B tokens" in text  # 192 x 2048
     assert "4,069 steps of 196,608 tokens = 800M tokens" in text  # 96 x 2048
     assert "1.1B parameters, bfloat16, 8 ranks" in text
-    # 2 + 4 + 12/8 bytes a parameter under ZeRO-1, (2 + 4 + 12)/8 under ZeRO-3.
-    assert "ZeRO-1 23.9 GB" in text and "ZeRO-3 18.2 GB" in text and "ZeRO-0" not in text
+    # 2 + 4 + 2 + 12/8 bytes per parameter under ZeRO-1, (2 + 4 + 12)/8 under ZeRO-3.
+    assert "ZeRO-1 30.2 GB" in text and "ZeRO-3 22.2 GB" in text and "ZeRO-0" not in text
     # 13B tokens x (6 x 1.1B + 12 x 22 x 2048 x 2048), at 40% of 312 TFLOP/s
     assert "223 GPU hours, 27.9 hours on 8 GPUs" in text
     assert "K=4, 18.4B tokens to sample" in text  # about 18B in the publication

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
 import torch
 from safetensors.torch import load_file
-from torch.distributed import HashStore
 
 from lt_hpc.store import checkpoints
-from lt_hpc.training import ranks
-from lt_hpc.training.protocol import Trainer
-from lt_hpc.training.ranks import ProcessGroup
+from lt_hpc.training.protocol import Ranks, Trainer
 from lt_hpc.training.saving import Saver
 
 
-@pytest.fixture(scope="module", autouse=True)
-def only_rank() -> Iterator[ProcessGroup]:
-    with pytest.MonkeyPatch.context() as environment:
-        for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
-            environment.setenv(name, "0")  # given back what they were
-        joined = ranks.join(HashStore(), 0, 1)
-        yield joined
-        joined.leave()
+class Alone(Ranks):
+    """The only rank."""
+
+    rank, count = 0, 1
+
+    def all_sum(self, *values: float) -> list[float]:
+        return list(values)
+
+    def from_first(self, text: str) -> str:
+        return text
 
 
 @dataclass
@@ -44,7 +41,7 @@ class OneNumber(Trainer):
 
 
 def saver(folder: Path, attempt: str, model: str = "model") -> Saver:
-    return Saver(folder, ProcessGroup(), expected=model, attempt=attempt, keep=2)
+    return Saver(folder, Alone(), expected=model, attempt=attempt, keep=2)
 
 
 def train(folder: Path, attempt: str, steps: list[int]) -> None:

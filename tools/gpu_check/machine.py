@@ -98,11 +98,11 @@ from lt_hpc.cluster import rendezvous
 from lt_hpc.cluster.place import Place
 from lt_hpc.training import zero
 rank, count, folder, end = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
-zero.init_process_group(rendezvous.store(folder, Place(rank, count, rank, end)), rank, count)
-print("sum", zero.all_sum(rank + 1.0)[0], zero.from_first("text of rank 0"), flush=True)
+ranks = zero.init_process_group(rendezvous.store(folder, Place(rank, count, rank, end)), rank, count)
+print("sum", ranks.all_sum(rank + 1.0)[0], ranks.from_first("text of rank 0"), flush=True)
 if end == "raise":
     raise RuntimeError("this rank fails")
-zero.leave()
+ranks.leave()
 print("left", flush=True)
 """
 

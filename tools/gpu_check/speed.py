@@ -40,7 +40,7 @@ def main() -> None:
         tokens += sum(map(len, sides))
     epoch = pack_epoch(examples_of_list(made), 0, 1, 0, sizes.context)
     store = rendezvous.store(Path(spec["result"]).parent, Place(0, 1, 0, f"speed-{spec['stage']}"))
-    zero.init_process_group(store, 0, 1)
+    ranks = zero.init_process_group(store, 0, 1)
     config = TrainConfig(
         zero_stage=spec["stage"], dtype="bfloat16", activation_checkpointing=spec["recompute"],
         micro_batch_rows=sizes.rows, learning_rate=1e-4,
@@ -61,7 +61,7 @@ def main() -> None:
         seconds = time.perf_counter() - started
         if step >= WARM:
             speeds.append(float(lengths.sum()) / seconds)
-            flops.append(speeds[-1] * cost.flops_a_token(trainer.shape, float(lengths.mean())))
+            flops.append(speeds[-1] * cost.flops_per_token(trainer.shape, float(lengths.mean())))
     cuda = sizes.device == "cuda"
     estimated = cost.state_bytes(trainer.shape, spec["stage"], 1, 2) + cost.activation_bytes(
         trainer.shape, sizes.rows * sizes.context, 2, spec["recompute"]
@@ -78,7 +78,7 @@ def main() -> None:
         "gradients_reduced_in": str(trainer.engine.communication_data_type),
     }
     Path(spec["result"]).write_text(json.dumps(found))
-    zero.leave()
+    ranks.leave()
 
 
 if __name__ == "__main__":
