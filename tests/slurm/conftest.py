@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -80,11 +79,6 @@ def small_config(run: Path) -> Path:
     file = run.parent / "small.yaml"
     file.write_text(SMALL)
     return file
-
-
-def events(run: Path) -> list[dict[str, object]]:
-    """The lines of jobs.jsonl."""
-    return [json.loads(line) for line in (run / "jobs.jsonl").read_text().splitlines()]
 
 
 def start(folder: Path, *options: str) -> Cluster:

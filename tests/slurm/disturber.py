@@ -9,7 +9,8 @@ import signal
 import time
 from pathlib import Path
 
-from tests.slurm.conftest import TIMEOUT_SECONDS, Cluster, events
+from tests.runs.small_run import events
+from tests.slurm.conftest import TIMEOUT_SECONDS, Cluster
 
 
 class Disturber:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.runs.small_run import outputs
-from tests.slurm.conftest import Cluster, events, small_config, start, stop
+from tests.runs.small_run import events, outputs
+from tests.slurm.conftest import Cluster, small_config, start, stop
 
 
 def test_two_iterations_through_arrays_and_multi_node_training(

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from lt_hpc.data import base_model
-from tests.slurm.conftest import REPOSITORY, Cluster, events
+from tests.runs.small_run import events
+from tests.slurm.conftest import REPOSITORY, Cluster
 
 HELD = "slurm.options={begin: now+2hours}"
 
