@@ -37,7 +37,7 @@ _EDGE_BYTES = 1 << 20  # hashed at each end of a file
 @dataclass(frozen=True)
 class Document:
     """One document: `text`, whole or cut into chunks already, or question and answer when they are
-    given. `thought` is the teacher's, one a chunk. A row that lacks its text is `Document()`.
+    given. `thought` is the teacher's, one per chunk. A row that lacks its text is `Document()`.
     """
 
     text: str | tuple[str, ...] = ""

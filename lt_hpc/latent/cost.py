@@ -44,7 +44,7 @@ def state_bytes(shape: ModelShape, zero_stage: int, ranks: int, dtype_bytes: int
 
 
 def activation_bytes(shape: ModelShape, tokens: int, dtype_bytes: int, checkpointing: bool) -> float:
-    """Bytes of activations for `tokens` tokens in one forward: 34 d a layer and token in 16 bits
+    """Bytes of activations for `tokens` tokens in one forward: 34 d per layer and token in 16 bits
     (Korthikanti et al., arXiv 2205.05198, section 4.1, without the attention matrix, which
     neither flash attention nor one document at a time keeps); with activation checkpointing
     the 2 d of each layer's input, and one layer in full. Then the logits and their gradient,
