@@ -1,7 +1,7 @@
 """python -m lt_hpc.launch --iters T [--config FILE] [--run-dir DIR] [--dry-run] [key=value ...]
 
 Plans a run, works out what of it is missing, and runs only that. The same command again,
-after Ctrl-C, a kill or a crash, goes on to the same result.
+after Ctrl-C, a kill or a crash, resumes and ends with the same result.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def record_heal(paths: RunPaths, stage: Stage, missing: int, reason: str) -> Non
     """Record that a stage is having `missing` shards made again.
 
     Raises:
-        StageError: when it did so too often in vain.
+        StageError: after MAX_HEALS attempts without progress.
     """
     if events.count_heals(events.read(paths), stage.fingerprint, missing) >= MAX_HEALS:
         raise StageError(

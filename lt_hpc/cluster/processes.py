@@ -2,7 +2,7 @@
 
 How a task becomes a process is a `Launcher`: a plain one on this machine (local.py), or an srun
 step inside an allocation (slurm/steps.py). A task that is killed with the launcher leaves finished
-work behind, and the next launch goes on from there.
+work behind, and the next launch resumes from there.
 """
 
 from __future__ import annotations

@@ -26,7 +26,11 @@ LOOPBACK = "127.0.0.1"
 
 
 def store(folder: Path, place: Place) -> TCPStore:
-    """The TCP store that the ranks of a training attempt share, made in `folder`.
+    """The TCP store that the ranks of a training attempt share. Every rank calls it.
+
+    Rank 0 listens and writes FOLDER/rendezvous-ATTEMPT.json (`host`, `port`); the others wait for that
+    file for at most TIMEOUT_SECONDS and connect, so `folder` must be visible to all of them. Sets
+    MASTER_ADDR and MASTER_PORT in this process, which DeepSpeed reads.
 
     Raises:
         StageError: when rank 0's address does not appear in time.

@@ -19,8 +19,17 @@ _LISTS = ("context", "tokens", "chunk_lengths", "chunk_bytes")
 
 @dataclass(frozen=True)
 class Chunk:
-    """One chunk as token ids. `given` says that the prefix is no chunk of the corpus itself
-    (a question), so that training takes its loss here."""
+    """One chunk as token ids.
+
+    Attributes:
+        chunk_id: consecutive over the whole corpus.
+        prefix, suffix: c and x, token ids.
+        num_bytes: UTF-8 bytes of the suffix's text.
+        given: the prefix is no chunk of the corpus itself (a question), so that training takes its
+            loss here.
+        thought: token ids of the teacher's thought without its <EOL>, or None.
+        num_cut: tokens cut from the left of the prefix.
+    """
 
     chunk_id: int
     prefix: list[int]
@@ -28,12 +37,13 @@ class Chunk:
     num_bytes: int
     given: bool
     thought: list[int] | None = None
-    num_cut: int = 0  # tokens cut from the left of the prefix
+    num_cut: int = 0
 
 
 @dataclass(frozen=True)
 class View:
-    """How chunks are seen: prefix chunks and the length budget, the same in every stage."""
+    """How chunks are seen, the same in every stage: chunks of prefix at most, and two budgets in tokens,
+    of a whole sequence and of a thought."""
 
     prefix_chunks: int
     context_length: int
@@ -42,8 +52,23 @@ class View:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents of one folder (or of a range of chunks of it), as flat arrays: a list of lists is
-    its values and its offsets. Chunk n is the n-th of them, with the id first_chunk[0] + n."""
+    """Documents of one folder (or of a range of chunks of it), as flat arrays. Chunk n is the n-th of
+    them, with the id first_chunk[0] + n.
+
+    A list of lists (`Lists`) is its values, int32 and one-dimensional, and its offsets [lists + 1], int64:
+    list i is values[offsets[i] : offsets[i + 1]]. For two documents with chunks of 3 and 2, and of 4
+    tokens, `tokens` has 9 values and the offsets [0, 5, 9], `lengths` ([3, 2, 4], [0, 2, 3]).
+
+    Attributes:
+        context: one list per document, the token ids of its question; empty for plain text.
+        tokens: one list per document, the token ids of its chunks end to end.
+        lengths: one list per document, the tokens of each chunk.
+        bytes: [num_chunks] int32, UTF-8 bytes of each chunk's text.
+        thoughts: one list per thought, its token ids without <EOL>: the thoughts of all documents that
+            have them, one after the other. A document has one thought per chunk or none.
+        first_thought: [documents] int64, index of a document's first thought in `thoughts`, or -1.
+        first_chunk: [documents] int64, chunk id of a document's first chunk.
+    """
 
     view: View
     context: Lists
@@ -51,9 +76,7 @@ class Corpus:
     lengths: Lists
     bytes: np.ndarray
     thoughts: Lists
-    """Of all documents that have them, one after the other; a document has one a chunk or none."""
     first_thought: np.ndarray
-    """[documents] index of its first thought in `thoughts`, or -1."""
     first_chunk: np.ndarray
 
     @property
@@ -62,17 +85,17 @@ class Corpus:
 
     @cached_property
     def document(self) -> np.ndarray:
-        """[num_chunks] the document of each chunk."""
+        """[num_chunks] int64, the document of each chunk, as an index."""
         return np.repeat(np.arange(len(self.first_chunk)), np.diff(self.lengths[1]))
 
     @cached_property
     def ends(self) -> np.ndarray:
-        """[num_chunks + 1] where in the tokens chunk n begins, and n - 1 ends."""
+        """[num_chunks + 1] int64, where in the values of `tokens` chunk n begins, and n - 1 ends."""
         return np.concatenate([[0], np.cumsum(self.lengths[0], dtype=np.int64)])
 
     @cached_property
     def given(self) -> np.ndarray:
-        """[num_chunks] whether the prefix is a question (see `Chunk`)."""
+        """[num_chunks] bool, whether the prefix is a question (see `Chunk`)."""
         given = np.zeros(self.num_chunks, bool)
         asked = np.flatnonzero((np.diff(self.context[1]) > 0) & (np.diff(self.lengths[1]) > 0))
         given[self.lengths[1][asked]] = True
@@ -80,26 +103,27 @@ class Corpus:
 
     @cached_property
     def _whole_prefixes(self) -> np.ndarray:
-        """[num_chunks] tokens of each chunk's prefix before it is cut."""
+        """[num_chunks] int64, tokens of each chunk's prefix before it is cut."""
         question = np.diff(self.context[1])[self.document]
         return np.asarray(question + self.ends[:-1] - self.ends[self._first_of_prefix])
 
     @cached_property
     def prefix_lengths(self) -> np.ndarray:
-        """[num_chunks] tokens of each chunk's prefix, after it is cut."""
+        """[num_chunks] int64, tokens of each chunk's prefix after it is cut."""
         longest, most = self.view.context_length, self.view.max_thought_tokens
         return np.asarray(np.minimum(self._whole_prefixes, prefix_budgets(longest, most, self.lengths[0])))
 
     @cached_property
     def _first_of_prefix(self) -> np.ndarray:
-        """[num_chunks] the first chunk of each one's prefix; the chunk itself where there is none."""
+        """[num_chunks] int64, the first chunk of each chunk's prefix; the chunk itself where there is
+        none."""
         first_of_document = self.lengths[1][self.document]
         earliest = np.arange(self.num_chunks) - self.view.prefix_chunks
         return np.asarray(np.maximum(first_of_document, earliest))
 
     @cached_property
     def thought_rows(self) -> np.ndarray:
-        """[num_chunks] index of each one's own thought in `thoughts`, or -1."""
+        """[num_chunks] int64, index of each chunk's own thought in `thoughts`, or -1."""
         first = self.first_thought[self.document]
         index = np.arange(self.num_chunks) - self.lengths[1][self.document]
         return np.where(first >= 0, first + index, -1)
@@ -125,7 +149,7 @@ class Corpus:
 
 
 def row(lists: Lists, index: int) -> np.ndarray:
-    """One of the lists."""
+    """The list with this index: its values, a view."""
     values, offsets = lists
     return values[offsets[index] : offsets[index + 1]]
 
@@ -133,7 +157,8 @@ def row(lists: Lists, index: int) -> np.ndarray:
 def read_corpus(
     folder: Path, fingerprint: str, view: View, start: int = 0, stop: int | None = None
 ) -> Corpus:
-    """The documents whose chunks may lie in [start, stop), from verified files only.
+    """The documents whose chunks may have ids in [start, stop), from verified files only; stop None: to
+    the end. Whole files are read, so there may be more documents than asked for.
 
     Raises:
         IncompleteError: when the folder or a file that is needed does not verify.

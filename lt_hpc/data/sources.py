@@ -35,7 +35,7 @@ _LISTS = re.compile(r"list|(large_)?list<.*string.*>|List|LargeList|Sequence")
 @dataclass(frozen=True)
 class Document:
     """One document: `text`, whole or cut into chunks already, or question and answer when they are
-    given. `thought` is the teacher's, one a chunk. A row that lacks its text is `Document()`.
+    given. `thought` is the teacher's, one per chunk. A row that lacks its text is `Document()`.
     """
 
     text: str | tuple[str, ...] = ""

@@ -20,7 +20,15 @@ _DTYPE_BYTES = {"float32": 4, "bfloat16": 2}
 
 @dataclass(frozen=True)
 class Sampling:
-    """The E-step `stage`, and `more` later ones that cost the same. Tokens."""
+    """One E-step.
+
+    Attributes:
+        stage: its key.
+        more: later E-steps that cost the same.
+        num_samples: K, thoughts per chunk.
+        sampled_tokens: tokens of all thoughts.
+        scored_tokens: tokens of all thoughts and of the chunk after each of them, without prefixes.
+    """
 
     stage: str
     more: int
@@ -31,15 +39,22 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Training:
-    """The M-step `stage`, and `more` later ones that cost the same. None: not known.
+    """One M-step. None: not known.
 
     Attributes:
-        steps, batch_tokens, epochs: optimizer steps, tokens per step, passes that were asked for.
-        epoch_tokens: of one pass, at most.
+        stage: its key.
+        more: later M-steps that cost the same.
+        steps: optimizer steps.
+        batch_tokens: tokens per step, over all ranks.
+        epochs: passes that the settings ask for where they don't set steps.
+        epoch_tokens: tokens of one pass at most: prefixes and thoughts included.
         ranks, ranks_per_node: what the job section asks for, or else this machine.
-        held_bytes: of documents and thoughts in the host memory of each rank.
-        memory: bytes per rank under each ZeRO stage, `activation_bytes` included.
-        flops, gpu_hours: of the whole stage.
+        held_bytes: bytes of documents and thoughts in the host memory of each rank.
+        memory: ZeRO stage -> bytes per rank for weights, gradients, optimizer and activations.
+        activation_bytes: bytes per rank for the activations of one micro-batch.
+        micro_batch_tokens: tokens per micro-batch and rank.
+        flops: floating-point operations of the whole stage, over all ranks.
+        gpu_hours: hours times ranks, at `hardware.peak_tflops` and `hardware.expected_mfu`.
     """
 
     stage: str
@@ -60,7 +75,8 @@ class Training:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of a whole plan; `shape` is None where the model's is not known."""
+    """What a plan will cost; `shape`, that of the base model, and `sampling` are None where they are
+    not known."""
 
     shape: ModelShape | None
     sampling: Sampling | None

@@ -25,8 +25,12 @@ FILE_SECONDS, LINE_SECONDS = 0.5, 5.0
 class Progress:
     """Progress of one task: its file, and plain lines in the log, at most one every few seconds.
 
-    `done` of `total` in `unit`s, of which earlier attempts did `first`. `kept`: this attempt has
-    committed something that the next one will find.
+    Attributes:
+        path: of the file.
+        unit: what is counted, in the plural: "blocks", "steps".
+        total, done: of the whole task, earlier attempts included.
+        first: how many of them earlier attempts did.
+        kept: this attempt has committed something that the next one will find.
     """
 
     path: Path
@@ -64,7 +68,8 @@ class Progress:
 
 
 def of_tasks(paths: RunPaths, stage: Stage) -> list[tuple[dict[str, Any], float]]:
-    """What the tasks of a stage wrote last, and when (seconds since the epoch)."""
+    """What each task of a stage wrote last (`done`, `total`, `unit`, `note`), and when, in seconds since
+    the epoch."""
     found = []
     for path in paths.progress_of(stage.key):
         try:
@@ -85,7 +90,7 @@ def of_stage(paths: RunPaths, stage: Stage) -> tuple[int, int, str]:
 
 
 def num_running(paths: RunPaths, stage: Stage) -> int:
-    """Tasks that have written in the last minutes and are not at their end."""
+    """Number of tasks that have written within RUNNING_SECONDS and are not at their end."""
     now = time.time()
     return sum(
         value["done"] < value["total"] and now - at < RUNNING_SECONDS for value, at in of_tasks(paths, stage)

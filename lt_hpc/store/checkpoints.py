@@ -1,11 +1,11 @@
-"""Training checkpoints: a folder each, a safetensors file a rank, a manifest written last.
+"""Training checkpoints: one folder each, one safetensors file per rank, a manifest written last.
 
-    step-00000400-ATTEMPT/rank-00003.safetensors     what rank 3 held (engines/partitions.py)
+    step-00000400-ATTEMPT/rank-00003.safetensors     what rank 3 held (training/partitions.py)
                           rank-00003.json            its size, checksum and seconds, when it is whole
                           manifest.json              written by rank 0 once every rank's file is there
 
 An attempt is one start of training and has a name of its own, so no folder is ever written
-twice. A kill at any moment leaves the last folder with a manifest as the one to go on from.
+twice. A kill at any moment leaves the last folder with a manifest as the one to resume from.
 The files hold pieces of parameters with their places, so any number of ranks and any ZeRO
 stage can read them. Tensors and JSON: nothing in a checkpoint is executed when it is read.
 """

@@ -2,7 +2,7 @@
 
 A block is a fixed group of consecutive chunks: the unit of batching and of commit, the
 same whatever the shards. A shard is a range of blocks that one task handles. The map is
-pinned in the output folder by whoever comes first, so that no later launch remaps work.
+pinned in the output folder by the first task that starts, so that no later launch remaps work.
 """
 
 from __future__ import annotations
@@ -20,9 +20,17 @@ from lt_hpc.store.paths import shard_folder, shard_map_file
 
 @dataclass(frozen=True)
 class ShardMap:
-    """`num_chunks` chunks in blocks of `block_chunks`, spread over `num_shards` shards."""
+    """Which chunks a block and a shard have. All ids count from 0.
 
-    samples: str  # fingerprint of the stage
+    Attributes:
+        samples: fingerprint of the stage that fills the shards.
+        num_chunks: chunks of the corpus, with the ids 0 to num_chunks - 1.
+        block_chunks: chunks per block; the last block may have fewer.
+        num_shards: shards, each a range of whole blocks. 10 chunks in blocks of 4 over 2 shards: shard 0
+            has block 0 (chunks 0 to 3), shard 1 blocks 1 and 2 (chunks 4 to 9).
+    """
+
+    samples: str
     num_chunks: int
     block_chunks: int
     num_shards: int
@@ -47,7 +55,7 @@ class ShardMap:
         return range(blocks.start * self.block_chunks, min(blocks.stop * self.block_chunks, self.num_chunks))
 
     def fingerprint(self, shard: int) -> str:
-        """Of one shard's folder."""
+        """The fingerprint of one shard's folder."""
         blocks = self.blocks(shard)
         return fingerprint("shard", {"blocks": [blocks.start, blocks.stop]}, {"samples": self.samples})
 

@@ -1,9 +1,9 @@
 """The Parquet tables that stages hand to each other, and their one reader and writer.
 
-documents   a row a document: token ids of its chunks, end to end, and where they end
-samples     a row a chunk: K thoughts with their log-probabilities
-selected    a row a chunk: the selected thoughts, all K log-weights and the ESS
-measured    a row a held-out chunk: its log-probabilities, K log-weights and answers
+documents   one row per document: token ids of its chunks, end to end, and where they end
+samples     one row per chunk: K thoughts with their log-probabilities
+selected    one row per chunk: the selected thoughts, all K log-weights and the ESS
+measured    one row per held-out chunk: its log-probabilities, K log-weights and answers
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DOCUMENTS = pa.schema(
         ("tokens", _IDS),  # all chunks end to end
         ("chunk_lengths", _IDS),  # tokens of each chunk
         ("chunk_bytes", _IDS),  # UTF-8 bytes of each chunk's text
-        ("thoughts", pa.list_(_IDS)),  # the teacher's, one a chunk, or an empty list
+        ("thoughts", pa.list_(_IDS)),  # the teacher's, one per chunk, or an empty list
     ]
 )
 SAMPLES = pa.schema(
