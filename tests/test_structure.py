@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -197,3 +198,26 @@ def test_commands_start_without_the_heavy_packages(command: str) -> None:
     code = f"import sys, {module}; print([name for name in {unwanted!r} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_the_picture_of_the_rooms_is_that_of_their_imports() -> None:
+    """docs/design.md draws every arrow that does not follow from longer paths."""
+    picture = (PACKAGE.parent / "docs" / "design.md").read_text().split("```mermaid")[1].split("```")[0]
+    drawn = set(re.findall(r"(\w+) --> (\w+)", picture))
+    together = {"dry_run": "display"}
+    arrows: dict[str, set[str]] = {}
+    for path in FILES:
+        own = together.get(room_of(path), room_of(path))
+        others = {together.get(room, room) for room in rooms(path)} - {own, "__version__", "__init__"}
+        arrows.setdefault(own, set()).update(others)
+
+    def reached(room: str) -> set[str]:
+        return arrows[room].union(*map(reached, arrows[room]))
+
+    needed = {
+        (room, other)
+        for room, others in arrows.items()
+        for other in others
+        if not any(other in reached(between) for between in others - {other})
+    }
+    assert drawn == needed

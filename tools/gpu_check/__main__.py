@@ -1,6 +1,6 @@
 """python -m tools.gpu_check [--json FILE] [--only CHECK ...] [--rehearse]
 
-Whether this machine's GPU trains and samples as documented, in about five minutes: one table, and with
+Whether this machine's GPU trains and samples as documented, in about ten minutes: one table, and with
 --json the same with all figures. It runs with what is installed, and names what is missing. Each
 check is a process of its own, so that one that hangs or runs out of memory costs no other.
 
@@ -34,7 +34,7 @@ CHECKS = {
     "engine": ("engines", 150),
     "reference": ("engines", 90),
     "vllm": ("engines", 240),
-    "launch": ("run", 240),
+    "launch": ("run", 420),
     "two_gpus": ("training", 180),
 }
 """Check -> (its module here, seconds it may take)."""
