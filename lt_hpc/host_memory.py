@@ -8,7 +8,7 @@ _MMAP_MAX, _TRIM_THRESHOLD, _ARENA_MAX = -4, -1, -8  # malloc.h
 
 
 def keep_freed() -> None:
-    """Keep freed memory in this process for the next tensors. As a rule each tensor of more than
+    """Keep freed memory in this process for the next tensors. Usually each tensor of more than
     some megabytes is mapped anew, and the kernel zeroes it page by page: a quarter of the time
     of a training step. Peak memory stays what it is; it is not given back before the end.
 

@@ -139,7 +139,7 @@ class Data:
         return sum(len(self.tokens(member)) for member in self.members(step))
 
     def scored(self, step: int) -> int:
-        return self.useful(step) - int(self.epoch.examples.context[self.members(step)].sum())
+        return self.useful(step) - int(self.epoch.examples.unscored[self.members(step)].sum())
 
 
 def _load(options: argparse.Namespace, base: Path) -> Data:

@@ -60,7 +60,7 @@ class Corpus:
     tokens, `tokens` has 9 values and the offsets [0, 5, 9], `lengths` ([3, 2, 4], [0, 2, 3]).
 
     Attributes:
-        context: one list per document, the token ids of its question; empty for plain text.
+        question: one list per document, the token ids of its question; empty for plain text.
         tokens: one list per document, the token ids of its chunks end to end.
         lengths: one list per document, the tokens of each chunk.
         bytes: [num_chunks] int32, UTF-8 bytes of each chunk's text.
@@ -71,7 +71,7 @@ class Corpus:
     """
 
     view: View
-    context: Lists
+    question: Lists
     tokens: Lists
     lengths: Lists
     bytes: np.ndarray
@@ -97,14 +97,14 @@ class Corpus:
     def given(self) -> np.ndarray:
         """[num_chunks] bool, whether the prefix is a question (see `Chunk`)."""
         given = np.zeros(self.num_chunks, bool)
-        asked = np.flatnonzero((np.diff(self.context[1]) > 0) & (np.diff(self.lengths[1]) > 0))
+        asked = np.flatnonzero((np.diff(self.question[1]) > 0) & (np.diff(self.lengths[1]) > 0))
         given[self.lengths[1][asked]] = True
         return given
 
     @cached_property
     def _whole_prefixes(self) -> np.ndarray:
         """[num_chunks] int64, tokens of each chunk's prefix before it is cut."""
-        question = np.diff(self.context[1])[self.document]
+        question = np.diff(self.question[1])[self.document]
         return np.asarray(question + self.ends[:-1] - self.ends[self._first_of_prefix])
 
     @cached_property
@@ -131,7 +131,7 @@ class Corpus:
     def chunk(self, n: int) -> Chunk:
         """The n-th chunk."""
         begin, end = self.ends[self._first_of_prefix[n]], self.ends[n]
-        before = np.concatenate([row(self.context, self.document[n]), self.tokens[0][begin:end]])
+        before = np.concatenate([row(self.question, self.document[n]), self.tokens[0][begin:end]])
         thought = self.thought_rows[n]
         return Chunk(
             chunk_id=int(self.first_chunk[0]) + n,
@@ -182,7 +182,7 @@ def read_corpus(
     count = np.concatenate(counts)
     return Corpus(
         view=view,
-        context=joined["context"].lists(),
+        question=joined["context"].lists(),
         tokens=joined["tokens"].lists(),
         lengths=joined["chunk_lengths"].lists(),
         bytes=joined["chunk_bytes"].lists()[0],

@@ -128,13 +128,13 @@ class _Preparation:
                 continue
             columns["document"].append(part * PART_DOCUMENTS + index)
             columns["first_chunk"].append(first_chunk + counts["chunks"])
-            columns["context"].append(row.context)
+            columns["context"].append(row.question)
             columns["tokens"].append([token for chunk in row.chunks for token in chunk])
             columns["chunk_lengths"].append([len(chunk) for chunk in row.chunks])
             columns["chunk_bytes"].append(row.num_bytes)
             columns["thoughts"].append(row.thoughts)
             counts["chunks"] += len(row.chunks)
-            counts["tokens"] += len(row.context) + sum(map(len, row.chunks))
+            counts["tokens"] += len(row.question) + sum(map(len, row.chunks))
         path = self.folder / documents_part(part)
         tables.write(path, tables.DOCUMENTS, columns)
         counts["kept"] = len(columns["document"])
@@ -147,7 +147,7 @@ class _Row:
     """Token ids of a document: its question, its chunks (of `num_texts` texts, some of which may have
     been split), and the teacher's thoughts."""
 
-    context: list[int]
+    question: list[int]
     chunks: list[list[int]]
     num_bytes: list[int]
     num_texts: int
@@ -162,7 +162,7 @@ class _Row:
         if not self.thoughts or not all(self.thoughts):
             return "no teacher thought"
         if len(self.thoughts) != self.num_texts:
-            return "not one teacher thought a chunk"
+            return "not one teacher thought per chunk"
         if len(self.chunks) > self.num_texts:
             return "chunk with a teacher thought too long"
         if max(map(len, self.thoughts)) >= max_thought_tokens:
@@ -190,9 +190,9 @@ def _tokenise(
         ids = list(itertools.islice(encoded, len(num_bytes)))
         thoughts_ids = list(itertools.islice(encoded, num_thoughts))
         given = settings.mode == "given" and bool(ids)
-        context = ids.pop(0) if given else []
+        question = ids.pop(0) if given else []
         num_bytes = num_bytes[1:] if given else num_bytes
-        yield _row(context, ids, num_bytes, thoughts_ids, settings.max_chunk_tokens, eos)
+        yield _row(question, ids, num_bytes, thoughts_ids, settings.max_chunk_tokens, eos)
 
 
 def _encode(texts: list[str], inside: list[bool], tokenizer: Any) -> list[list[int]]:
@@ -235,7 +235,7 @@ def _thoughts(document: Document) -> list[str]:
 
 
 def _row(
-    context: list[int],
+    question: list[int],
     ids: list[list[int]],
     num_bytes: list[int],
     thoughts: list[list[int]],
@@ -257,4 +257,4 @@ def _row(
         shares[-1] += size - sum(shares)
         chunks += pieces
         sizes += shares
-    return _Row(context, chunks, sizes, len(ids), thoughts)
+    return _Row(question, chunks, sizes, len(ids), thoughts)

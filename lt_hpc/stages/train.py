@@ -151,7 +151,7 @@ class _Training:
         )
         nll, norm = self.trainer.step(list(self._batches(step)), size.scored, rate, seed)
         done = step + 1
-        # One exchange a step: the loss, and whether any rank has to save or stop.
+        # One exchange per step: the loss, and whether any rank has to save or stop.
         nll, stop, save = self.ranks.all_sum(nll, self.task.should_stop(), self._save_due(done))
         loss = nll / size.scored
         if not math.isfinite(loss):
@@ -203,7 +203,7 @@ class _Training:
             self.log.checkpoint(written)
 
     def _speed(self) -> dict[str, float | None]:
-        """Seconds since the last line, ranks, tokens a second over all of them, MFU, memory."""
+        """Seconds since the last line, ranks, tokens per second over all of them, MFU, memory."""
         tokens, documents, seconds = self.meter.read()
         peak = self.task.plan.config.hardware.peak_tflops
         flops = cost.flops_per_token(self.trainer.shape, tokens / documents)

@@ -74,14 +74,14 @@ class Steps:
 
     def size(self, step: int) -> StepSize:
         """What a step trains on, over all ranks."""
-        tokens = context = documents = 0
+        tokens = unscored = documents = 0
         for e, row in self.of(step):
             epoch = self.epochs[e]
             members = epoch.rows[row]
             tokens += int(epoch.lengths[members].sum())
-            context += int(epoch.examples.context[members].sum())
+            unscored += int(epoch.examples.unscored[members].sum())
             documents += len(members)
-        return StepSize(tokens - context, tokens, documents)
+        return StepSize(tokens - unscored, tokens, documents)
 
 
 def plan_steps(task: Task, draws: list[Examples]) -> Steps:

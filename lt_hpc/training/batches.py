@@ -54,8 +54,8 @@ class Examples:
     """Of c x."""
     thought: np.ndarray
     """Of z; -1 for raw text."""
-    context: np.ndarray
-    """Leading tokens without loss: the first has no context, and a prefix made of earlier chunks
+    unscored: np.ndarray
+    """Leading tokens without loss: nothing precedes the first, and a prefix made of earlier chunks
     takes its loss in their own examples."""
 
     def __len__(self) -> int:
@@ -81,7 +81,7 @@ def examples_of_list(examples: list[Example]) -> Examples:
         examples.__getitem__,
         np.array(sizes, np.int64),
         np.array(thoughts, np.int64),
-        context_lengths(given, prefixes),
+        unscored_lengths(given, prefixes),
     )
 
 
@@ -95,11 +95,11 @@ def examples_of_corpus(corpus: Corpus, chunks: np.ndarray, thoughts: Lists, rows
 
     prefixes = corpus.prefix_lengths[chunks]
     text = prefixes + corpus.lengths[0][chunks]
-    return Examples(make, text, lengths[rows], context_lengths(corpus.given[chunks], prefixes))
+    return Examples(make, text, lengths[rows], unscored_lengths(corpus.given[chunks], prefixes))
 
 
-def context_lengths(given: np.ndarray, prefixes: np.ndarray) -> np.ndarray:
-    """[N] int64, see `Examples.context`; from `given` [N] bool and the tokens of each prefix [N]."""
+def unscored_lengths(given: np.ndarray, prefixes: np.ndarray) -> np.ndarray:
+    """[N] int64, see `Examples.unscored`; from `given` [N] bool and the tokens of each prefix [N]."""
     return np.where(given, 1, np.maximum(1, prefixes))
 
 
@@ -156,7 +156,7 @@ def make_batch(rows: Sequence[tuple[Epoch, int]], layout: Layout, pad: int, capa
             stop = start + len(tokens)
             ids[r, start:stop] = tokens
             positions[r, start:stop] = np.arange(len(tokens))
-            first = int(of_epoch.examples.context[member])
+            first = int(of_epoch.examples.unscored[member])
             labels[r, start + first - 1 : stop - 1] = tokens[first:]
             start = stop
         positions[r, start:] = np.arange(capacity - start)

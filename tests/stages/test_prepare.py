@@ -63,7 +63,7 @@ def test_teacher_thoughts_of_chunks_keep_their_prefixes(tmp_path: Path) -> None:
     prepare.run(task)
     found, warm = manifest.read(task.paths.documents("warm")), read(task, "warm")
     assert found is not None
-    assert found.counts["dropped: not one teacher thought a chunk"] == 1
+    assert found.counts["dropped: not one teacher thought per chunk"] == 1
     assert found.counts["dropped: no teacher thought"] == 1
     tokenizer = AutoTokenizer.from_pretrained(task.paths.base)
     seen = [

@@ -44,7 +44,7 @@ def test_labels_are_the_next_token_inside_each_document(epoch: int, given_prefix
             stop = start + len(tokens)
             assert batch.ids[row, start:stop].tolist() == tokens
             assert batch.positions[row, start:stop].tolist() == list(range(len(tokens)))
-            first = examples.context[member]
+            first = examples.unscored[member]
             labels = batch.labels[row, start:stop].tolist()
             assert labels == [IGNORED] * (first - 1) + tokens[first:] + [IGNORED]
             counted += len(tokens) - first
@@ -55,7 +55,7 @@ def test_labels_are_the_next_token_inside_each_document(epoch: int, given_prefix
 
 def test_a_question_takes_loss_and_earlier_chunks_take_it_in_their_own_example() -> None:
     examples = [example(1, 5, 3, 2, given_prefix=True), example(1, 5, 3, 2, given_prefix=False)]
-    assert examples_of_list(examples).context.tolist() == [1, 5]
+    assert examples_of_list(examples).unscored.tolist() == [1, 5]
 
 
 def test_both_orders_are_drawn_afresh_in_each_epoch_about_equally() -> None:
@@ -102,12 +102,12 @@ def flat(rows: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def corpus(
-    contexts: list[list[int]], documents: list[list[list[int]]], prefix_chunks: int, context: int
+    questions: list[list[int]], documents: list[list[list[int]]], prefix_chunks: int, context: int
 ) -> Corpus:
     lengths = [[len(chunk) for chunk in chunks] for chunks in documents]
     return Corpus(
         view=View(prefix_chunks, context, max_thought_tokens=6),
-        context=flat(contexts),
+        question=flat(questions),
         tokens=flat([[token for chunk in chunks for token in chunk] for chunks in documents]),
         lengths=flat(lengths),
         bytes=np.ones(sum(map(len, lengths)), int),
@@ -169,8 +169,8 @@ def test_over_a_document_every_token_but_the_first_takes_raw_loss_once() -> None
 def test_examples_of_a_corpus_are_those_of_its_chunks(
     documents: list[list[list[int]]], draw: st.DataObject
 ) -> None:
-    contexts = [draw.draw(st.lists(st.integers(0, 90), max_size=3)) for _ in documents]
-    made = corpus(contexts, documents, 2, 40)
+    questions = [draw.draw(st.lists(st.integers(0, 90), max_size=3)) for _ in documents]
+    made = corpus(questions, documents, 2, 40)
     chunks = list(made.chunks())
     kept = np.array([n for n in range(len(chunks)) if draw.draw(st.booleans())], int)
     thoughts = [draw.draw(st.none() | st.lists(st.integers(0, 90), max_size=6)) for _ in kept]
@@ -184,4 +184,4 @@ def test_examples_of_a_corpus_are_those_of_its_chunks(
         first = np.full(len(ready), order)
         lengths = [len(ready[i].tokens(LAYOUT, order)) for i in range(len(ready))]
         assert lazy.lengths(first).tolist() == ready.lengths(first).tolist() == lengths
-    assert lazy.context.tolist() == ready.context.tolist()
+    assert lazy.unscored.tolist() == ready.unscored.tolist()

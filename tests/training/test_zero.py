@@ -102,7 +102,7 @@ def plain_losses(model_path: Path) -> list[float]:
         total, count = torch.zeros(()), 0
         for member in [m for row in zero_worker.rows_of(step) for m in packed.rows[row]]:
             ids = made[member].tokens(zero_worker.LAYOUT, bool(packed.thought_first[member]))
-            first = int(packed.examples.context[member])
+            first = int(packed.examples.unscored[member])
             logits = model(torch.tensor([ids])).logits[0, first - 1 : -1]
             total = total + torch.nn.functional.cross_entropy(
                 logits, torch.tensor(ids[first:]), reduction="sum"

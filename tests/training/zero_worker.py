@@ -50,7 +50,7 @@ def rows_of(step: int) -> list[int]:
 def scored_tokens(step: int) -> int:
     packed = epoch()
     members = [member for row in rows_of(step) for member in packed.rows[row]]
-    return int((packed.lengths - packed.examples.context)[members].sum())
+    return int((packed.lengths - packed.examples.unscored)[members].sum())
 
 
 def batches(step: int, rank: int, count: int) -> list[Batch]:
