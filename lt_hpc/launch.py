@@ -113,8 +113,7 @@ def _launch(options: argparse.Namespace) -> None:
                 raise Interrupted(str(error) or "stopped; the same command goes on from here") from error
             raise
     if not state.pending(paths, plan):
-        output.write(plan, paths)
-        output.print_table(plan, paths)
+        output.print_table(output.write(plan, paths), paths)
 
 
 def _run(plan: Plan, paths: RunPaths, scheduler: Scheduler) -> None:

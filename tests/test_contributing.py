@@ -44,7 +44,7 @@ def changed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with lt_hpc as it is after all how-tos."""
     folder = tmp_path_factory.mktemp("changed")
     ignored = shutil.ignore_patterns("__pycache__")
-    for name in ("lt_hpc", "tests/latent", "tests/test_structure.py", "pyproject.toml"):
+    for name in ("lt_hpc", "tests/latent", "tests/test_structure.py", "docs/design.md", "pyproject.toml"):
         source, target = ROOT / name, folder / name
         target.parent.mkdir(exist_ok=True)
         if source.is_dir():

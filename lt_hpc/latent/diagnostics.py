@@ -15,15 +15,16 @@ MIN_SAMPLES_FOR_PARETO = 25
 MIN_TAIL = 5
 """Fewer weights than that above the threshold of the tail say nothing of its shape."""
 WARN_SELECTION_CHANGE = 0.05
-"""Weight that arithmetic may move between the thoughts of a chunk, on average, before anyone is told."""
+"""Share of a chunk's weight that arithmetic may move between its thoughts, on average, before anyone is
+told."""
 
 
 def pareto_k(log_w_K: np.ndarray) -> float:
-    """Shape of the generalised Pareto distribution of the largest weights. Below 0.5 the weights have
+    """Shape of the generalised Pareto distribution of the largest of K weights. Below 0.5 the weights have
     a finite variance; above 0.7 their means can't be trusted. -inf where the tail is flat: all its weights
-    equal those before it. nan where there is nothing to tell it from: fewer than MIN_SAMPLES_FOR_PARETO
-    have any weight, or fewer than MIN_TAIL are above the tail's threshold, as when a thought that was drawn
-    many times ties with it.
+    equal those before it. nan where it cannot be estimated: fewer than MIN_SAMPLES_FOR_PARETO weights are
+    above zero, or fewer than MIN_TAIL are above the tail's threshold, as when a thought that was drawn many
+    times ties with it.
 
     Vehtari et al., "Pareto smoothed importance sampling" (arXiv 1507.02646, section 3): the tail is
     the min(K / 5, 3 sqrt(K)) largest weights.
@@ -43,7 +44,8 @@ def pareto_k(log_w_K: np.ndarray) -> float:
 
 def _generalised_pareto_shape(excess: np.ndarray) -> float:
     """Zhang and Stephens (2009): the posterior mean over a grid of a profile likelihood, with
-    the weak prior towards 0.5 of Vehtari et al., appendix C. `excess` is sorted."""
+    the weak prior towards 0.5 of Vehtari et al., appendix C. `excess`: weights above the threshold of the
+    tail less that threshold, sorted, all positive."""
     count = len(excess)
     grid_size = 30 + int(np.sqrt(count))
     quartile = excess[int(count / 4 + 0.5) - 1]
@@ -67,10 +69,10 @@ def ratio_interval(
     level: float = 0.95,
     draws: int = 1000,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval (low, high) of sum(numerators) / sum(denominators) over documents.
+    """Percentile bootstrap interval (low, high) of sum(numerators) / sum(denominators) over N documents.
 
-    Both [N] are per document: documents are what a corpus is a sample of; tokens and chunks of one
-    document depend on each other.
+    Both are [N], one sum per document, such as nats and tokens: documents are what a corpus is a sample
+    of; tokens and chunks of one document depend on each other.
     """
     count = len(denominators)
     ratios = np.empty(draws)
@@ -82,8 +84,8 @@ def ratio_interval(
 
 
 def wilson_interval(successes: int, count: int, level: float = 0.95) -> tuple[float, float]:
-    """Score interval (low, high) of a share of independent trials (Wilson 1927); unlike a bootstrap's, it
-    is not empty where all of them failed, or none."""
+    """Score interval (low, high) of the share of successes among `count` > 0 independent trials (Wilson
+    1927); unlike a bootstrap's, it is not empty where all of them failed, or none."""
     z = NormalDist().inv_cdf((1 + level) / 2)
     centre = (successes + z**2 / 2) / (count + z**2)
     half = z / (count + z**2) * sqrt(successes * (count - successes) / count + z**2 / 4)

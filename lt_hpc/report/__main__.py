@@ -23,8 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     paths = RunPaths(options.run_dir)
     try:
         plan = last_plan(paths)
-        output.write(plan, paths)
-        output.print_table(plan, paths)
+        output.print_table(output.write(plan, paths), paths)
     except LtError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -6,19 +6,21 @@ import sys
 from typing import Any
 
 from lt_hpc.report.collect import collect
+from lt_hpc.report.rows import Report
 from lt_hpc.report.warnings import warnings
 from lt_hpc.run.plan import Plan
 from lt_hpc.store.atomic import write_json, write_text
 from lt_hpc.store.paths import RunPaths
 
 
-def write(plan: Plan, paths: RunPaths) -> None:
-    """Write report.json and report.html of what is done so far."""
+def write(plan: Plan, paths: RunPaths) -> Report:
+    """Write report.json and report.html of what is done so far; returns what stands in them."""
     from lt_hpc.report.page import render
 
-    value = collect(plan, paths)
-    write_json(paths.report_json, value)
-    write_text(paths.report_html, render(value, _decoder(paths)))
+    report = collect(plan, paths)
+    write_json(paths.report_json, report.to_json())
+    write_text(paths.report_html, render(report, _decoder(paths)))
+    return report
 
 
 def _decoder(paths: RunPaths) -> Any:
@@ -29,28 +31,26 @@ def _decoder(paths: RunPaths) -> Any:
     return lambda ids: tokenizer.decode(ids, skip_special_tokens=False)
 
 
-def print_table(plan: Plan, paths: RunPaths) -> None:
+def print_table(report: Report, paths: RunPaths) -> None:
     """The iterations as a table on the terminal, and where the report is."""
     from rich.console import Console
     from rich.table import Table
 
-    value = collect(plan, paths)
-    table = Table(title=value["name"])
+    table = Table(title=report.name)
     for column in ("iteration", "accuracy", "bound", "NLL", "ESS", "unfinished", "task-seconds"):
         table.add_column(column, justify="right")
-    for row in value["iterations"]:
-        table.add_row(
-            str(row["iteration"]), _number(row["accuracy"]), _number(row["bound"]), _number(row["nll"]),
-            _number(row["ess_mean"]), _number(row["selection"].get("unfinished_share")),
-            f"{row['seconds']:.0f}",
-        )  # fmt: skip
+    for row in report.iterations:
+        heldout, selection = row.heldout, row.selection
+        numbers = [heldout.accuracy, heldout.bound, heldout.nll]
+        numbers += [selection.ess_mean, selection.unfinished_share] if selection else [None, None]
+        table.add_row(str(row.iteration), *map(_number, numbers), f"{row.seconds:.0f}")
     console = Console(width=None if sys.stdout.isatty() else 100)
     console.print(table)
     console.print(
-        "held out: accuracy, bound and NLL, these two in nats a token; of the E-step before it: ESS of the K "
-        "thoughts, share of unfinished ones"
+        "held out: accuracy, bound and NLL, the last two in nats per token; of the E-step before it: ESS of "
+        "the K thoughts, share of unfinished ones"
     )
-    for line in warnings(value["iterations"]):
+    for line in warnings(report.iterations):
         console.print(f"warning: {line}", markup=False)
     console.print(f"report: {paths.report_html}", soft_wrap=True)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from lt_hpc.latent.diagnostics import WARN_SELECTION_CHANGE
+from lt_hpc.report.rows import Iteration
+from lt_hpc.store.figures import HeldOut, SelectionStatistics
 
 COLLAPSED_ESS = 1.2
 COLLAPSED_LARGEST = 0.9
@@ -18,72 +19,76 @@ LENGTH_CORRELATION = 0.5
 SMALLEST_ALPHA = 0.05
 
 
-def warnings(rows: list[dict[str, Any]]) -> list[str]:
-    """One line a finding, over all iterations of a report."""
+def warnings(rows: list[Iteration]) -> list[str]:
+    """One line per finding, over all iterations of a report."""
     return [
-        f"iteration {row['iteration']}: {line}"
+        f"iteration {row.iteration}: {line}"
         for row in rows
         for line in (
             *_training(row),
-            *_bound(row),
-            *(_selection(row["selection"]) if row["selection"] else ()),
+            *_bound(row.heldout),
+            *(_selection(row.selection) if row.selection else ()),
+            *(_trust(row.selection) if row.selection else ()),
         )
     ]
 
 
-def _training(row: dict[str, Any]) -> Iterator[str]:
-    if row["skipped_steps"]:
-        yield f"{row['skipped_steps']} training steps were left out: their gradient was not finite."
+def _training(row: Iteration) -> Iterator[str]:
+    if row.skipped_steps:
+        yield f"{row.skipped_steps} training steps were left out: their gradient was not finite."
 
 
-def _bound(row: dict[str, Any]) -> Iterator[str]:
-    left_out = row["bound_undefined_chunks"]
-    if left_out > UNDEFINED_SHARE * row["chunks"]:
+def _bound(heldout: HeldOut) -> Iterator[str]:
+    left_out, chunks = heldout.bound_undefined_chunks or 0, heldout.chunks or 0
+    if left_out > UNDEFINED_SHARE * chunks:
         yield (
-            f"the held-out bound leaves out {left_out} of {row['chunks']} chunks, none of whose thoughts "
+            f"the held-out bound leaves out {left_out} of {chunks} chunks, none of whose thoughts "
             "finished: it is of the easier ones."
         )
 
 
-def _selection(selection: dict[str, Any]) -> Iterator[str]:
-    ess, num_samples = selection["ess_mean"], selection["num_samples"]
-    largest = selection["largest_weight_mean"]
-    if num_samples > 1 and ess and (ess < COLLAPSED_ESS or largest > COLLAPSED_LARGEST):
+def _selection(found: SelectionStatistics) -> Iterator[str]:
+    """What was selected, and what could not be."""
+    ess, largest = found.ess_mean, found.largest_weight_mean or 0.0
+    if (found.num_samples or 0) > 1 and ess and (ess < COLLAPSED_ESS or largest > COLLAPSED_LARGEST):
         yield (
-            f"selection has collapsed to taking the largest weight (mean ESS {ess:.2f} of {num_samples}, "
-            f"{largest:.0%} of the weight on one thought): the weights say little. More samples, a better "
-            "warm start or merge.weights=tempered would help."
+            f"selection has collapsed to taking the largest weight (mean ESS {ess:.2f} of "
+            f"{found.num_samples}, {largest:.0%} of the weight on one thought): the weights say little. More "
+            "samples, a better warm start or merge.weights=tempered would help."
         )
-    if selection["unfinished_share"] > UNFINISHED_SHARE:
+    if (found.unfinished_share or 0.0) > UNFINISHED_SHARE:
         yield (
-            f"{selection['unfinished_share']:.0%} of the thoughts did not finish within "
+            f"{found.unfinished_share:.0%} of the thoughts did not finish within "
             "sample.max_thought_tokens and have weight zero."
         )
-    if selection["fallback_chunks"]:
-        yield f"{selection['fallback_chunks']} chunks had no finished thought at all (merge.unfinished)."
-    if selection["selected_unfinished"]:
-        yield f"{selection['selected_unfinished']} unfinished thoughts were selected: report this."
-    pareto = selection["pareto_k"]
-    if pareto and pareto["share_above_0.7"] > PARETO_SHARE:
+    if found.fallback_chunks:
+        yield f"{found.fallback_chunks} chunks had no finished thought at all (merge.unfinished)."
+    if found.selected_unfinished:
+        yield f"{found.selected_unfinished} unfinished thoughts were selected: report this."
+
+
+def _trust(found: SelectionStatistics) -> Iterator[str]:
+    """Whether the weights themselves can be trusted."""
+    pareto, precision = found.pareto_k, found.precision
+    if pareto and pareto.heavy_share > PARETO_SHARE:
         yield (
-            f"{pareto['share_above_0.7']:.0%} of the {pareto['chunks']} chunks with a Pareto k have it above "
+            f"{pareto.heavy_share:.0%} of the {pareto.chunks} chunks with a Pareto k have it above "
             "0.7: their weights have too heavy a tail to be trusted at this K."
         )
-    if selection["weights"] == "tempered" and selection["alpha"] < SMALLEST_ALPHA:
+    if found.weights == "tempered" and found.alpha is not None and found.alpha < SMALLEST_ALPHA:
         yield (
-            f"to reach merge.target_ess the weights had to be raised to the power {selection['alpha']:.2f}: "
+            f"to reach merge.target_ess the weights had to be raised to the power {found.alpha:.2f}: "
             "selection hardly looks at them."
         )
-    correlation = selection["length_correlation_within"]
+    correlation = found.length_correlation_within
     if correlation is not None and abs(correlation) > LENGTH_CORRELATION:
         yield (
             f"within a chunk the weights prefer {'long' if correlation > 0 else 'short'} thoughts "
             f"(correlation {correlation:.2f})."
         )
-    precision = selection["precision"]
-    if precision and precision["selection_change"] > WARN_SELECTION_CHANGE:
+    if precision and precision.selection_change > WARN_SELECTION_CHANGE:
         yield (
-            f"sample.dtype moves {precision['selection_change']:.0%} of the weight between the thoughts of a "
-            f"chunk, against float32 (log-weights off by {precision['log_weight_deviation']:.2f} nats; "
-            f"{precision['outside_support']} thoughts that float32 would not have sampled)."
+            f"sample.dtype moves {precision.selection_change:.0%} of the weight between the thoughts of a "
+            f"chunk, against float32 (log-weights off by {precision.log_weight_deviation:.2f} nats; "
+            f"{precision.outside_support} thoughts that float32 would not have sampled)."
         )

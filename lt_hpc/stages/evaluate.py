@@ -8,6 +8,7 @@ block like samples; metrics.json is worked out from the blocks at the end.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from lt_hpc.stages.measures import Measures, text, trained_on
 from lt_hpc.stages.task import Task
 from lt_hpc.store import manifest, tables
 from lt_hpc.store.atomic import write_json
+from lt_hpc.store.figures import Answer, to_json
 from lt_hpc.store.parts import Parts
 from lt_hpc.store.paths import METRICS, block_part
 
@@ -67,16 +69,17 @@ def _conclude(task: Task, corpus: Corpus, tokenizer: Any, files: list[Path]) -> 
     measured = metrics.Measured.of(table, config.evaluate.num_samples)
     thinks = trained_on(task) != "raw"
     draw = seeds.derive(config.seed, "bootstrap", iteration)
-    value = {"iteration": iteration, **metrics.summary(measured, "thought" if thinks else "direct", draw)}
+    found = metrics.summary(measured, "thought" if thinks else "direct", draw)
     vocabulary = task.vocabulary
     answered = table.slice(0, NUM_EXAMPLES if config.chunking.mode == "given" else 0)
-    value["examples"] = [
-        {
-            "prefix": text(tokenizer, vocabulary, corpus.chunk(row).prefix),
-            "suffix": text(tokenizer, vocabulary, corpus.chunk(row).suffix),
-            "thought": text(tokenizer, vocabulary, one["thought"]),
-            "answer": one["answer_thought"],
-        }
+    examples = [
+        Answer(
+            prefix=text(tokenizer, vocabulary, corpus.chunk(row).prefix),
+            suffix=text(tokenizer, vocabulary, corpus.chunk(row).suffix),
+            thought=text(tokenizer, vocabulary, one["thought"]),
+            answer=one["answer_thought"],
+        )
         for row, one in enumerate(answered.to_pylist())
     ]
+    value = {"iteration": iteration, **to_json(replace(found, examples=examples))}
     write_json(task.output / METRICS, value)

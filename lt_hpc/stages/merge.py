@@ -19,7 +19,7 @@ from lt_hpc.latent import resampling, seeds, weights
 from lt_hpc.stages.selection import Summary, precision
 from lt_hpc.stages.task import Task
 from lt_hpc.stages.thoughts import Thoughts, read
-from lt_hpc.store import manifest, shards, tables
+from lt_hpc.store import figures, manifest, shards, tables
 from lt_hpc.store.atomic import clean_temporaries
 from lt_hpc.store.manifest import FileEntry, Manifest
 from lt_hpc.store.paths import selected_part, shard_folder
@@ -54,7 +54,7 @@ def run(task: Task) -> None:
         task.progress.advance()
     if expected != shard_map.num_chunks:
         raise IncompleteError(f"the shards hold {expected} of {shard_map.num_chunks} chunks")
-    statistics = {**summary.statistics(), "precision": precision(_records(task, shard_map))}
+    statistics = figures.to_json(summary.statistics(precision(_records(task, shard_map))))
     record = Manifest(
         stage="selected",
         fingerprint=task.stage.fingerprint,

@@ -10,15 +10,17 @@ import pyarrow as pa
 
 from lt_hpc.latent import diagnostics, weights
 from lt_hpc.store import tables
+from lt_hpc.store.figures import HeldOut, Interval, Measures
 
 ANSWERS = ("thought", "sampled", "direct")
-Measure = tuple[float | None, list[float] | None]
-"""A figure and [low, high] of its 95% interval; None and None where it can't be measured."""
+Measure = tuple[float | None, Interval | None]
+"""A figure and its 95% interval; None and None where it can't be measured."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """`tables.MEASURED` of N chunks as arrays [N], log-weights [N, K] in nats; `correct` is empty
+    """`tables.MEASURED` of N chunks as arrays [N], log-weights [N, K]. NLL (positive) and log-weights in
+    nats per chunk; `raw_*` count what the raw text predicts; `correct`: bool [N] for each of ANSWERS, empty
     where nothing was asked."""
 
     document: np.ndarray
@@ -33,7 +35,7 @@ class Measured:
 
     @classmethod
     def of(cls, table: pa.Table, num_samples: int) -> Measured:
-        """From a table."""
+        """From a table of `num_samples` log-weights per chunk."""
         names = ("document", "tokens", "bytes", "raw_tokens", "raw_bytes", "nll", "nll_marked")
         correct = {name: table[f"correct_{name}"] for name in ANSWERS}
         return cls(
@@ -43,14 +45,14 @@ class Measured:
         )
 
 
-def summary(measured: Measured, answers: str, seed: int) -> dict[str, Any]:
-    """JSON-able measures, nats a token unless named otherwise, with 95% intervals: of accuracy by
-    Wilson's score, else by a bootstrap over documents drawn from `seed`. None where something can't be
-    measured on this corpus. `answers`: which answers count as the model's accuracy.
+def summary(measured: Measured, answers: str, seed: int) -> HeldOut:
+    """Measures in nats per token unless named otherwise, with 95% intervals: of accuracy by Wilson's score,
+    else by a bootstrap over documents drawn from `seed`. None where something can't be measured on
+    this corpus. `answers`: which of ANSWERS count as the model's accuracy.
 
-    The bound leaves out chunks without any finished thought, where it is -inf. The bound by K is of the
-    chunks all of whose K thoughts finished: their log-weights are exchangeable, so that it rises
-    with K in expectation, and every K is of the same chunks.
+    The bound leaves out chunks without any finished thought, where it is -inf. The bound by K uses only
+    chunks whose K thoughts all finished, so that every K is computed on the same chunks and the bound rises
+    with K in expectation.
     """
     bounds = weights.bounds_by_k(measured.log_weights)
     finished = np.isfinite(measured.log_weights)
@@ -64,29 +66,30 @@ def summary(measured: Measured, answers: str, seed: int) -> dict[str, Any]:
         "accuracy_sampled": _share(measured.correct["sampled"]),
         "accuracy_direct": _share(measured.correct["direct"]),
         "nll": ratio(measured.nll, measured.raw_tokens),
-        "nll_a_byte": ratio(measured.nll, measured.raw_bytes),
+        "nll_per_byte": ratio(measured.nll, measured.raw_bytes),
         "nll_marked": ratio(measured.nll_marked, measured.tokens),
-        "nll_marked_a_byte": ratio(measured.nll_marked, measured.bytes),
+        "nll_marked_per_byte": ratio(measured.nll_marked, measured.bytes),
         "bound": ratio(bounds[:, -1], measured.tokens, defined),
-        "bound_a_byte": ratio(bounds[:, -1], measured.bytes, defined),
+        "bound_per_byte": ratio(bounds[:, -1], measured.bytes, defined),
     }
     by_k = [ratio(column, measured.tokens, every_k) for column in bounds.T]
     ess = weights.effective_sample_size(measured.log_weights[defined])
-    return {
-        **{name: measure[0] for name, measure in found.items()},
-        "bound_by_k": [measure[0] for measure in by_k],
-        "bound_undefined_chunks": int((~defined).sum()),
-        "bound_by_k_undefined_chunks": int((~every_k).sum()),
-        "intervals": {
-            **{name: measure[1] for name, measure in found.items()},
-            "bound_by_k": [measure[1] for measure in by_k],
-        },
-        "ess_mean": float(ess.mean()) if ess.size else None,
-        "num_samples": measured.log_weights.shape[1],
-        "chunks": len(measured.tokens),
-        "tokens": int(measured.tokens.sum()),
-        "bytes": int(measured.bytes.sum()),
-    }
+    values: dict[str, Any] = {name: value for name, (value, _) in found.items()}
+    return HeldOut(
+        **values,
+        bound_by_k=[value for value, _ in by_k],
+        bound_undefined_chunks=int((~defined).sum()),
+        bound_by_k_undefined_chunks=int((~every_k).sum()),
+        intervals=Measures(
+            **{name: interval for name, (_, interval) in found.items()},
+            bound_by_k=[interval for _, interval in by_k],
+        ),
+        ess_mean=float(ess.mean()) if ess.size else None,
+        num_samples=measured.log_weights.shape[1],
+        chunks=len(measured.tokens),
+        tokens=int(measured.tokens.sum()),
+        bytes=int(measured.bytes.sum()),
+    )
 
 
 def _share(correct: np.ndarray) -> Measure:
@@ -98,7 +101,8 @@ def _share(correct: np.ndarray) -> Measure:
 def _ratio(
     documents: np.ndarray, numerators: np.ndarray, denominators: np.ndarray, kept: Any, seed: int
 ) -> Measure:
-    """Sum over sum of the kept chunks."""
+    """Sum of `numerators` over sum of `denominators`, both [N] per chunk, of the chunks `kept` (bool [N], or
+    True for all)."""
     kept = (denominators > 0) & kept  # a text of one token and no prefix predicts nothing
     if not kept.any():
         return None, None

@@ -18,6 +18,7 @@ from lt_hpc.engines.torch_engine import TorchEngine, memory_errors
 from lt_hpc.latent import weights
 from lt_hpc.latent.layout import Layout
 from lt_hpc.stages.estep import Proposals
+from lt_hpc.store.figures import Precision, to_json
 
 
 def measure(
@@ -33,10 +34,8 @@ def measure(
     Raises:
         MemoryError: when the device, which another engine shares, has too little left.
 
-    Returns `selection_change` (mean total variation between a chunk's normalised weights),
-    `log_weight_deviation` (root mean square, nats), `log_q_deviation_a_token` (the same of
-    log q by thought length), `outside_support` (thoughts that float32 would have cut off by
-    top-p or top-k; left out of the others), `chunks` and `thoughts`.
+    Returns the figures of `Precision` (thoughts outside of float32's support, which top-p or top-k would
+    have cut off, are left out of the others) and how many `thoughts` they are of.
     """
     with memory_errors():
         exact = _reference_log_weights(reference, layout, chunks, proposals, params)
@@ -46,24 +45,24 @@ def measure(
         outside += int((proposal.finished & ~inside).sum())
         if not inside.any():
             continue
-        found = weights.log_weights(
+        sampled = weights.log_weights(
             proposal.log_prior, proposal.log_likelihood, proposal.log_q, proposal.finished
         )[inside]
         lengths = np.array([len(thought) for thought in proposal.thoughts])[inside]
-        deviations.append(found - log_w[inside])
+        deviations.append(sampled - log_w[inside])
         log_q_deviations.append((proposal.log_q - log_q)[inside] / lengths)
-        change = weights.normalised(found) - weights.normalised(log_w[inside])
+        change = weights.normalised(sampled) - weights.normalised(log_w[inside])
         changes.append(0.5 * np.abs(change).sum())
     if not deviations:
         return None
-    return {
-        "chunks": len(changes),
-        "thoughts": sum(map(len, deviations)),
-        "outside_support": outside,
-        "selection_change": float(np.mean(changes)),
-        "log_weight_deviation": _root_mean_square(deviations),
-        "log_q_deviation_a_token": _root_mean_square(log_q_deviations),
-    }
+    found = Precision(
+        chunks=len(changes),
+        outside_support=outside,
+        selection_change=float(np.mean(changes)),
+        log_weight_deviation=_root_mean_square(deviations),
+        log_q_deviation_per_token=_root_mean_square(log_q_deviations),
+    )
+    return {**to_json(found), "thoughts": sum(map(len, deviations))}
 
 
 def _reference_log_weights(

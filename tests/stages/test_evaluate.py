@@ -97,9 +97,9 @@ def test_likelihoods_are_those_of_plain_forwards(tmp_path: Path) -> None:
     assert raw_tokens == tokens - len(TEXTS)
     assert metrics["bytes"] == size
     assert metrics["nll"] == pytest.approx(raw / raw_tokens, rel=1e-5)
-    assert metrics["nll_a_byte"] == pytest.approx(raw / raw_bytes, rel=1e-5)
+    assert metrics["nll_per_byte"] == pytest.approx(raw / raw_bytes, rel=1e-5)
     assert metrics["nll_marked"] == pytest.approx(marked / tokens, rel=1e-5)
-    assert metrics["nll_marked_a_byte"] == pytest.approx(marked / size, rel=1e-5)
+    assert metrics["nll_marked_per_byte"] == pytest.approx(marked / size, rel=1e-5)
     assert metrics["accuracy"] is None and metrics["examples"] == []
 
 

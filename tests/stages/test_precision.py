@@ -9,6 +9,7 @@ import pytest
 from lt_hpc.latent import diagnostics
 from lt_hpc.report.warnings import warnings
 from lt_hpc.store import manifest
+from tests.report.rows import row
 from tests.runs.tiny_run import run_e_step
 
 
@@ -23,13 +24,10 @@ def test_bfloat16_is_measured_against_float32(
     assert merged is not None
     found = merged.statistics["precision"]
     assert 1 <= found["chunks"] <= 3
-    assert 0 < found["log_q_deviation_a_token"] < 0.1
+    assert 0 < found["log_q_deviation_per_token"] < 0.1
     assert 0 < found["selection_change"] < 0.5
-    row = {
-        "iteration": 1, "bound_undefined_chunks": 0, "skipped_steps": 0, "chunks": 9,
-        "selection": {**merged.statistics, "precision": {**found, "selection_change": 0.2}},
-    }  # fmt: skip
-    assert any("sample.dtype moves 20%" in line for line in warnings([row]))
+    changed = {**merged.statistics, "precision": {**found, "selection_change": 0.2}}
+    assert any("sample.dtype moves 20%" in line for line in warnings([row(changed)]))
 
 
 def test_float32_has_nothing_to_measure(tmp_path: Path) -> None:
