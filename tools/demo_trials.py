@@ -40,7 +40,7 @@ def run_one(out: Path, seed: int, name: str, iterations: int, settings: list[str
 
 
 def table(results: dict[str, dict[int, Rows]]) -> str:
-    """Markdown: a line a setting, accuracy and bound by iteration as median (lowest to highest)."""
+    """Markdown: a line per setting, accuracy and bound by iteration as median (lowest to highest)."""
     lines = ["| setting | measure | it 0 | it 1 | it 2 | it 3 |", "|---|---|---|---|---|---|"]
     for name, by_seed in results.items():
         for measure in ("accuracy", "bound", "ess_mean"):
@@ -62,7 +62,7 @@ def table(results: dict[str, dict[int, Rows]]) -> str:
 
 
 def plot(results: dict[str, dict[int, Rows]], path: Path) -> None:
-    """Accuracy and bound by iteration, a thin line a seed."""
+    """Accuracy and bound by iteration, a thin line per seed."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -75,7 +75,7 @@ def plot(results: dict[str, dict[int, Rows]], path: Path) -> None:
                 points = [(row["iteration"], row[measure]) for row in rows if row[measure] is not None]
                 label = name if number == 0 else None
                 axis.plot(*zip(*points, strict=True), color=f"C{index}", marker="o", ms=3, lw=1, label=label)
-        unit = ", nats a token" if measure == "bound" else ""
+        unit = ", nats per token" if measure == "bound" else ""
         axis.set(title=f"held-out {measure}{unit}", xlabel="iteration", xticks=range(4))
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=8)

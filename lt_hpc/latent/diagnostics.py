@@ -71,8 +71,8 @@ def ratio_interval(
 ) -> tuple[float, float]:
     """Percentile bootstrap interval (low, high) of sum(numerators) / sum(denominators) over N documents.
 
-    Both are [N], one sum per document, such as nats and tokens: documents are what a corpus is a sample
-    of; tokens and chunks of one document depend on each other.
+    Both are [N], one sum per document, such as nats and tokens: documents are what a corpus is a sample of;
+    tokens and chunks of one document depend on each other.
     """
     count = len(denominators)
     ratios = np.empty(draws)

@@ -1,9 +1,10 @@
-"""What the manifests and metrics of a run say."""
+"""What the manifests and metrics of a run say, as one report."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from lt_hpc.report.rows import Iteration, Report
 from lt_hpc.run import state
@@ -15,7 +16,7 @@ from lt_hpc.store.paths import METRICS, RunPaths, relative_paths, shard_folder
 
 
 def collect(plan: Plan, paths: RunPaths) -> Report:
-    """The report of what is done so far. Iterations whose evaluation is not done are left out."""
+    """Settings, corpora and a row per iteration; iterations whose evaluation is not done are left out."""
     return Report(
         name=plan.config.name,
         plan=plan.fingerprint,
@@ -42,30 +43,32 @@ def _counts(folder: Path) -> dict[str, int]:
 
 
 def _iteration(paths: RunPaths, evaluate: Stage) -> Iteration:
-    iteration = evaluate.iteration
+    number = evaluate.iteration
     records = {
-        "train": manifest.read(paths.model(iteration)),
-        "evaluate": manifest.read(paths.evaluation(iteration)),
-        "merge": manifest.read(paths.selected(iteration)),
+        "train": manifest.read(paths.model(number)),
+        "evaluate": manifest.read(paths.evaluation(number)),
+        "merge": manifest.read(paths.selected(number)),
     }
-    sampled, model, merged = _samples(paths, iteration), records["train"], records["merge"]
+    sampled = _samples(paths, number)
     seconds = {name: record.seconds for name, record in records.items() if record}
     if sampled:
         seconds["sample"] = sum(record.seconds for record in sampled)
-    if model:
-        seconds["train"] = model.statistics["rank_seconds"]
+    merged, model = records["merge"], records["train"]
+    trained: dict[str, Any] = model.statistics if model else {"skipped_steps": 0}
+    if "rank_seconds" in trained:
+        seconds["train"] = trained["rank_seconds"]
     return Iteration(
-        iteration=iteration,
-        heldout=HeldOut.of(json.loads((paths.evaluation(iteration) / METRICS).read_text())),
+        number=number,
+        held_out=HeldOut.of(json.loads((paths.evaluation(number) / METRICS).read_text())),
         selection=SelectionStatistics.of(merged.statistics) if merged else None,
         tokens={
             "sampled": sum(record.counts.get("sampled_tokens", 0) for record in sampled),
             "scored": sum(record.counts.get("scored_tokens", 0) for record in sampled),
-            "trained": model.counts["trained_tokens"] if model else 0,
+            "trained": model.counts.get("trained_tokens", 0) if model else 0,
         },
         cut_prefixes=sum(record.counts.get("cut_prefixes", 0) for record in sampled),
-        skipped_steps=model.statistics.get("skipped_steps", 0) if model else 0,
-        losses=model.statistics.get("losses", []) if model else [],
+        skipped_steps=trained.get("skipped_steps"),
+        losses=trained.get("losses", []),
         seconds_by_stage=seconds,
     )
 

@@ -10,11 +10,12 @@ from lt_hpc.report.rows import Report
 from lt_hpc.report.warnings import warnings
 from lt_hpc.run.plan import Plan
 from lt_hpc.store.atomic import write_json, write_text
+from lt_hpc.store.figures import SelectionStatistics
 from lt_hpc.store.paths import RunPaths
 
 
 def write(plan: Plan, paths: RunPaths) -> Report:
-    """Write report.json and report.html of what is done so far; returns what stands in them."""
+    """Write report.json and report.html of what is done so far; returns what they say."""
     from lt_hpc.report.page import render
 
     report = collect(plan, paths)
@@ -40,15 +41,17 @@ def print_table(report: Report, paths: RunPaths) -> None:
     for column in ("iteration", "accuracy", "bound", "NLL", "ESS", "unfinished", "task-seconds"):
         table.add_column(column, justify="right")
     for row in report.iterations:
-        heldout, selection = row.heldout, row.selection
-        numbers = [heldout.accuracy, heldout.bound, heldout.nll]
-        numbers += [selection.ess_mean, selection.unfinished_share] if selection else [None, None]
-        table.add_row(str(row.iteration), *map(_number, numbers), f"{row.seconds:.0f}")
+        held_out, selection = row.held_out, row.selection or SelectionStatistics()
+        table.add_row(
+            str(row.number), _number(held_out.accuracy), _number(held_out.bound), _number(held_out.nll),
+            _number(selection.ess_mean), _number(selection.unfinished_share),
+            f"{row.seconds:.0f}",
+        )  # fmt: skip
     console = Console(width=None if sys.stdout.isatty() else 100)
     console.print(table)
     console.print(
-        "held out: accuracy, bound and NLL, the last two in nats per token; of the E-step before it: ESS of "
-        "the K thoughts, share of unfinished ones"
+        "held out: accuracy, bound and NLL, these two in nats per token; of the E-step before it: ESS of the "
+        "K thoughts, share of unfinished ones"
     )
     for line in warnings(report.iterations):
         console.print(f"warning: {line}", markup=False)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from markupsafe import Markup
-
 from lt_hpc.report.rows import Iteration
+from lt_hpc.store.figures import SelectionStatistics
 
-Rows = list[Iteration]
+Rows = Sequence[Iteration]
+Selections = Mapping[int, SelectionStatistics]
+"""By iteration."""
 
 
-def _svg(draw: Callable[[Any], None], panels: int) -> Markup:
+def _svg(draw: Callable[[Any], None], panels: int) -> str:
     import matplotlib
 
     matplotlib.use("svg")
@@ -27,47 +28,49 @@ def _svg(draw: Callable[[Any], None], panels: int) -> Markup:
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
         pyplot.close(figure)
     text = stream.getvalue()
-    return Markup(f"<figure>{text[text.index('<svg') :]}</figure>")
+    return f"<figure>{text[text.index('<svg') :]}</figure>"
 
 
-def measures(rows: Rows) -> Markup:
+def measures(rows: Rows) -> str:
     """Accuracy, bound and NLL by iteration, with 95% intervals."""
-    titles = {"accuracy": "accuracy", "bound": "bound, nats per token", "nll": "NLL, nats per token"}
 
     def draw(axes: Any) -> None:
-        for axis, (name, title) in zip(axes, titles.items(), strict=True):
-            points = [
-                (row.iteration, getattr(row.heldout, name), getattr(row.heldout.intervals, name))
-                for row in rows
-                if getattr(row.heldout, name) is not None
+        for axis, (key, title) in zip(
+            axes,
+            (("accuracy", "accuracy"), ("bound", "bound, nats per token"), ("nll", "NLL, nats per token")),
+            strict=True,
+        ):
+            found = [
+                (row.number, getattr(row.held_out, key), getattr(row.held_out.intervals, key)) for row in rows
             ]
-            low = [max(0.0, y - interval[0]) for _, y, interval in points]
-            high = [max(0.0, interval[1] - y) for _, y, interval in points]
-            axis.errorbar(
-                [x for x, _, _ in points], [y for _, y, _ in points], [low, high], marker="o", capsize=3
-            )
-            axis.set(title=title, xlabel="iteration", xticks=[row.iteration for row in rows])
+            points = [point for point in found if None not in point]
+            low = [y - interval[0] for _, y, interval in points]
+            high = [interval[1] - y for _, y, interval in points]
+            spread = [[max(0.0, width) for width in side] for side in (low, high)]
+            axis.errorbar([p[0] for p in points], [p[1] for p in points], spread, marker="o", capsize=3)
+            axis.set(title=title, xlabel="iteration", xticks=[row.number for row in rows])
             axis.grid(alpha=0.3)
 
     return _svg(draw, 3)
 
 
-def bounds(rows: Rows) -> Markup:
-    """The held-out bound by number of samples of the chunks all of whose thoughts finished, one line per
+def bounds(rows: Rows) -> str:
+    """The held-out bound by number of samples of the chunks all of whose thoughts finished, a line per
     iteration, with 95% intervals."""
 
     def draw(axes: Any) -> None:
         for row in rows:
-            heldout = row.heldout
-            pairs = zip(heldout.bound_by_k, heldout.intervals.bound_by_k, strict=True)
+            held_out = row.held_out
             points = [
                 (k, value, interval)
-                for k, (value, interval) in enumerate(pairs, start=1)
+                for k, (value, interval) in enumerate(
+                    zip(held_out.bound_by_k, held_out.intervals.bound_by_k, strict=False), start=1
+                )
                 if value is not None and interval is not None
             ]
             ks = [k for k, _, _ in points]
-            of = (heldout.chunks or 0) - (heldout.bound_by_k_undefined_chunks or 0)
-            label = f"iteration {row.iteration} ({of} of {heldout.chunks} chunks)"
+            of = (held_out.chunks or 0) - (held_out.bound_by_k_undefined_chunks or 0)
+            label = f"iteration {row.number} ({of} of {held_out.chunks} chunks)"
             axes[0].plot(ks, [v for _, v, _ in points], marker=".", label=label)
             axes[0].fill_between(ks, [i[0] for _, _, i in points], [i[1] for _, _, i in points], alpha=0.15)
         axes[0].set(title="bound by K, nats per token", xlabel="samples K")
@@ -77,52 +80,51 @@ def bounds(rows: Rows) -> Markup:
     return _svg(draw, 1)
 
 
-def ess(rows: Rows) -> Markup:
-    """Histogram of the ESS over chunks, one panel per iteration; last, the mean ESS by length."""
+def ess(selections: Selections) -> str:
+    """Histogram of the ESS over chunks, a panel per iteration; last, the mean ESS by length."""
 
     def draw(axes: Any) -> None:
-        for axis, row in zip(axes, rows, strict=False):
-            histogram = row.selection and row.selection.ess_histogram
-            if histogram:
+        for axis, (iteration, selection) in zip(axes, selections.items(), strict=False):
+            label = f"iteration {iteration}"
+            if histogram := selection.ess_histogram:
                 edges = histogram.edges
                 axis.bar(edges[:-1], histogram.counts, width=edges[1] - edges[0], align="edge")
-            axis.set(title=f"iteration {row.iteration}", xlabel="ESS of a chunk", ylabel="chunks")
-        for row in rows:
-            bins = row.selection.ess_by_length if row.selection else []
-            label = f"iteration {row.iteration}"
+            axis.set(title=label, xlabel="ESS of a chunk", ylabel="chunks")
+            bins = selection.ess_by_length
             axes[-1].plot([b[0] for b in bins], [b[1] for b in bins], marker=".", label=label)
         axes[-1].set(title="mean ESS by length", xlabel="thought tokens, mean of a chunk")
         axes[-1].legend(fontsize=7)
 
-    return _svg(draw, len(rows) + 1)
+    return _svg(draw, len(selections) + 1)
 
 
-def costs(rows: Rows) -> Markup:
-    """Tokens and seconds by stage, one bar per iteration."""
-    iterations = [row.iteration for row in rows]
+def costs(rows: Rows) -> str:
+    """Tokens and seconds by stage, a bar per iteration."""
 
     def draw(axes: Any) -> None:
-        for axis, title, parts in (
-            (axes[0], "tokens", [row.tokens for row in rows]),
-            (axes[1], "task-seconds", [row.seconds_by_stage for row in rows]),
+        for axis, key, title in (
+            (axes[0], "tokens", "tokens"),
+            (axes[1], "seconds_by_stage", "task-seconds"),
         ):
+            parts: list[dict[str, float]] = [getattr(row, key) for row in rows]
+            names = sorted({name for part in parts for name in part})
             bottom = [0.0] * len(rows)
-            for name in sorted({name for part in parts for name in part}):
+            for name in names:
                 heights = [part.get(name, 0) for part in parts]
-                axis.bar(iterations, heights, bottom=bottom, label=name)
+                axis.bar([row.number for row in rows], heights, bottom=bottom, label=name)
                 bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
-            axis.set(title=title, xlabel="iteration", xticks=iterations)
+            axis.set(title=title, xlabel="iteration", xticks=[row.number for row in rows])
             axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
 
     return _svg(draw, 2)
 
 
-def losses(rows: Rows) -> Markup:
-    """Training loss by step, one line per iteration."""
+def losses(rows: Rows) -> str:
+    """Training loss by step, a line per iteration."""
 
     def draw(axes: Any) -> None:
         for row in rows:
-            axes[0].plot(row.losses, label=f"iteration {row.iteration}", linewidth=1)
+            axes[0].plot(row.losses, label=f"iteration {row.number}", linewidth=1)
         axes[0].set(title="training loss, nats per token", xlabel="step")
         axes[0].legend(fontsize=7)
 

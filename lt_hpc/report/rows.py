@@ -1,53 +1,49 @@
-"""The report as values: what report.json, the page and the table are made of."""
+"""What a report holds, as records that the page, the table, the plots and the warnings read. Pure data."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from lt_hpc.store import figures
-from lt_hpc.store.figures import HeldOut, SelectionStatistics
-
-FORMAT = 1
+from lt_hpc.store.figures import HeldOut, SelectionStatistics, to_json
 
 
 @dataclass(frozen=True)
 class Iteration:
-    """One iteration whose evaluation is done.
+    """One iteration whose evaluation is done: measures of its model, and the E-step and training behind it.
 
-    Attributes:
-        heldout: of the model that the iteration trained.
-        selection: of the E-step before it; None where it had none.
-        tokens: sampled, scored and trained ones.
-        cut_prefixes: chunks whose prefix was cut to leave room for a thought.
-        skipped_steps: training steps without a finite gradient.
-        losses: nats per token, one for each line of the training log.
-        seconds_by_stage: summed over the tasks of a stage (shards, ranks), of training those of its steps.
+    `selection`: None where there was no E-step (iteration 0, other objectives). `tokens`: sampled, scored,
+    trained. `cut_prefixes`: chunks whose prefix was cut to fit. `skipped_steps`: training steps left
+    out, their gradient not finite. `losses`: by logged step, nats per token. `seconds_by_stage`: summed
+    over the tasks of a stage (shards, ranks), for training those of its steps.
     """
 
-    iteration: int
-    heldout: HeldOut
+    number: int
+    held_out: HeldOut
     selection: SelectionStatistics | None
     tokens: dict[str, int]
     cut_prefixes: int
-    skipped_steps: int
+    skipped_steps: int | None
     losses: list[float]
     seconds_by_stage: dict[str, float]
 
     @property
     def seconds(self) -> float:
+        """Of all stages."""
         return sum(self.seconds_by_stage.values())
 
     def to_json(self) -> dict[str, Any]:
-        """One flat row of held-out measures, with what came before it beside them."""
-        heldout, selection = figures.to_json(self.heldout), self.selection
+        """The row in report.json: the held-out measures beside the rest."""
+        held_out = to_json(self.held_out)
+        heldout_ess_mean = held_out.pop("ess_mean")
+        selection = to_json(self.selection) if self.selection else {}
         return {
-            **{name: value for name, value in heldout.items() if name != "ess_mean"},
-            "iteration": self.iteration,
-            "heldout_ess_mean": self.heldout.ess_mean,
-            "ess_mean": selection.ess_mean if selection else None,
-            "selected_unfinished": selection.selected_unfinished if selection else 0,
-            "selection": figures.to_json(selection) if selection else {},
+            **held_out,
+            "iteration": self.number,
+            "heldout_ess_mean": heldout_ess_mean,
+            "ess_mean": selection.get("ess_mean"),
+            "selected_unfinished": selection.get("selected_unfinished", 0),
+            "selection": selection,
             "tokens": self.tokens,
             "cut_prefixes": self.cut_prefixes,
             "skipped_steps": self.skipped_steps,
@@ -59,8 +55,8 @@ class Iteration:
 
 @dataclass(frozen=True)
 class Report:
-    """A run as far as it is done. `config` is the plan's, `corpora` name -> counts of what was read,
-    kept and dropped."""
+    """What a run found so far. `plan`: its fingerprint; `config`: the settings as JSON; `corpora`: folder ->
+    counts (chunks, tokens, what was dropped); `complete`: nothing is left to do."""
 
     name: str
     plan: str
@@ -69,14 +65,19 @@ class Report:
     complete: bool
     iterations: list[Iteration]
 
+    @property
+    def selections(self) -> dict[int, SelectionStatistics]:
+        """Iteration -> statistics of its weights, where there was an E-step."""
+        return {row.number: row.selection for row in self.iterations if row.selection}
+
     def to_json(self) -> dict[str, Any]:
-        """The contents of report.json."""
+        """report.json."""
         return {
-            "format": FORMAT,
+            "format": 1,
             "name": self.name,
             "plan": self.plan,
             "config": self.config,
             "corpora": self.corpora,
             "complete": self.complete,
-            "iterations": [iteration.to_json() for iteration in self.iterations],
+            "iterations": [row.to_json() for row in self.iterations],
         }

@@ -1,8 +1,9 @@
-"""What a reader of a report should act on, in words."""
+"""What a reader of a report should act on, in words. A figure that an older release did not write warns
+of nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from lt_hpc.latent.diagnostics import WARN_SELECTION_CHANGE
 from lt_hpc.report.rows import Iteration
@@ -19,17 +20,12 @@ LENGTH_CORRELATION = 0.5
 SMALLEST_ALPHA = 0.05
 
 
-def warnings(rows: list[Iteration]) -> list[str]:
+def warnings(rows: Sequence[Iteration]) -> list[str]:
     """One line per finding, over all iterations of a report."""
     return [
-        f"iteration {row.iteration}: {line}"
+        f"iteration {row.number}: {line}"
         for row in rows
-        for line in (
-            *_training(row),
-            *_bound(row.heldout),
-            *(_selection(row.selection) if row.selection else ()),
-            *(_trust(row.selection) if row.selection else ()),
-        )
+        for line in (*_training(row), *_bound(row.held_out), *_of_selection(row.selection))
     ]
 
 
@@ -38,54 +34,67 @@ def _training(row: Iteration) -> Iterator[str]:
         yield f"{row.skipped_steps} training steps were left out: their gradient was not finite."
 
 
-def _bound(heldout: HeldOut) -> Iterator[str]:
-    left_out, chunks = heldout.bound_undefined_chunks or 0, heldout.chunks or 0
-    if left_out > UNDEFINED_SHARE * chunks:
+def _bound(held_out: HeldOut) -> Iterator[str]:
+    left_out, chunks = held_out.bound_undefined_chunks, held_out.chunks
+    if left_out is not None and chunks is not None and left_out > UNDEFINED_SHARE * chunks:
         yield (
             f"the held-out bound leaves out {left_out} of {chunks} chunks, none of whose thoughts "
             "finished: it is of the easier ones."
         )
 
 
-def _selection(found: SelectionStatistics) -> Iterator[str]:
-    """What was selected, and what could not be."""
-    ess, largest = found.ess_mean, found.largest_weight_mean or 0.0
-    if (found.num_samples or 0) > 1 and ess and (ess < COLLAPSED_ESS or largest > COLLAPSED_LARGEST):
-        yield (
-            f"selection has collapsed to taking the largest weight (mean ESS {ess:.2f} of "
-            f"{found.num_samples}, {largest:.0%} of the weight on one thought): the weights say little. More "
-            "samples, a better warm start or merge.weights=tempered would help."
-        )
-    if (found.unfinished_share or 0.0) > UNFINISHED_SHARE:
-        yield (
-            f"{found.unfinished_share:.0%} of the thoughts did not finish within "
-            "sample.max_thought_tokens and have weight zero."
-        )
-    if found.fallback_chunks:
-        yield f"{found.fallback_chunks} chunks had no finished thought at all (merge.unfinished)."
-    if found.selected_unfinished:
-        yield f"{found.selected_unfinished} unfinished thoughts were selected: report this."
+def _of_selection(selection: SelectionStatistics | None) -> Iterator[str]:
+    if selection:
+        yield from _collapse(selection)
+        yield from _unfinished(selection)
+        yield from _trust(selection)
 
 
-def _trust(found: SelectionStatistics) -> Iterator[str]:
-    """Whether the weights themselves can be trusted."""
-    pareto, precision = found.pareto_k, found.precision
+def _collapse(selection: SelectionStatistics) -> Iterator[str]:
+    ess, largest, num_samples = selection.ess_mean, selection.largest_weight_mean, selection.num_samples
+    if not ess or largest is None or num_samples is None or num_samples == 1:
+        return
+    if ess < COLLAPSED_ESS or largest > COLLAPSED_LARGEST:
+        yield (
+            f"selection has collapsed to taking the largest weight (mean ESS {ess:.2f} of {num_samples}, "
+            f"{largest:.0%} of the weight on one thought): the weights say little. More samples, a better "
+            "warm start or merge.weights=tempered would help."
+        )
+
+
+def _unfinished(selection: SelectionStatistics) -> Iterator[str]:
+    share = selection.unfinished_share
+    if share is not None and share > UNFINISHED_SHARE:
+        yield (
+            f"{share:.0%} of the thoughts did not finish within sample.max_thought_tokens and have weight "
+            "zero."
+        )
+    if selection.fallback_chunks:
+        yield f"{selection.fallback_chunks} chunks had no finished thought at all (merge.unfinished)."
+    if selection.selected_unfinished:
+        yield f"{selection.selected_unfinished} unfinished thoughts were selected: report this."
+
+
+def _trust(selection: SelectionStatistics) -> Iterator[str]:
+    pareto = selection.pareto_k
     if pareto and pareto.heavy_share > PARETO_SHARE:
         yield (
             f"{pareto.heavy_share:.0%} of the {pareto.chunks} chunks with a Pareto k have it above "
             "0.7: their weights have too heavy a tail to be trusted at this K."
         )
-    if found.weights == "tempered" and found.alpha is not None and found.alpha < SMALLEST_ALPHA:
+    alpha = selection.alpha
+    if selection.weights == "tempered" and alpha is not None and alpha < SMALLEST_ALPHA:
         yield (
-            f"to reach merge.target_ess the weights had to be raised to the power {found.alpha:.2f}: "
+            f"to reach merge.target_ess the weights had to be raised to the power {alpha:.2f}: "
             "selection hardly looks at them."
         )
-    correlation = found.length_correlation_within
+    correlation = selection.length_correlation_within
     if correlation is not None and abs(correlation) > LENGTH_CORRELATION:
         yield (
             f"within a chunk the weights prefer {'long' if correlation > 0 else 'short'} thoughts "
             f"(correlation {correlation:.2f})."
         )
+    precision = selection.precision
     if precision and precision.selection_change > WARN_SELECTION_CHANGE:
         yield (
             f"sample.dtype moves {precision.selection_change:.0%} of the weight between the thoughts of a "

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from lt_hpc.latent import diagnostics, weights
 from lt_hpc.store import tables
-from lt_hpc.store.figures import HeldOut, Interval, Measures
+from lt_hpc.store.figures import HeldOut, Interval, PerMeasure
 
 ANSWERS = ("thought", "sampled", "direct")
 Measure = tuple[float | None, Interval | None]
@@ -46,7 +46,7 @@ class Measured:
 
 
 def summary(measured: Measured, answers: str, seed: int) -> HeldOut:
-    """Measures in nats per token unless named otherwise, with 95% intervals: of accuracy by Wilson's score,
+    """PerMeasure in nats per token unless named otherwise, with 95% intervals: of accuracy by Wilson's score,
     else by a bootstrap over documents drawn from `seed`. None where something can't be measured on
     this corpus. `answers`: which of ANSWERS count as the model's accuracy.
 
@@ -61,7 +61,7 @@ def summary(measured: Measured, answers: str, seed: int) -> HeldOut:
     def ratio(numerators: np.ndarray, denominators: np.ndarray, kept: Any = True) -> Measure:
         return _ratio(measured.document, numerators, denominators, kept, seed)
 
-    found = {
+    found: dict[str, Measure] = {
         "accuracy": _share(measured.correct[answers]),
         "accuracy_sampled": _share(measured.correct["sampled"]),
         "accuracy_direct": _share(measured.correct["direct"]),
@@ -80,7 +80,7 @@ def summary(measured: Measured, answers: str, seed: int) -> HeldOut:
         bound_by_k=[value for value, _ in by_k],
         bound_undefined_chunks=int((~defined).sum()),
         bound_by_k_undefined_chunks=int((~every_k).sum()),
-        intervals=Measures(
+        intervals=PerMeasure(
             **{name: interval for name, (_, interval) in found.items()},
             bound_by_k=[interval for _, interval in by_k],
         ),

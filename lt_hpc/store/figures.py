@@ -47,10 +47,10 @@ def _whole(record: type[Record], raw: Mapping[str, Any] | None) -> Record | None
 
 
 @dataclass(frozen=True)
-class Measures(Generic[Value]):
-    """Held-out measures of a model. Accuracy: share of right answers. NLL and bound: nats per token
-    unless named otherwise. None where the corpus or the thoughts do not allow one. `bound_by_k[k]`: the
-    bound by k + 1 samples."""
+class PerMeasure(Generic[Value]):
+    """A value for each held-out measure of a model. Accuracy: share of right answers. NLL and bound:
+    nats per token unless named otherwise. None where the corpus or the thoughts do not allow one.
+    `bound_by_k[k]`: the bound by k + 1 samples."""
 
     accuracy: Value | None = None
     accuracy_sampled: Value | None = None
@@ -75,14 +75,14 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class HeldOut(Measures[float]):
+class HeldOut(PerMeasure[float]):
     """metrics.json of one model. `*_undefined_chunks` are left out of the bound, because no thought of
     theirs finished, and of the bound by K, because not all did. `ess_mean`: of `num_samples`
     thoughts of the model's own proposal; `tokens` and `bytes` of all chunks."""
 
     bound_undefined_chunks: int | None = None
     bound_by_k_undefined_chunks: int | None = None
-    intervals: Measures[Interval] = field(default_factory=Measures)
+    intervals: PerMeasure[Interval] = field(default_factory=PerMeasure)
     ess_mean: float | None = None
     num_samples: int | None = None
     chunks: int | None = None
@@ -93,7 +93,7 @@ class HeldOut(Measures[float]):
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> HeldOut:
         """From metrics.json of this release or an older one."""
-        intervals = Measures[Interval](**_known(Measures, raw.get("intervals")))
+        intervals = PerMeasure[Interval](**_known(PerMeasure, raw.get("intervals")))
         examples = [Answer(**_known(Answer, one)) for one in raw.get("examples", [])]
         return cls(**{**_known(cls, raw), "intervals": intervals, "examples": examples})
 

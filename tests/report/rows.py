@@ -1,15 +1,88 @@
-"""Rows of a report, made in a test."""
+"""Rows of a report in which all is well, but for what a test changes."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from lt_hpc.report.rows import Iteration
-from lt_hpc.store.figures import HeldOut, SelectionStatistics
+from lt_hpc.store.figures import (
+    Answer,
+    HeldOut,
+    Histogram,
+    Pareto,
+    PerMeasure,
+    Precision,
+    SelectionStatistics,
+    WeighedThoughts,
+)  # fmt: skip
+
+HELD_OUT = HeldOut(
+    accuracy=0.5,
+    nll=2.0,
+    bound=-1.5,
+    bound_by_k=[-2.0, -1.75, -1.5],
+    intervals=PerMeasure(
+        accuracy=[0.4, 0.6], nll=[1.75, 2.25], bound=[-1.75, -1.25],
+        bound_by_k=[[-2.25, -1.75], [-2.0, -1.5], [-1.75, -1.25]],
+    ),
+    bound_undefined_chunks=0,
+    bound_by_k_undefined_chunks=20,
+    chunks=1000,
+    examples=[Answer("7 <SOL>", "<b>11</b>", "", None)],
+)  # fmt: skip
+SELECTION = SelectionStatistics(
+    num_samples=4,
+    weights="exact",
+    alpha=1.0,
+    ess_mean=3.1,
+    selection_ess_mean=3.1,
+    ess_histogram=Histogram([5, 0, 15, 10], [1.0, 1.75, 2.5, 3.25, 4.0]),
+    ess_by_length=[(4.0, 3.5, 15), (8.0, 2.5, 15)],
+    largest_weight_mean=0.4,
+    pareto_k=Pareto(chunks=90, median=0.3, heavy_share=0.1),
+    unfinished_share=0.01,
+    selected_unfinished=0,
+    fallback_chunks=0,
+    length_correlation_within=0.1,
+    examples=[
+        WeighedThoughts(
+            chunk=3,
+            thoughts=[[1, 2], [3], [1, 2], [4]],
+            weights=[0.125, 0.75, 0.125, 0.0],
+            log_prior=[-1.0, -2.0, -1.0, None],
+            log_likelihood=[-3.0, -1.5, -3.0, None],
+            log_q=[-0.5, -0.25, -0.5, None],
+            selected=[1],
+        )
+    ],
+    precision=Precision(
+        chunks=8, outside_support=2, selection_change=0.01, log_weight_deviation=0.125,
+        log_q_deviation_per_token=0.01,
+    ),
+)  # fmt: skip
 
 
-def row(selection: dict[str, Any], undefined: int = 0, skipped: int = 0, iteration: int = 1) -> Iteration:
-    """An iteration with the statistics of a selection (none: {}), evaluated on 100 chunks."""
-    found = SelectionStatistics.of(selection) if selection else None
-    heldout = HeldOut(chunks=100, bound_undefined_chunks=undefined)
-    return Iteration(iteration, heldout, found, {}, 0, skipped, [], {})
+def selection(**changed: Any) -> SelectionStatistics:
+    """Statistics of weights that give no cause for a warning."""
+    return replace(SELECTION, **changed)
+
+
+def held_out(**changed: Any) -> HeldOut:
+    """Held-out measures that give no cause for a warning."""
+    return replace(HELD_OUT, **changed)
+
+
+def iteration(number: int = 1, **changed: Any) -> Iteration:
+    """A row that gives no cause for a warning."""
+    row = Iteration(
+        number=number,
+        held_out=HELD_OUT,
+        selection=SELECTION,
+        tokens={"sampled": 400, "scored": 300, "trained": 200},
+        cut_prefixes=0,
+        skipped_steps=0,
+        losses=[3.0, 2.0, 1.5],
+        seconds_by_stage={"sample": 20.0, "train": 10.0},
+    )
+    return replace(row, **changed)

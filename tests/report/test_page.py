@@ -1,101 +1,95 @@
-"""The page of a report that was made by hand: every figure, plot and text of it is there."""
+"""The page: what it says, what it does not repeat as HTML, and that it needs nothing else."""
 
 from __future__ import annotations
 
-import dataclasses
 import re
+from dataclasses import replace
+from html import unescape
+from typing import Any
 
-import pytest
-
-from lt_hpc.report import plots
 from lt_hpc.report.page import render
-from lt_hpc.report.rows import Iteration, Report
-from lt_hpc.store.figures import Answer, HeldOut, Measures
-from tests.store.test_figures import SELECTION
+from lt_hpc.report.rows import Report
+from lt_hpc.store.figures import HeldOut, SelectionStatistics
+from tests.report.rows import iteration, selection
 
-HELD_OUT = HeldOut(
-    accuracy=0.25,
-    nll=2.125,
-    bound=-1.5,
-    bound_by_k=[-1.75, -1.5],
-    intervals=Measures(
-        accuracy=[0.1, 0.4], nll=[2.0, 2.25], bound=[-1.6, -1.4], bound_by_k=[[-1.9, -1.6], [-1.6, -1.4]]
-    ),
-    bound_undefined_chunks=0,
-    bound_by_k_undefined_chunks=3,
-    chunks=12,
-    examples=[Answer("2 < 3 & so", "yes", "think", None)],
-)
-FIRST = Iteration(0, HELD_OUT, None, {"trained": 100}, 0, 0, [3.0, 2.0, 1.5], {"train": 2.0})
-SECOND = Iteration(
-    1, dataclasses.replace(HELD_OUT, accuracy=None), SELECTION, {"sampled": 50, "trained": 100}, 2, 0, [2.5],
-    {"sample": 4.0, "train": 2.0},
-)  # fmt: skip
 REPORT = Report(
-    name="<b>run</b>",
-    plan="p",
+    name="a <run> & more",
+    plan="0123",
     config={
-        "objective": "em", "model": {"path": "models/<x>"}, "sample": {"num_samples": 2, "engine": "torch"},
-        "seed": 7, "evaluate": {"num_samples": 8},
+        "objective": "em",
+        "model": {"path": "base"},
+        "sample": {"num_samples": 4, "engine": "torch"},
+        "seed": 7,
+        "evaluate": {"num_samples": 3},
     },
-    corpora={"corpus": {"chunks": 12, "tokens": 99, "dropped: empty": 3}},
+    corpora={"corpus": {"chunks": 9, "tokens": 99, "dropped_long": 2}, "warm": {}},
     complete=True,
-    iterations=[FIRST, SECOND],
-)  # fmt: skip
-
-
-def page(report: Report = REPORT) -> str:
-    return render(report, lambda ids: f"<thought {ids}>")
-
-
-def titles(svg: str) -> set[str]:
-    """The texts of a plot: matplotlib writes each as a comment beside its glyphs."""
-    return set(re.findall(r"<!-- (.*?) -->", svg))
-
-
-def test_what_comes_from_a_run_is_escaped() -> None:
-    found = page()
-    assert "<b>run</b>" not in found and "&lt;b&gt;run&lt;/b&gt;: latent thoughts" in found
-    assert "models/&lt;x&gt;" in found and "&lt;thought [2]&gt;" in found and "2 &lt; 3 &amp; so" in found
-    assert "corpus: 12 chunks, 99 tokens, 3 dropped: empty." in found
-
-
-def test_unknown_figures_are_dashes_and_the_selected_thought_is_marked() -> None:
-    found = page()
-    row = "".join(f"<td>{cell}</td>" for cell in ("1", "–", "–", "–", "-1.500", "–", "0", "2.125"))
-    assert row in found
-    (picked,) = re.findall(r'<tr class="picked">(.*?)</tr>', found, flags=re.DOTALL)
-    assert "&lt;thought [2]&gt;" in picked and "0.700" in picked and "–" in picked
-
-
-def test_a_report_without_iterations_is_a_page() -> None:
-    found = page(dataclasses.replace(REPORT, iterations=[]))
-    assert "<svg" not in found and "<h1>" in found
-
-
-def test_without_any_e_step_no_weights_are_shown() -> None:
-    found = page(dataclasses.replace(REPORT, iterations=[FIRST]))
-    assert "Importance weights" not in found and "Training" in found
-
-
-@pytest.mark.parametrize(
-    ("draw", "expected"),
-    [
-        (plots.measures, {"accuracy", "bound, nats per token", "NLL, nats per token", "iteration"}),
-        (plots.bounds, {"bound by K, nats per token", "samples K", "iteration 0 (9 of 12 chunks)"}),
-        (plots.costs, {"tokens", "task-seconds", "sampled", "trained", "sample", "train"}),
-        (plots.losses, {"training loss, nats per token", "iteration 0", "iteration 1"}),
-    ],
+    iterations=[iteration(0, selection=None), iteration(1)],
 )
-def test_a_plot_says_what_it_shows(draw: object, expected: set[str]) -> None:
-    assert expected <= titles(draw([FIRST, SECOND]))  # type: ignore[operator]
 
 
-def test_plots_show_every_point_that_is_known() -> None:
-    """Markers are drawn as uses of one shape."""
-    accuracy, bound, nll = re.split(r'<g id="axes_\d+">', plots.measures([FIRST, SECOND]))[1:]
-    drawn = [re.findall(r"<g clip-path.*?</g>", axis, flags=re.DOTALL) for axis in (accuracy, bound, nll)]
-    points = [max(part.count("<use") for part in parts) for parts in drawn]
-    assert points == [1, 2, 2]
-    histogram = plots.ess([SECOND])
-    assert {"iteration 1", "ESS of a chunk", "mean ESS by length"} <= titles(histogram)
+def page(**changed: Any) -> str:
+    return render(replace(REPORT, **changed), lambda ids: " ".join(f"<{token}>" for token in ids))
+
+
+def cells(text: str) -> list[list[str]]:
+    """Of every line of every table."""
+    return [
+        [unescape(cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", line, re.S)]
+        for line in re.findall(r"<tr.*?</tr>", text, re.S)
+    ]
+
+
+def test_text_is_escaped_and_nothing_is_linked_or_run() -> None:
+    text = page()
+    assert "<h1>a &lt;run&gt; &amp; more: latent thoughts by EM</h1>" in text
+    assert "&lt;b&gt;11&lt;/b&gt;" in text and "<b>" not in text
+    outside = re.sub(r"<svg.*?</svg>", "", text, flags=re.S)
+    assert not re.search(r"<script|<link|<img|href=|src=|url\(|http", outside)
+
+
+def test_the_introduction_counts_each_corpus_and_what_was_dropped() -> None:
+    text = re.sub(r"\s+", " ", page())
+    assert "4 thoughts per chunk, engine torch, seed 7." in text
+    assert "corpus: 9 chunks, 99 tokens, 2 dropped_long; warm: 0 chunks, 0 tokens." in text
+
+
+def test_thoughts_drawn_several_times_are_one_line_and_the_selected_one_is_shaded() -> None:
+    lines = cells(page())
+    assert ["3", "1", "0.750", "-2.000", "-1.500", "-0.250", "<3>"] in lines
+    assert ["3", "2", "0.250", "-1.000", "-3.000", "-0.500", "<1> <2>"] in lines
+    assert ["3", "1", "0.000", "–", "–", "–", "<4>"] in lines
+    (shaded,) = re.findall(r'<tr class="picked">.*?</tr>', page(), re.S)
+    assert "&lt;3&gt;" in shaded
+
+
+def test_of_many_thoughts_the_ends_and_those_selected_are_shown() -> None:
+    example = selection().examples[0]
+    count = 8
+    numbers = [-1.0] * count
+    many = replace(
+        example, thoughts=[[n] for n in range(count)], weights=[2.0**-n for n in range(1, count + 1)],
+        log_prior=numbers, log_likelihood=numbers, log_q=numbers, selected=[4],
+    )  # fmt: skip
+    lines = cells(page(iterations=[iteration(1, selection=selection(examples=[many]))]))
+    assert [line[-1] for line in lines if line[0] == "3"] == ["<0>", "<1>", "<4>", "<6>", "<7>"]
+
+
+def test_what_is_unknown_is_a_dash() -> None:
+    unknown = iteration(1, held_out=HeldOut(), selection=SelectionStatistics(), skipped_steps=None)
+    lines = cells(page(iterations=[unknown]))
+    assert ["1", *["–"] * 9, "30.000"] in lines
+    assert ["1", *["–"] * 6, "0", *["–"] * 4] in lines, "prefixes cut are counted"
+
+
+def test_no_iterations_yet_are_an_empty_table() -> None:
+    text = page(iterations=[])
+    assert len(cells(text)) == 1 and "<svg" not in text
+
+
+def test_the_last_iteration_with_an_e_step_shows_its_thoughts_and_warnings_stand_above() -> None:
+    rows = [iteration(1), iteration(2, skipped_steps=4), iteration(3, selection=None)]
+    text = page(iterations=rows)
+    assert "Thoughts of iteration 2" in text
+    warning = '<p class="warn">iteration 2: 4 training steps were left out'
+    assert 0 < text.index(warning) < text.index("<table>")

@@ -23,10 +23,11 @@ from lt_hpc.stages import merge
 from lt_hpc.stages.task import Task
 from lt_hpc.store import manifest, shards, tables
 from lt_hpc.store.atomic import write_json
+from lt_hpc.store.figures import SelectionStatistics
 from lt_hpc.store.manifest import Manifest
 from lt_hpc.store.paths import LAYOUT, RunPaths, block_part, shard_folder
 from lt_hpc.store.shards import ShardMap
-from tests.report.rows import row
+from tests.report.rows import iteration
 
 EOL, CHUNKS, BLOCK = 4, 23, 2
 
@@ -148,10 +149,11 @@ def test_tempered_weights_reach_the_target_and_the_exact_ones_are_kept(tmp_path:
 
 def test_a_collapsed_selection_is_said_in_words(tmp_path: Path) -> None:
     merged(tmp_path / "run", samples(8, scale=40.0), 1)
-    found = warnings([row(statistics(tmp_path / "run"))])
-    assert any("collapsed" in line and "iteration 1" in line for line in found)
+    (line, *_) = warnings([iteration(selection=SelectionStatistics.of(statistics(tmp_path / "run")))])
+    assert "collapsed" in line and "iteration 1" in line
     merged(tmp_path / "fine", samples(8, scale=0.3), 1)
-    assert not any("collapsed" in line for line in warnings([row(statistics(tmp_path / "fine"))]))
+    fine = SelectionStatistics.of(statistics(tmp_path / "fine"))
+    assert not any("collapsed" in line for line in warnings([iteration(selection=fine)]))
 
 
 def test_pareto_k_is_reported_where_there_are_enough_samples(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ UNANSWERED = {name: np.zeros(0, bool) for name in metrics.ANSWERS}
 
 
 def measured(log_weights: np.ndarray, tokens: np.ndarray, document: np.ndarray | None = None) -> Measured:
-    """Chunks of two bytes a token; the first token of each is not predicted by the raw text."""
+    """Chunks of two bytes per token; the first token of each is not predicted by the raw text."""
     return Measured(
         document=np.arange(len(tokens)) if document is None else document,
         tokens=tokens,
@@ -83,8 +83,7 @@ def test_intervals_are_over_documents() -> None:
     def width(one: Measured) -> float:
         interval = metrics.summary(one, "thought", 0).intervals.bound
         assert interval is not None
-        low, high = interval
-        return float(high - low)
+        return interval[1] - interval[0]
 
     assert width(whole) == pytest.approx(width(each) * np.sqrt(10), rel=0.3)
 

@@ -9,7 +9,8 @@ import pytest
 from lt_hpc.latent import diagnostics
 from lt_hpc.report.warnings import warnings
 from lt_hpc.store import manifest
-from tests.report.rows import row
+from lt_hpc.store.figures import SelectionStatistics
+from tests.report.rows import iteration
 from tests.runs.tiny_run import run_e_step
 
 
@@ -26,8 +27,8 @@ def test_bfloat16_is_measured_against_float32(
     assert 1 <= found["chunks"] <= 3
     assert 0 < found["log_q_deviation_per_token"] < 0.1
     assert 0 < found["selection_change"] < 0.5
-    changed = {**merged.statistics, "precision": {**found, "selection_change": 0.2}}
-    assert any("sample.dtype moves 20%" in line for line in warnings([row(changed)]))
+    moved = SelectionStatistics.of({**merged.statistics, "precision": {**found, "selection_change": 0.2}})
+    assert any("sample.dtype moves 20%" in line for line in warnings([iteration(selection=moved)]))
 
 
 def test_float32_has_nothing_to_measure(tmp_path: Path) -> None:

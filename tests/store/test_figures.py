@@ -7,8 +7,8 @@ import json
 from lt_hpc.store.figures import (
     HeldOut,
     Histogram,
-    Measures,
     Pareto,
+    PerMeasure,
     Precision,
     SelectionStatistics,
     WeighedThoughts,
@@ -30,7 +30,7 @@ HELD_OUT = HeldOut(
     nll=2.0,
     nll_per_byte=0.5,
     bound_by_k=[-2.0, None],
-    intervals=Measures(nll=[1.0, 3.0], bound_by_k=[[-3.0, -1.0], None]),
+    intervals=PerMeasure(nll=[1.0, 3.0], bound_by_k=[[-3.0, -1.0], None]),
     chunks=9,
 )
 
