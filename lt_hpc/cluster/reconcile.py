@@ -35,12 +35,13 @@ SETTLE_SECONDS = 90
 @dataclass(frozen=True)
 class Live:
     """A stage's jobs in the queue: their ids, those that have not started, the plans they were
-    submitted by, the shards they handle."""
+    submitted by, the shards they handle, and their states."""
 
     jobs: frozenset[str] = frozenset()
     waiting: frozenset[str] = frozenset()
     plans: frozenset[str] = frozenset()
     shards: frozenset[int] = frozenset()
+    states: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -109,7 +110,13 @@ def live_jobs(
         before = found.get(made.stage, Live())
         waiting = before.waiting | ({task.job} if task.waiting else set())
         plans = before.plans | {made.plan}
-        found[made.stage] = Live(before.jobs | {task.job}, waiting, plans, before.shards.union(*mine))
+        found[made.stage] = Live(
+            before.jobs | {task.job},
+            waiting,
+            plans,
+            before.shards.union(*mine),
+            before.states | {task.state},
+        )
     return found, doomed
 
 
@@ -189,7 +196,10 @@ def reconcile(plan: Plan, paths: RunPaths, scheduler: Scheduler, exclude: Collec
             waits = f" after {', '.join(sorted(after))}" if after else ""
             outcome.lines.append(f"{stage.key}: submitted as job {', '.join(new)}{waits}")
         elif current.jobs:
-            outcome.lines.append(f"{stage.key}: already queued as job {', '.join(sorted(current.jobs))}")
+            states = ", ".join(sorted(current.states)).lower()
+            outcome.lines.append(
+                f"{stage.key}: already queued as job {', '.join(sorted(current.jobs))}, {states}"
+            )
             outcome.lines += _asked_otherwise(plan, paths, stage, current)
         outcome.jobs[stage.key] = sorted({*current.jobs, *new})
     outcome.lines.append(f"reconciled in {time.monotonic() - started:.1f} s")

@@ -17,6 +17,24 @@ from lt_hpc.config.schema import (
 from lt_hpc.errors import ConfigError
 from lt_hpc.latent.layout import NUM_MARKERS
 
+_OWN_OPTIONS = {
+    "the queue of another cluster can't be looked at; log in there": "clusters cluster M",
+    "launch sets this itself": "job-name J array a dependency d requeue no-requeue output o error e "
+    "open-mode parsable wrap export wait W",
+    "use slurm.signal_seconds": "signal",
+    "use the field minutes": "time t",
+    "use the field nodes": "nodes N",
+    "use the field tasks_per_node": "ntasks n ntasks-per-node tasks-per-node",
+    "use the field cpus_per_task": "cpus-per-task c",
+    "use the field gpus_per_node": "gpus-per-node gpus G",
+    "use the field memory": "mem",
+    "use the field partition": "partition p",
+    "use the field account": "account A",
+    "use the field qos": "qos q",
+    "use the field constraint": "constraint C",
+}
+"""What to do instead -> sbatch options that would beat, or lose against, the plan's own."""
+
 
 def check(config: Config) -> None:
     """Raise ConfigError for the first field whose value can't work. (The types of the fields, closed
@@ -112,16 +130,16 @@ def _check_jobs(config: Config) -> None:
     sections: dict[str, SlurmConfig | JobConfig] = {"slurm": config.slurm}
     sections |= {f"slurm.{stage}": config.slurm.job(stage) for stage in kinds.NAMES}
     for section, options in sections.items():
-        for name in {"clusters", "cluster", "M"} & set(options.options):
-            raise ConfigError(
-                f"{section}.options.{name}: the queue of another cluster can't be looked at; log in there"
-            )
+        for advice, names in _OWN_OPTIONS.items():
+            for name in options.options:
+                if name.replace("_", "-") in names.split():
+                    raise ConfigError(f"{section}.options.{name}: {advice}")
 
 
 def _check_vllm(config: Config) -> None:
     sample = config.sample
-    if sample.temperature < 0.01:
-        raise ConfigError(f"sample.temperature={sample.temperature}: sample.engine=vllm takes 0.01 or more")
+    if not 0.01 <= sample.temperature <= 2:
+        raise ConfigError(f"sample.temperature={sample.temperature}: sample.engine=vllm takes 0.01 to 2")
     for stage in ("sample", "evaluate"):
         gpus, size = config.slurm.job(stage).gpus_per_node, sample.vllm.tensor_parallel_size
         if 0 < gpus < size:

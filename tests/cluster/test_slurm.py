@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from lt_hpc.cluster.slurm import client, submit
 from lt_hpc.cluster.slurm.environment import clean_environment, own_job
-from lt_hpc.errors import StageError
+from lt_hpc.cluster.slurm.scheduler import Slurm
+from lt_hpc.errors import ConfigError, StageError
+from lt_hpc.store.paths import RunPaths
 
 QUEUE = """\
 55394355_2|lt-95dca6aa-1b2c3d4e|PENDING|JobArrayTaskLimit
@@ -99,19 +101,70 @@ def test_the_least_submit_limit_holds_and_no_limit_is_none() -> None:
     assert client.parse_limits("", None) is None
 
 
-def test_a_surrounding_job_leaves_nothing_behind_but_the_cluster() -> None:
-    variables = {
+def test_neither_a_shell_nor_a_surrounding_job_talks_to_slurms_commands() -> None:
+    shell = {
+        "SQUEUE_STATES": "RUNNING",
+        "SQUEUE_PARTITION": "high",
+        "SCANCEL_STATE": "PENDING",
+        "SBATCH_TIMELIMIT": "3",
+        "SBATCH_JOB_NAME": "lab",
+        "SBATCH_ARRAY_INX": "0-3",
+        "SBATCH_PARTITION": "low",
+        "SLURM_CLUSTERS": "other",
         "SLURM_CPU_BIND": "quiet,mask_cpu:0x1",
-        "SLURM_JOB_ID": "7",
-        "SBATCH_ARRAY_INX": "3",
         "SRUN_DEBUG": "3",
         "PMI_RANK": "0",
-        "SLURM_CONF": "/etc/client.conf",
-        "PATH": "/bin",
     }
-    assert clean_environment(variables) == {"SLURM_CONF": "/etc/client.conf", "PATH": "/bin"}
-    own = {"SBATCH_ACCOUNT": "physics", "PATH": "/bin"}
-    assert clean_environment(own) == own, "on a login node they are the user's wishes"
+    kept = {"SLURM_CONF": "/etc/client.conf", "SLURM_JWT": "token", "PATH": "/bin"}
+    assert clean_environment(shell | kept) == kept
+    assert clean_environment(shell | kept | {"SLURM_JOB_ID": "7"}) == kept
+
+
+def test_a_shell_decides_what_the_plan_leaves_open() -> None:
+    shell = {"SBATCH_ACCOUNT": "physics", "SBATCH_PARTITION": "low", "SBATCH_TIMELIMIT": "3"}
+    assert clean_environment(shell, {"account"}) == {"SBATCH_ACCOUNT": "physics"}
+
+
+@pytest.mark.parametrize(
+    "state", ["OUT_OF_MEMORY", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE", "REVOKED"]
+)
+def test_jobs_that_have_ended_are_not_in_the_queue(state: str) -> None:
+    assert client.parse_queue(f"7|lt-x|{state}|None") == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "7|lt-x|PENDING|job requeued in held state",
+        "7|lt-x|PENDING|launch failed requeued held",
+        "7|lt-x|SPECIAL_EXIT|None",
+        "7|lt-x|REQUEUE_HOLD|None",
+    ],
+)
+def test_a_job_that_only_a_person_brings_back_is_hopeless(line: str) -> None:
+    (job,) = client.parse_queue(line)
+    assert job.waiting and job.hopeless
+
+
+def test_why_a_job_waits_is_said_unless_it_passes_by_itself() -> None:
+    lines = (
+        "7|a|PENDING|PartitionTimeLimit",
+        "8|a|PENDING|Priority",
+        "9|a|PENDING|JobHeldUser",
+        "10|a|RUNNING|None",
+    )
+    jobs = client.parse_queue("\n".join(lines))
+    assert [job.state for job in jobs] == [
+        "PENDING (PartitionTimeLimit)", "PENDING", "PENDING (JobHeldUser)", "RUNNING",
+    ]  # fmt: skip
+    assert not any(job.hopeless for job in jobs)
+
+
+@pytest.mark.parametrize("name", ["a%u b", "e%%f", "g\\h"])
+def test_a_run_folder_whose_path_slurm_would_expand_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="use another name"):
+        Slurm(RunPaths(tmp_path / name), lambda arguments: None)
+    Slurm(RunPaths(tmp_path / "a name with spaces"), lambda arguments: None)
 
 
 def test_the_id_to_requeue_is_that_of_the_array_task() -> None:

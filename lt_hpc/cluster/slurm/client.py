@@ -28,9 +28,27 @@ _TRANSIENT = re.compile(
 )
 _QUEUE_FORMAT = "%i|%j|%T|%r"
 _HOPELESS = {
-    *("DependencyNeverSatisfied", "JobHeldAdmin", "JobHoldMaxRequeue"),
-    *("launch failed requeued held", "BadConstraints"),
+    *("DependencyNeverSatisfied", "JobHeldAdmin", "JobHoldMaxRequeue", "BadConstraints"),
+    *("launch failed requeued held", "job requeued in held state"),
 }
+_USUAL = {"None", "Priority", "Resources", "Dependency", "BeginTime", "JobArrayTaskLimit", "Cleaning"}
+"""Reasons of pending jobs that pass by themselves."""
+_WAITING = {
+    "PENDING",
+    "REQUEUED",
+    "REQUEUE_FED",
+    "REQUEUE_HOLD",
+    "RESV_DEL_HOLD",
+    "SPECIAL_EXIT",
+    "CONFIGURING",
+}
+_HELD = {"REQUEUE_HOLD", "SPECIAL_EXIT"}
+"""Of them, those that only a person brings back."""
+_ENDED = {
+    *("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "PREEMPTED"),
+    *("BOOT_FAIL", "DEADLINE", "REVOKED", "LAUNCH_FAILED", "RECONFIG_FAIL"),
+}
+"""Any other state counts as at work: such a job is waited for, and never made a second time."""
 
 
 def parse_queue(text: str) -> list[Queued]:
@@ -38,18 +56,19 @@ def parse_queue(text: str) -> list[Queued]:
     queued = []
     for line in text.splitlines():
         identity, *words, state, reason = line.split("|")  # a name may hold a bar
-        if state in ("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT"):
+        if state in _ENDED:
             continue
         job, _, index = identity.partition("_")
-        waiting = state == "PENDING"
+        waiting = state in _WAITING
+        unusual = waiting and reason not in _USUAL
         queued.append(
             Queued(
                 job,
                 int(index) if index else None,
                 "|".join(words),
-                state,
+                f"{state} ({reason})" if unusual else state,
                 waiting=waiting,
-                hopeless=waiting and reason in _HOPELESS,
+                hopeless=state in _HELD or (waiting and reason in _HOPELESS),
                 ending=state == "COMPLETING",  # a requeued job shows the same for a while
             )
         )
@@ -216,7 +235,9 @@ def requeue(job: str) -> bool:
 
 def may_requeue(state: str, reason: str) -> bool:
     """Whether a job in this state was stopped by the cluster and not by a person."""
-    return state in ("RUNNING", "STOPPED", "SUSPENDED") or (state == "COMPLETING" and reason == "TimeLimit")
+    return state in ("RUNNING", "SIGNALING", "STOPPED", "SUSPENDED") or (
+        state == "COMPLETING" and reason == "TimeLimit"
+    )
 
 
 def node_address(node: str) -> str | None:

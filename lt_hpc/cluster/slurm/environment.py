@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from lt_hpc.cluster.place import Place
 
 _INHERITED = (
     *("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SALLOC_", "SQUEUE_", "SCANCEL_", "SCONTROL_"),
-    *("PMI", "SUBMITIT_"),
+    *("SACCT", "SREPORT_", "SSTAT_", "SINFO_", "PMI", "SUBMITIT_"),
 )
+_ACCESS = {"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"}
 
 
 def place(environment: Mapping[str, str], host: str | None = None) -> Place:
@@ -60,14 +61,10 @@ class Allocation:
         return cls(own_job(environment), nodes, tasks, cpus, partition)
 
 
-def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment without what a surrounding job put there: an inherited SLURM_CPU_BIND or
-    SBATCH_ARRAY_INX would change what is submitted. SLURM_CONF names the cluster and stays. Outside of
-    a job all stays: SBATCH_ACCOUNT and the like are the user's own."""
-    if "SLURM_JOB_ID" not in environment:
-        return dict(environment)
-    return {
-        key: value
-        for key, value in environment.items()
-        if key == "SLURM_CONF" or not key.startswith(_INHERITED)
-    }
+def clean_environment(environment: Mapping[str, str], plan_leaves: Collection[str] = ()) -> dict[str, str]:
+    """The environment in which Slurm's commands are called: without what a shell or a surrounding job
+    says to them, which would hide jobs from squeue (SQUEUE_STATES), or beat what the plan asks for
+    (SBATCH_TIMELIMIT, SLURM_CPU_BIND). The cluster and the user's access to it stay, and so do the SBATCH_
+    variables of the options that the plan leaves open (`plan_leaves`, names of sbatch options)."""
+    kept = _ACCESS | {f"SBATCH_{name.upper()}" for name in plan_leaves}
+    return {key: value for key, value in environment.items() if key in kept or not key.startswith(_INHERITED)}

@@ -6,14 +6,18 @@ from collections.abc import Callable, Collection
 
 from lt_hpc.cluster.scheduler import Limits, Notice, Queued, Tasks
 from lt_hpc.cluster.slurm import client
-from lt_hpc.errors import StageError
+from lt_hpc.errors import ConfigError, StageError
 from lt_hpc.kinds import KINDS
 from lt_hpc.run.plan import Plan, Stage
 from lt_hpc.store.paths import RunPaths
 
 
 class Slurm:
-    """See `scheduler.Scheduler`. `run` is the function that a job runs, with a list of strings."""
+    """See `scheduler.Scheduler`. `run` is the function that a job runs, with a list of strings.
+
+    Raises:
+        ConfigError: for a run folder in whose path sbatch would expand something.
+    """
 
     name = "slurm"
     lock_seconds = 120.0
@@ -21,6 +25,11 @@ class Slurm:
     outlives_launch = True
 
     def __init__(self, paths: RunPaths, run: Callable[[list[str]], None]) -> None:
+        root = str(paths.root.resolve())
+        if "%" in root or "\\" in root:
+            raise ConfigError(
+                f"--run-dir {root}: Slurm expands % and \\ in the paths of logs; use another name"
+            )
         self.paths, self.run = paths, run
 
     def queue(self) -> list[Queued]:

@@ -20,6 +20,9 @@ from lt_hpc.errors import StageError
 from lt_hpc.run.plan import Plan, Stage
 from lt_hpc.store.paths import RunPaths
 
+LEFT_OPEN = {"account", "partition", "qos", "constraint"}
+"""Options that a site's shell may set (SBATCH_ACCOUNT) where the plan leaves them open."""
+
 
 def submit(
     plan: Plan,
@@ -36,10 +39,11 @@ def submit(
         StageError: with what sbatch said.
     """
     executor = submitit.SlurmExecutor(paths.slurm, python=python_command())
-    executor.update_parameters(**parameters(plan, stage, name, after))
+    asked = parameters(plan, stage, name, after)
+    executor.update_parameters(**asked)
     arguments = [str(paths.root.resolve()), plan.fingerprint, stage.key]
     try:
-        with _as_from_a_login_node():
+        with _environment(clean_environment(os.environ, LEFT_OPEN - asked.keys())):
             if stage.kind.sharded:
                 commands = [
                     [*arguments, "--name", str(shards[0]), "--shards", ",".join(map(str, shards))]
@@ -96,11 +100,11 @@ def python_command() -> str:
 
 
 @contextmanager
-def _as_from_a_login_node() -> Iterator[None]:
-    """Submit without what a surrounding job put into the environment."""
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Have submitit call sbatch with these variables, which jobs inherit."""
     saved = dict(os.environ)
     os.environ.clear()
-    os.environ.update(clean_environment(saved))
+    os.environ.update(variables)
     try:
         yield
     finally:

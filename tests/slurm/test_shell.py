@@ -1,0 +1,55 @@
+"""What the shell of a user says to Slurm's commands does not change a run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from tests.slurm.conftest import REPOSITORY, Cluster
+
+SHELL = {
+    "SQUEUE_STATES": "RUNNING",
+    "SQUEUE_PARTITION": "high",
+    "SBATCH_JOB_NAME": "lab",
+    "SBATCH_TIMELIMIT": "3",
+    "SBATCH_PARTITION": "high",
+    "SBATCH_NO_REQUEUE": "1",
+    "SBATCH_ARRAY_INX": "0-3",
+    "SBATCH_OUTPUT": "/dev/null",
+    "SCANCEL_STATE": "RUNNING",
+}
+"""As a .bashrc or a module of a site sets them."""
+
+
+def launch(cluster: Cluster, run: Path, *more: str) -> str:
+    command = cluster.launch_command(run, "--iters", "1", "slurm.options={begin: now+1hour}", *more)
+    result = subprocess.run(
+        command, env={**cluster.environment, **SHELL}, cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def test_a_users_variables_hide_no_jobs_and_beat_no_setting(cluster: Cluster, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    before = {job for job, *_ in cluster.queue()}
+    launch(cluster, run)
+    jobs = [entry for entry in cluster.queue() if entry[0] not in before]
+    again = launch(cluster, run)
+    assert "submitted as" not in again and "already queued as job" in again
+    assert [entry for entry in cluster.queue() if entry[0] not in before] == jobs
+    assert len(jobs) == 6 + 4, "six stages of one job, and an array of four shards"
+    assert all(name.startswith("lt-") for _, name, *_ in jobs)
+    identity = jobs[0][0]
+    asked = dict(
+        word.partition("=")[::2] for word in cluster.run("scontrol", "show", "job", identity).split()
+    )
+    assert (asked["Partition"], asked["TimeLimit"], asked["Requeue"]) == ("preempt", "00:10:00", "1")
+    assert asked["StdOut"].startswith(str(run))
+    changed = launch(cluster, run, "seed=5")  # scancel reaches the jobs of the old settings, which all wait
+    assert "cancelled" in changed
+    left = {job for job, *_ in cluster.queue()}
+    assert not left & {job for job, *_ in jobs}
+    cluster.run("scancel", "--user", os.environ.get("USER", "root"))
+    cluster.wait_idle()
