@@ -1,0 +1,45 @@
+"""One of four ranks fails: the others don't wait for it, and every process ends at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RANK = """
+import os, signal, sys
+from pathlib import Path
+from lt_hpc.cluster import rendezvous
+from lt_hpc.cluster.place import Place
+from lt_hpc.cluster.signals import fail
+from lt_hpc.training import ranks
+rank, folder, how = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+joined = ranks.join(rendezvous.store(folder, Place(rank, 4, rank, "test")), rank, 4)
+if rank == 2 and how == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+try:
+    if rank == 2:
+        raise RuntimeError("out of memory")
+    while True:
+        joined.all_sum(1.0)
+except RuntimeError as error:
+    fail(1, str(error))
+"""
+SECONDS = 60
+"""Far below the timeout of a collective; most of it is for four imports of torch."""
+
+
+@pytest.mark.parametrize(("how", "code"), [("raises", 1), ("killed", -9)])
+def test_a_rank_that_fails_ends_the_training(how: str, code: int, tmp_path: Path) -> None:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", RANK, str(rank), str(tmp_path), how], stderr=subprocess.PIPE, text=True
+        )
+        for rank in range(4)
+    ]
+    outputs = [process.communicate(timeout=SECONDS)[1] for process in processes]
+    assert [process.returncode for process in processes] == [1, 1, code, 1], outputs
+    if how == "raises":
+        assert "exit code 1: out of memory" in outputs[2]
