@@ -1,4 +1,4 @@
-"""The only file that imports deepspeed: what the trainer uses of it, set up and of a version that fits."""
+"""The only file that imports deepspeed: what the trainer uses of it, set up."""
 
 from __future__ import annotations
 
@@ -15,12 +15,22 @@ from deepspeed.utils import logger, safe_get_local_fp32_param, safe_get_local_op
 
 from lt_hpc import versions
 
-__all__ = ["init_distributed", "initialize", "safe_get_local_fp32_param", "safe_get_local_optimizer_state"]
+__all__ = [
+    "check_version",
+    "init_distributed",
+    "initialize",
+    "safe_get_local_fp32_param",
+    "safe_get_local_optimizer_state",
+]
 
-versions.check("deepspeed", deepspeed.__version__)
 logger.setLevel("WARNING")
 if os.environ["DS_ACCELERATOR"] == "cpu":
     # DeepSpeed would compile a shared-memory all-reduce at the first start: minutes, a C++
     # compiler, and a build lock that blocks every later start if this one is killed. Gloo does it.
     assert "deepspeed_shm_comm" in deepspeed.ops.__compatible_ops__, "DeepSpeed has renamed this operation"
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+def check_version() -> None:
+    """See `versions.check`."""
+    versions.check("deepspeed", deepspeed.__version__)

@@ -35,6 +35,7 @@ class ZeroTrainer:
     def __init__(
         self, model_path: Path, config: TrainConfig, micro_batches: int, trust_remote_code: bool
     ) -> None:
+        deepspeed_api.check_version()
         versions.check("transformers", transformers.__version__)
         if ranks.device() == "cpu":
             host_memory.keep_freed()
