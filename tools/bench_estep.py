@@ -280,7 +280,7 @@ def bench_torch(options: argparse.Namespace) -> None:
             run()
             seconds[name].append(time.monotonic() - started)
     print(f"{len(prompts)} prompts, K={num_samples}, blocks of {options.block_chunks} chunks")
-    print("| way | s | samples a second | mean length | unfinished | against ours |")
+    print("| way | s | samples per second | mean length | unfinished | against ours |")
     print("|---|---|---|---|---|---|")
     for name, taken in seconds.items():
         rate = len(repeated) / statistics.median(taken)

@@ -1,6 +1,6 @@
 """python tools/bench_mstep.py [--model builtin:demo_base] [--source builtin:chain] [--repeats 3] ...
 
-Useful tokens (no padding) a second of the M-step, side by side on the same documents, each arm in
+Useful tokens (no padding) per second of the M-step, side by side on the same documents, each arm in
 fresh processes with one thread each, the arms in turn `--repeats` times:
 
     padded      Hugging Face Trainer, each micro-batch padded to its longest document
@@ -94,7 +94,7 @@ def _spread(values: list[float], digits: int) -> str:
 
 
 def _measure(arm: str, folder: Path) -> tuple[float, float]:
-    """Useful tokens a second, and a CPU second of rank 0, of an arm in processes of its own. The
+    """Useful tokens per second, and per CPU second of rank 0, of an arm in processes of its own. The
     second figure is the steadier one on a busy machine."""
     folder.mkdir()
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}

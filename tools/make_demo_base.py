@@ -168,7 +168,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("lt_hpc/data/demo_base"))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--rows", type=int, default=20, help=f"rows of {ROW_LENGTH} tokens a step")
+    parser.add_argument("--rows", type=int, default=20, help=f"rows of {ROW_LENGTH} tokens per step")
     args = parser.parse_args()
 
     torch.set_num_threads(1)  # a model this small is slower on two

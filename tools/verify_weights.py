@@ -3,7 +3,7 @@ sequence at a time, without cache, batch or padding, and compares the log-probab
 
     python tools/verify_weights.py runs/demo --iteration 1 --thoughts 200
 
-Exit code 1 when a log-probability is off by more than --tolerance nats a token.
+Exit code 1 when a log-probability is off by more than --tolerance nats per token.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def main() -> int:
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--iteration", type=int, default=1)
     parser.add_argument("--thoughts", type=int, default=200)
-    parser.add_argument("--tolerance", type=float, default=1e-3, help="nats a token")
+    parser.add_argument("--tolerance", type=float, default=1e-3, help="nats per token")
     options = parser.parse_args()
     paths = RunPaths(options.run_dir)
     plan = last_plan(paths)
@@ -97,7 +97,7 @@ def main() -> int:
             found[2] = joint[len(thought) :].sum() - recorded[2]
         deviations.append(np.abs(found) / [len(thought), len(thought), len(suffix)])
     table = np.array(deviations)
-    print(f"{len(table)} thoughts of iteration {options.iteration}; deviation in nats a token")
+    print(f"{len(table)} thoughts of iteration {options.iteration}; deviation in nats per token")
     for name, column in zip(NAMES, table.T, strict=True):
         known = column[~np.isnan(column)]
         if len(known):

@@ -1,4 +1,4 @@
-"""python -m tools.gpu_check.speed DEVICE SPEC: some steps of the trainer, timed; one process a setting."""
+"""python -m tools.gpu_check.speed DEVICE SPEC: some steps of the trainer, timed; one process per setting."""
 
 from __future__ import annotations
 
