@@ -35,9 +35,9 @@ def test_a_users_variables_hide_no_jobs_and_beat_no_setting(cluster: Cluster, tm
     run = tmp_path / "run"
     before = {job for job, *_ in cluster.queue()}
 
-    def mine() -> list[tuple[str, str]]:
-        # Without state and reason: the scheduler fills in why a job waits in its own time.
-        return sorted((job, name) for job, name, *_ in cluster.queue() if job not in before)
+    def mine() -> dict[str, str]:
+        """Name by job, without state and reason: Slurm fills in why a job waits in its own time."""
+        return {job: name for job, name, *_ in cluster.queue() if job not in before}
 
     launch(cluster, run)
     jobs = mine()
@@ -45,8 +45,8 @@ def test_a_users_variables_hide_no_jobs_and_beat_no_setting(cluster: Cluster, tm
     assert "submitted as" not in again and "already queued as job" in again
     assert mine() == jobs
     assert len(jobs) == 6 + 4, "six stages of one job, and an array of four shards"
-    assert all(name.startswith("lt-") for _, name in jobs)
-    identity = jobs[0][0]
+    assert all(name.startswith("lt-") for name in jobs.values())
+    identity = min(jobs, key=lambda job: int(job.partition("_")[0]))
     asked = dict(
         word.partition("=")[::2] for word in cluster.run("scontrol", "show", "job", identity).split()
     )
@@ -55,6 +55,6 @@ def test_a_users_variables_hide_no_jobs_and_beat_no_setting(cluster: Cluster, tm
     changed = launch(cluster, run, "seed=5")  # scancel reaches the jobs of the old settings, which all wait
     assert "cancelled" in changed
     left = {job for job, *_ in cluster.queue()}
-    assert left & {job for job, _ in jobs} == {identity}, "only prepare is the same with another seed"
+    assert left & jobs.keys() == {identity}, "only prepare is the same with another seed"
     cluster.run("scancel", "--user", os.environ.get("USER", "root"))
     cluster.wait_idle()
