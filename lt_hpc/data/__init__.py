@@ -1,1 +1,1 @@
-"""What goes in: document sources, the built-in corpus, token corpora, packing."""
+"""What goes in: document sources, the built-in corpus, token corpora."""
