@@ -9,7 +9,6 @@ Exit code 1 when a log-probability is off by more than --tolerance nats per toke
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,11 +20,11 @@ from transformers import AutoModelForCausalLM
 from lt_hpc.data.corpus import View, read_corpus
 from lt_hpc.engines.proposal import log_proposal
 from lt_hpc.engines.protocol import SamplingParams
-from lt_hpc.latent.layout import Layout
 from lt_hpc.run.plan import Plan
 from lt_hpc.run.state import last_plan
+from lt_hpc.stages.task import read_vocabulary
 from lt_hpc.store import shards, tables
-from lt_hpc.store.paths import LAYOUT, RunPaths, block_part, shard_folder
+from lt_hpc.store.paths import RunPaths, block_part, shard_folder
 
 NAMES = ("log_q", "log_prior", "log_likelihood")
 
@@ -36,7 +35,12 @@ def thoughts(
     """(prefix, suffix, thought, recorded sums in nats) of every thought; an unfinished one has no
     <EOL>, and minus infinity where only finished ones are scored."""
     config = plan.config
-    view = View(config.chunking.prefix_chunks, config.model.context_length, config.sample.max_thought_tokens)
+    view = View(
+        config.chunking.prefix_chunks,
+        config.model.context_length,
+        config.sample.max_thought_tokens,
+        read_vocabulary(paths.base).bos,
+    )
     folder = paths.samples(iteration)
     documents = plan.producer(str(folder.relative_to(paths.root))).inputs["corpus"]
     corpus = read_corpus(paths.root / documents, plan.output(documents), view)
@@ -75,8 +79,7 @@ def main() -> int:
     options = parser.parse_args()
     paths = RunPaths(options.run_dir)
     plan = last_plan(paths)
-    raw = json.loads((paths.base / LAYOUT).read_text())
-    layout = Layout(raw["sol"], raw["eol"], raw["prior"], raw["post"])
+    layout = read_vocabulary(paths.base).layout
     settings = plan.config.sample
     params = SamplingParams(
         settings.max_thought_tokens, layout.eol, settings.temperature, settings.top_p, settings.top_k

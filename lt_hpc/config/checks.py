@@ -15,7 +15,7 @@ from lt_hpc.config.schema import (
     TrainConfig,
 )
 from lt_hpc.errors import ConfigError
-from lt_hpc.latent.layout import NUM_MARKERS
+from lt_hpc.latent.layout import longest_chunk
 
 _OWN_OPTIONS = {
     "the queue of another cluster can't be looked at; log in there": "clusters cluster M",
@@ -91,7 +91,7 @@ def _check_together(config: Config) -> None:
             f"chunking.min_sentences={chunking.min_sentences}: must be at most "
             f"chunking.max_sentences={chunking.max_sentences}"
         )
-    room = config.model.context_length - config.sample.max_thought_tokens - NUM_MARKERS
+    room = longest_chunk(config.model.context_length, config.sample.max_thought_tokens)
     if chunking.max_chunk_tokens > room:
         raise ConfigError(
             f"chunking.max_chunk_tokens={chunking.max_chunk_tokens}: with "

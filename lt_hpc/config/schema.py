@@ -25,6 +25,7 @@ OPTIONAL_ENGINES = {"vllm": "vllm"}
 """Engine -> the package it needs that is not always installed; `tools/setup.sh PACKAGE` installs it."""
 Dtype = Literal["float32", "bfloat16", "float16"]
 TrainDtype = Literal["float32", "bfloat16"]
+BosChoice = Literal["auto", "always", "never"]
 Tracker = Literal["tensorboard", "wandb"]
 Schedule = Literal["cosine", "wsd"]
 """Each is also the name of the package it needs."""
@@ -38,6 +39,9 @@ class ModelConfig:
     path: str = setting("builtin:demo_base", "Hugging Face folder, hub id, or builtin:demo_base")
     revision: str | None = setting(None, "of a hub id: branch, tag or commit")
     context_length: int = setting(128, "tokens per sequence at most, in every stage", ge=16)
+    bos: BosChoice = setting(
+        "auto", "its bos token before every sequence; auto: as its tokenizer", neutral=True
+    )
     resize_embeddings: bool = setting(True, "false: the four markers must fit in free embedding rows")
     trust_remote_code: bool = execution(False, "run Python code that comes with the model")
 
@@ -57,6 +61,7 @@ class CorpusConfig:
     thought_column: str | None = setting(None, "column of teacher thoughts; the warm start needs it")
     seed: int = setting(0, "of a built-in corpus")
     offset: int = setting(0, "documents skipped at the start", ge=0)
+    max_unknown: float = execution(0.1, "share of tokens that the tokenizer may not know", ge=0, le=1)
     num_documents: int | None = setting(None, "null: all; a built-in corpus is endless and needs it", ge=1)
     fresh: bool = setting(False, "corpus alone: each iteration takes the next num_documents documents")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lt_hpc.config.schema import ModelConfig
+from lt_hpc.data import encoding
 from lt_hpc.data.readers import ends_hash
 from lt_hpc.errors import ConfigError
 from lt_hpc.latent.layout import MARKERS
@@ -103,12 +104,13 @@ def build(model: ModelConfig, folder: Path) -> None:
     markers = tokenizer.convert_tokens_to_ids(list(MARKERS))
     if new:
         _initialise_rows(network, tokenizer.convert_tokens_to_ids(new))
+    bos = encoding.choose_bos(tokenizer, model.bos)
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     names = ("sol", "eol", "prior", "post")
     values: dict[str, int | None] = dict(zip(names, markers, strict=True))
-    write_json(folder / LAYOUT, {**values, "eos": tokenizer.eos_token_id, "pad": pad or 0})
+    write_json(folder / LAYOUT, {**values, "bos": bos, "eos": tokenizer.eos_token_id, "pad": pad or 0})
 
 
 def _initialise_rows(network: Any, rows: list[int]) -> None:

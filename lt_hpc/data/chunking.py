@@ -139,6 +139,20 @@ def chunk_text(text: str, *, mean: float, low: int, high: int) -> list[str]:
     return chunks
 
 
+def join_blank(texts: Sequence[str]) -> list[str]:
+    """As many texts, with those that are only whitespace empty and their whitespace where it belongs: at the
+    start of the next text, or at the end of the last one."""
+    joined, blank, last = [""] * len(texts), "", None
+    for index, text in enumerate(texts):
+        if text.strip():
+            joined[index], blank, last = blank + text, "", index
+        else:
+            blank += text
+    if last is not None:
+        joined[last] += blank
+    return joined
+
+
 def split_long(ids: Sequence[int], limit: int) -> list[list[int]]:
     """The token ids of a chunk in the fewest consecutive pieces of at most `limit` tokens.
 

@@ -23,7 +23,7 @@ class Chunk:
 
     Attributes:
         chunk_id: consecutive over the whole corpus.
-        prefix, suffix: c and x, token ids.
+        prefix, suffix: c and x, token ids; c begins with the bos token where the run has one.
         num_bytes: UTF-8 bytes of the suffix's text.
         given: the prefix is no chunk of the corpus itself (a question), so that training takes its
             loss here.
@@ -43,11 +43,12 @@ class Chunk:
 @dataclass(frozen=True)
 class View:
     """How chunks are seen, the same in every stage: chunks of prefix at most, and two budgets in tokens,
-    of a whole sequence and of a thought."""
+    of a whole sequence and of a thought. `bos`: the id that begins every prefix, or None."""
 
     prefix_chunks: int
     context_length: int
     max_thought_tokens: int
+    bos: int | None = None
 
 
 @dataclass(frozen=True)
@@ -109,9 +110,15 @@ class Corpus:
 
     @cached_property
     def prefix_lengths(self) -> np.ndarray:
-        """[num_chunks] int64, tokens of each chunk's prefix after it is cut."""
-        longest, most = self.view.context_length, self.view.max_thought_tokens
-        return np.asarray(np.minimum(self._whole_prefixes, prefix_budgets(longest, most, self.lengths[0])))
+        """[num_chunks] int64, tokens of each chunk's prefix after it is cut, its bos token counted."""
+        return self._num_kept + (self.view.bos is not None)
+
+    @cached_property
+    def _num_kept(self) -> np.ndarray:
+        """[num_chunks] int64, tokens of text in each chunk's prefix."""
+        longest = self.view.context_length - (self.view.bos is not None)
+        budgets = prefix_budgets(longest, self.view.max_thought_tokens, self.lengths[0])
+        return np.asarray(np.minimum(self._whole_prefixes, budgets))
 
     @cached_property
     def _first_of_prefix(self) -> np.ndarray:
@@ -132,15 +139,15 @@ class Corpus:
         """The n-th chunk."""
         begin, end = self.ends[self._first_of_prefix[n]], self.ends[n]
         before = np.concatenate([row(self.question, self.document[n]), self.tokens[0][begin:end]])
-        thought = self.thought_rows[n]
+        thought, bos = self.thought_rows[n], self.view.bos
         return Chunk(
             chunk_id=int(self.first_chunk[0]) + n,
-            prefix=before[len(before) - self.prefix_lengths[n] :].tolist(),
+            prefix=([] if bos is None else [bos]) + before[len(before) - self._num_kept[n] :].tolist(),
             suffix=self.tokens[0][end : self.ends[n + 1]].tolist(),
             num_bytes=int(self.bytes[n]),
             given=bool(self.given[n]),
             thought=row(self.thoughts, thought).tolist() if thought >= 0 else None,
-            num_cut=int(self._whole_prefixes[n] - self.prefix_lengths[n]),
+            num_cut=int(self._whole_prefixes[n] - self._num_kept[n]),
         )
 
     def chunks(self) -> Iterator[Chunk]:

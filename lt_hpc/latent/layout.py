@@ -58,11 +58,16 @@ NUM_MARKERS = 5
 NUM_JOINT_MARKERS = 3
 
 
+def longest_chunk(context_length: int, max_thought_tokens: int) -> int:
+    """Tokens of the longest suffix that fits a sequence beside the longest thought."""
+    return context_length - NUM_MARKERS - max_thought_tokens
+
+
 def prefix_budgets(context_length: int, max_thought_tokens: int, num_suffix_N: np.ndarray) -> np.ndarray:
     """Tokens of prefix [N] that fit beside each suffix and the longest thought.
 
     The same cut, of the prefix's first tokens, serves sampling, scoring, training and evaluation:
     a function of the chunk alone, so that c is the same c in p and in q.
     """
-    room = context_length - NUM_MARKERS - max_thought_tokens
+    room = longest_chunk(context_length, max_thought_tokens)
     return np.maximum(0, room - num_suffix_N.astype(np.int64))

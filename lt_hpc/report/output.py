@@ -53,7 +53,7 @@ def print_table(report: Report, paths: RunPaths) -> None:
         "held out: accuracy, bound and NLL, these two in nats per token; of the E-step before it: ESS of the "
         "K thoughts, share of unfinished ones"
     )
-    for line in warnings(report.iterations):
+    for line in warnings(report.iterations, report.corpora):
         console.print(f"warning: {line}", markup=False)
     console.print(f"report: {paths.report_html}", soft_wrap=True)
 

@@ -40,7 +40,7 @@ def render(report: Report, decode: Decode) -> str:
     return environment.get_template("page.html.jinja").render(
         report=report,
         config=report.config,
-        warnings=warnings(report.iterations),
+        warnings=warnings(report.iterations, report.corpora),
         plots=plots,
         thoughts=[line for example in examples for line in _thoughts(example, decode)],
     )

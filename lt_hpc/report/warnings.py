@@ -3,7 +3,7 @@ of nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from lt_hpc.latent.diagnostics import WARN_SELECTION_CHANGE
 from lt_hpc.report.rows import Iteration
@@ -20,13 +20,22 @@ LENGTH_CORRELATION = 0.5
 SMALLEST_ALPHA = 0.05
 
 
-def warnings(rows: Sequence[Iteration]) -> list[str]:
-    """One line per finding, over all iterations of a report."""
-    return [
+def warnings(rows: Sequence[Iteration], corpora: Mapping[str, Mapping[str, int]] | None = None) -> list[str]:
+    """One line per finding, over all iterations of a report and the counts of its corpora."""
+    return [f"{name}: {line}" for name, counts in (corpora or {}).items() for line in _corpus(counts)] + [
         f"iteration {row.number}: {line}"
         for row in rows
-        for line in (*_training(row), *_bound(row.held_out), *_of_selection(row.selection))
+        for line in (*_training(row), *_held_out(row.held_out), *_of_selection(row.selection))
     ]
+
+
+def _corpus(counts: Mapping[str, int]) -> Iterator[str]:
+    unknown, tokens = counts.get("unknown tokens", 0), counts.get("tokens", 0)
+    if unknown:
+        yield (
+            f"{unknown} tokens of text ({unknown / max(1, tokens):.2%}) are nothing that the tokenizer "
+            "knows: what they said is lost to the model."
+        )
 
 
 def _training(row: Iteration) -> Iterator[str]:
@@ -34,12 +43,17 @@ def _training(row: Iteration) -> Iterator[str]:
         yield f"{row.skipped_steps} training steps were left out: their gradient was not finite."
 
 
-def _bound(held_out: HeldOut) -> Iterator[str]:
+def _held_out(held_out: HeldOut) -> Iterator[str]:
     left_out, chunks = held_out.bound_undefined_chunks, held_out.chunks
     if left_out is not None and chunks is not None and left_out > UNDEFINED_SHARE * chunks:
         yield (
             f"the held-out bound leaves out {left_out} of {chunks} chunks, none of whose thoughts "
             "finished: it is of the easier ones."
+        )
+    if held_out.answers_too_long:
+        yield (
+            f"{held_out.answers_too_long} of {chunks} answers are longer than evaluate.max_answer_tokens "
+            "and count as wrong whatever the model says."
         )
 
 

@@ -81,5 +81,8 @@ def _conclude(task: Task, corpus: Corpus, tokenizer: Any, files: list[Path]) -> 
         )
         for row, one in enumerate(answered.to_pylist())
     ]
+    if config.chunking.mode == "given":  # the last token of an answer is the one that ends it
+        too_long = int((measured.tokens - 1 > config.evaluate.max_answer_tokens).sum())
+        found = replace(found, answers_too_long=too_long)
     value = {"iteration": iteration, **to_json(replace(found, examples=examples))}
     write_json(task.output / METRICS, value)

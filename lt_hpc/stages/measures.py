@@ -23,8 +23,10 @@ Columns = dict[str, list[Any]]
 
 
 def text(tokenizer: Any, vocabulary: Vocabulary, ids: Sequence[int]) -> str:
-    """Decoded, without the end of the text."""
-    return str(tokenizer.decode([i for i in ids if i != vocabulary.eos]))
+    """Decoded, without the tokens that stand before and after a text."""
+    begin = int(vocabulary.bos is not None and list(ids[:1]) == [vocabulary.bos])
+    end = len(ids) - int(list(ids[-1:]) == [vocabulary.eos])
+    return str(tokenizer.decode(list(ids[begin:end])))
 
 
 def trained_on(task: Task) -> str:

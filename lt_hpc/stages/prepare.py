@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lt_hpc.config.schema import ChunkingConfig, CorpusConfig
+from lt_hpc.config.schema import ChunkingConfig, Config, CorpusConfig
 from lt_hpc.data import base_model, chunking, sources
+from lt_hpc.data.encoding import Encoder
 from lt_hpc.data.sources import Document
 from lt_hpc.errors import ConfigError
+from lt_hpc.latent.layout import longest_chunk
 from lt_hpc.run.plan import CORPORA
-from lt_hpc.stages.task import Task, read_vocabulary
+from lt_hpc.stages.task import Task, Vocabulary, read_vocabulary
 from lt_hpc.store import manifest, tables
 from lt_hpc.store.atomic import atomic_folder
 from lt_hpc.store.manifest import FileEntry, Manifest
@@ -29,8 +31,8 @@ from lt_hpc.store.parts import Parts
 from lt_hpc.store.paths import documents_part, relative_paths
 
 PART_DOCUMENTS = 4096
-SPACE = "\u2581"
-"""SentencePiece's space."""
+UNKNOWN = "unknown tokens"
+"""Of texts and thoughts, in the manifest's counts."""
 
 
 def run(task: Task) -> None:
@@ -41,16 +43,36 @@ def run(task: Task) -> None:
         _prepare_base(task, task.paths.base, outputs[str(base)])
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(task.paths.base)
+    encoder = Encoder(AutoTokenizer.from_pretrained(task.paths.base))
     vocabulary = read_vocabulary(task.paths.base)
+    _check_layout(task.plan.config, vocabulary)
     names = [name for name in outputs if name != str(base)]
     folders = {name: task.paths.documents(name) for name in names}
     missing = [name for name in names if manifest.problem(folders[name], outputs[name], checksums=True)]
     task.progress.start(len(names), "corpora", len(names) - len(missing))
     for name in missing:
         corpus, eos = _source(task, name), vocabulary.eos
-        _Preparation(task, name, corpus, tokenizer, eos, folders[name], outputs[name]).run()
+        _Preparation(task, name, corpus, encoder, eos, folders[name], outputs[name]).run()
         task.progress.advance()
+
+
+def _check_layout(config: Config, vocabulary: Vocabulary) -> None:
+    """What can't be known before the tokenizer is there."""
+    chunking, room = (
+        config.chunking,
+        longest_chunk(config.model.context_length, config.sample.max_thought_tokens)
+        - (vocabulary.bos is not None),
+    )
+    if chunking.mode == "given" and vocabulary.eos is None:
+        raise ConfigError(
+            f"model.path={config.model.path!r}: its tokenizer has no eos_token, so no answer could end; name "
+            "one in its tokenizer_config.json, or use chunking.mode=sentences"
+        )
+    if chunking.max_chunk_tokens > room:
+        raise ConfigError(
+            f"chunking.max_chunk_tokens={chunking.max_chunk_tokens}: with a bos token before every sequence "
+            f"(model.bos) a chunk may have at most {room} tokens"
+        )
 
 
 def _source(task: Task, name: str) -> CorpusConfig:
@@ -86,7 +108,7 @@ class _Preparation:
     task: Task
     name: str
     corpus: CorpusConfig
-    tokenizer: Any
+    encoder: Encoder
     eos: int | None
     folder: Path
     fingerprint: str
@@ -108,6 +130,7 @@ class _Preparation:
                 parts.add(entry, time.monotonic() - started)
                 self.task.progress.advance(0, f"{self.name}: part {part + 1}")
             counts.update(entry.counts)
+            self._check_unknown(counts)
         if not counts["chunks"]:
             reasons = ", ".join(f"{k} {v}" for k, v in sorted(counts.items()) if k.startswith("dropped"))
             raise ConfigError(
@@ -115,12 +138,23 @@ class _Preparation:
             )
         parts.finish()
 
+    def _check_unknown(self, counts: Counter[str]) -> None:
+        """Another tokenizer than the text's leaves nothing to learn from."""
+        share = counts[UNKNOWN] / max(1, counts["tokens"] + counts["thought tokens"])
+        if share > self.corpus.max_unknown:
+            example = self.encoder.unknown_example
+            raise ConfigError(
+                f"{self.name}.max_unknown={self.corpus.max_unknown}: the tokenizer of "
+                f"model.path={self.task.plan.config.model.path!r} does not know {share:.1%} of the tokens of "
+                f"{self.corpus.source!r}" + (f", for example {example[:40]!r}" if example else "")
+            )
+
     def _write_part(self, part: int, batch: list[Document], first_chunk: int) -> FileEntry:
         config = self.task.plan.config
         counts: Counter[str] = Counter()
         columns: dict[str, list[Any]] = {name: [] for name in tables.DOCUMENTS.names}
         taught = self.name == "warm"
-        for index, row in enumerate(_tokenise(batch, self.tokenizer, config.chunking, taught, self.eos)):
+        for index, row in enumerate(_tokenise(batch, self.encoder, config.chunking, taught, self.eos)):
             counts["documents"] += 1
             dropped = row.reason(taught, config.sample.max_thought_tokens)
             if dropped:
@@ -135,28 +169,36 @@ class _Preparation:
             columns["thoughts"].append(row.thoughts)
             counts["chunks"] += len(row.chunks)
             counts["tokens"] += len(row.question) + sum(map(len, row.chunks))
+            counts["thought tokens"] += sum(map(len, row.thoughts))
+            counts[UNKNOWN] += row.unknown
         path = self.folder / documents_part(part)
         tables.write(path, tables.DOCUMENTS, columns)
         counts["kept"] = len(columns["document"])
         counts.setdefault("chunks", 0)
-        return manifest.describe(path, counts)
+        return manifest.describe(
+            path, {key: n for key, n in counts.items() if n or key in ("kept", "chunks")}
+        )
 
 
 @dataclass(frozen=True)
 class _Row:
     """Token ids of a document: its question, its chunks (of `num_texts` texts, some of which may have
-    been split), and the teacher's thoughts."""
+    been split), and the teacher's thoughts; how many of its tokens are unknown."""
 
+    given: bool
     question: list[int]
     chunks: list[list[int]]
     num_bytes: list[int]
     num_texts: int
     thoughts: list[list[int]]
+    unknown: int
 
     def reason(self, needs_thought: bool, max_thought_tokens: int) -> str | None:
         """Why the document is dropped, or None."""
         if not self.chunks:
             return "empty or only whitespace"
+        if self.given and len(self.chunks) > self.num_texts:
+            return "answer longer than chunking.max_chunk_tokens"
         if not needs_thought:
             return None
         if not self.thoughts or not all(self.thoughts):
@@ -171,7 +213,7 @@ class _Row:
 
 
 def _tokenise(
-    batch: list[Document], tokenizer: Any, settings: ChunkingConfig, taught: bool, eos: int | None
+    batch: list[Document], encoder: Encoder, settings: ChunkingConfig, taught: bool, eos: int | None
 ) -> Iterator[_Row]:
     """Token ids of every document, all texts of the batch through the tokenizer at once; `taught`
     ones with their teacher's thoughts."""
@@ -185,33 +227,12 @@ def _tokenise(
         inside += [settings.mode != "given" and index > 0 for index in range(len(pieces))]
         inside += [False] * len(thoughts)
         shapes.append(([len(text.encode()) for text in pieces], len(thoughts)))
-    encoded = iter(_encode(texts, inside, tokenizer))
+    encoded = iter(encoder.encode(texts, inside))
     for num_bytes, num_thoughts in shapes:
-        ids = list(itertools.islice(encoded, len(num_bytes)))
-        thoughts_ids = list(itertools.islice(encoded, num_thoughts))
-        given = settings.mode == "given" and bool(ids)
-        question = ids.pop(0) if given else []
-        num_bytes = num_bytes[1:] if given else num_bytes
-        yield _row(question, ids, num_bytes, thoughts_ids, settings.max_chunk_tokens, eos)
-
-
-def _encode(texts: list[str], inside: list[bool], tokenizer: Any) -> list[list[int]]:
-    """Token ids of texts; those that lie `inside` of a document are the text after an earlier chunk.
-
-    SentencePiece as in Llama 2 puts a space before every text, which would stand between two chunks:
-    such a chunk is encoded behind a line break, which is taken off again.
-    """
-    if not texts:
-        return []
-    lead = tokenizer("\n", add_special_tokens=False)["input_ids"]
-    if not any(token.startswith(SPACE) for token in tokenizer.convert_ids_to_tokens(lead[:1])):
-        inside = [False] * len(texts)
-    led = ["\n" + text if later else text for text, later in zip(texts, inside, strict=True)]
-    encoded = tokenizer(led, add_special_tokens=False)["input_ids"]
-    return [
-        ids[len(lead) :] if later and ids[: len(lead)] == lead else ids
-        for ids, later in zip(encoded, inside, strict=True)
-    ]
+        found = list(itertools.islice(encoded, len(num_bytes) + num_thoughts))
+        ids = [one.ids for one in found]
+        unknown = sum(one.unknown for one in found)
+        yield _row(ids[: len(num_bytes)], num_bytes, ids[len(num_bytes) :], unknown, settings, eos)
 
 
 def _pieces(document: Document, settings: ChunkingConfig, taught: bool) -> list[str]:
@@ -220,7 +241,7 @@ def _pieces(document: Document, settings: ChunkingConfig, taught: bool) -> list[
         question, answer = document.question or "", document.answer or ""
         return [question, answer] if question.strip() and answer.strip() else []
     if isinstance(document.text, tuple):
-        return list(document.text)
+        return chunking.join_blank(document.text)
     if taught:  # one thought, one chunk
         return [document.text] if document.text.strip() else []
     return chunking.chunk_text(
@@ -231,30 +252,35 @@ def _pieces(document: Document, settings: ChunkingConfig, taught: bool) -> list[
 def _thoughts(document: Document) -> list[str]:
     if document.thought is None:
         return []
-    return [document.thought] if isinstance(document.thought, str) else list(document.thought)
+    thoughts = [document.thought] if isinstance(document.thought, str) else document.thought
+    return [thought if thought.strip() else "" for thought in thoughts]
 
 
 def _row(
-    question: list[int],
     ids: list[list[int]],
     num_bytes: list[int],
     thoughts: list[list[int]],
-    limit: int,
+    unknown: int,
+    settings: ChunkingConfig,
     eos: int | None,
 ) -> _Row:
-    chunks: list[list[int]] = []
-    sizes: list[int] = []
-    # A normalising tokenizer may leave nothing of a text of invisible characters.
+    """Of a document's pieces and thoughts, as ids."""
+    given = settings.mode == "given" and bool(ids)
+    question = ids[0] if given else []
+    ids, num_bytes = ids[given:], num_bytes[given:]
+    # Blank texts of a list are empty, and a normalising tokenizer may leave nothing of invisible characters.
     kept = [index for index, chunk in enumerate(ids) if chunk]
     if len(thoughts) == len(ids):
         thoughts = [thoughts[index] for index in kept]
     ids, num_bytes = [ids[index] for index in kept], [num_bytes[index] for index in kept]
     if ids and eos is not None:
         ids[-1] = [*ids[-1], eos]  # the end of a document is part of its last chunk
+    chunks: list[list[int]] = []
+    sizes: list[int] = []
     for chunk, size in zip(ids, num_bytes, strict=True):
-        pieces = chunking.split_long(chunk, limit)
+        pieces = chunking.split_long(chunk, settings.max_chunk_tokens)
         shares = [size * len(piece) // len(chunk) for piece in pieces]
         shares[-1] += size - sum(shares)
         chunks += pieces
         sizes += shares
-    return _Row(question, chunks, sizes, len(ids), thoughts)
+    return _Row(given, question, chunks, sizes, len(ids), thoughts, unknown)

@@ -25,6 +25,7 @@ class Vocabulary:
     """The ids that stages need, so that none of them has to load a tokenizer."""
 
     layout: Layout
+    bos: int | None
     eos: int | None
     pad: int
 
@@ -101,7 +102,10 @@ class Task:
     def view(self) -> View:
         config = self.plan.config
         return View(
-            config.chunking.prefix_chunks, config.model.context_length, config.sample.max_thought_tokens
+            config.chunking.prefix_chunks,
+            config.model.context_length,
+            config.sample.max_thought_tokens,
+            self.vocabulary.bos,
         )
 
     @cached_property
@@ -116,6 +120,7 @@ class Task:
 
 
 def read_vocabulary(base: Path) -> Vocabulary:
-    """From the base's folder."""
+    """From the base's folder; one of an earlier release puts no bos token before sequences."""
     raw = json.loads((base / LAYOUT).read_text())
-    return Vocabulary(Layout(raw["sol"], raw["eol"], raw["prior"], raw["post"]), raw["eos"], raw["pad"])
+    layout = Layout(raw["sol"], raw["eol"], raw["prior"], raw["post"])
+    return Vocabulary(layout, raw.get("bos"), raw["eos"], raw["pad"])

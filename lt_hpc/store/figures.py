@@ -78,7 +78,8 @@ class Answer:
 class HeldOut(PerMeasure[float]):
     """metrics.json of one model. `*_undefined_chunks` are left out of the bound, because no thought of
     theirs finished, and of the bound by K, because not all did. `ess_mean`: of `num_samples`
-    thoughts of the model's own proposal; `tokens` and `bytes` of all chunks."""
+    thoughts of the model's own proposal; `tokens` and `bytes` of all chunks. `answers_too_long`: chunks whose
+    answer has more tokens than may be generated, so that they always count as wrong."""
 
     bound_undefined_chunks: int | None = None
     bound_by_k_undefined_chunks: int | None = None
@@ -88,6 +89,7 @@ class HeldOut(PerMeasure[float]):
     chunks: int | None = None
     tokens: int | None = None
     bytes: int | None = None
+    answers_too_long: int | None = None
     examples: list[Answer] = field(default_factory=list)
 
     @classmethod

@@ -76,14 +76,17 @@ def end_a_thought(task: Task, prompt: list[int]) -> None:
     manifest.write(folder, dataclasses.replace(found, files=files))
 
 
-def test_likelihoods_are_those_of_plain_forwards(tmp_path: Path) -> None:
-    task = prepared(tmp_path)("evaluate-00")
+@pytest.mark.parametrize("bos", ["never", "always"])
+def test_likelihoods_are_those_of_plain_forwards(tmp_path: Path, bos: str) -> None:
+    task = prepared(tmp_path, f"model.bos={bos}")("evaluate-00")
     evaluate.run(task)
     metrics, rows = results(task)
     corpus = read_corpus(task.paths.documents("heldout"), task.plan.output("heldout"), task.view)
     plain, layout = Plain(task), task.vocabulary.layout
     raw, marked, raw_tokens, raw_bytes = 0.0, 0.0, 0, 0.0
+    first = [task.vocabulary.bos] if bos == "always" else []
     for chunk, row in zip(corpus.chunks(), rows, strict=True):
+        assert chunk.prefix[:1] == first or not first
         start = 0 if chunk.prefix else 1  # nothing predicts the first token of a document
         nll = plain.nll([*chunk.prefix, *chunk.suffix[:start]], chunk.suffix[start:])
         of_marked = plain.nll([*chunk.prefix, layout.sol, layout.eol], chunk.suffix)
@@ -94,7 +97,7 @@ def test_likelihoods_are_those_of_plain_forwards(tmp_path: Path) -> None:
     tokens = sum(len(chunk.suffix) for chunk in corpus.chunks())
     size = sum(len(text.encode()) for text in TEXTS)
     assert metrics["chunks"] == len(rows) > len(TEXTS)
-    assert raw_tokens == tokens - len(TEXTS)
+    assert raw_tokens == tokens - (0 if first else len(TEXTS))
     assert metrics["bytes"] == size
     assert metrics["nll"] == pytest.approx(raw / raw_tokens, rel=1e-5)
     assert metrics["nll_per_byte"] == pytest.approx(raw / raw_bytes, rel=1e-5)

@@ -14,12 +14,14 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from lt_hpc.config.schema import ChunkingConfig
 from lt_hpc.data import sources
-from lt_hpc.data.corpus import Corpus, read_corpus
-from lt_hpc.errors import Interrupted
+from lt_hpc.data.corpus import Corpus, View, read_corpus
+from lt_hpc.data.encoding import Encoder
+from lt_hpc.errors import ConfigError, Interrupted
+from lt_hpc.run.plan import CORPORA
 from lt_hpc.stages import prepare
 from lt_hpc.stages.task import Task
 from lt_hpc.store import manifest
-from tests.runs.tiny_run import tasks
+from tests.runs.tiny_run import CONTEXT, THOUGHT, tasks
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> str:
@@ -28,7 +30,8 @@ def write(path: Path, rows: list[dict[str, Any]]) -> str:
 
 
 def read(task: Task, name: str) -> Corpus:
-    return read_corpus(task.paths.documents(name), task.plan.output(name), task.view)
+    view = View(prefix_chunks=3, context_length=128, max_thought_tokens=24)
+    return read_corpus(task.paths.documents(name), task.plan.output(name), view)
 
 
 def test_odd_documents_survive_and_dropped_ones_are_counted_with_the_reason(tmp_path: Path) -> None:
@@ -117,7 +120,7 @@ def test_chunks_of_a_text_are_joined_to_what_the_whole_text_is_to_the_tokenizer(
     text = "A B. C.\nB A!\n\nC C? A\u3002B."
     settings = ChunkingConfig(mean_sentences=1, max_sentences=1)
     document = sources.Document(text=text)
-    (row,) = prepare._tokenise([document], tokenizer, settings, False, None)
+    (row,) = prepare._tokenise([document], Encoder(tokenizer), settings, False, None)
     assert len(row.chunks) > 3
     joined = [token for chunk in row.chunks for token in chunk]
     assert tokenizer.decode(joined) == text
@@ -133,3 +136,63 @@ def test_only_what_this_attempt_wrote_counts_as_kept(tmp_path: Path) -> None:
     prepare.run(again)
     assert first.progress.kept and not again.progress.kept
     assert (again.progress.done, again.progress.total) == (3, 3)
+
+
+def test_text_that_the_tokenizer_does_not_know_is_counted_and_above_a_share_refused(tmp_path: Path) -> None:
+    prose = write(tmp_path / "prose.jsonl", [{"text": "The river rose in the night."}])
+    words = ("model.path=builtin:demo_base", f"corpus.source={prose}", "corpus.thought_column=null")
+    make = tasks(tmp_path, *words)
+    with pytest.raises(ConfigError, match=r"corpus\.max_unknown=0\.1: .* not know 8.*, for example 'The'"):
+        prepare.run(make("prepare"))
+    make = tasks(tmp_path, *words, *(f"{name}.max_unknown=1" for name in CORPORA))
+    prepare.run(make("prepare"))
+    found = manifest.read(make("prepare").paths.documents("corpus"))
+    assert found is not None and (found.counts["unknown tokens"], found.counts["tokens"]) == (6, 7)
+
+
+GIVEN = ["chunking.mode=given", *(f"{n}.{k}_column={k}" for n in CORPORA for k in ("question", "answer"))]
+
+
+def test_a_given_answer_is_one_chunk_or_dropped(tmp_path: Path) -> None:
+    rows = [{"question": "Who?", "answer": answer} for answer in ("The cat.", "The cat sat on the mat. " * 9)]
+    source = write(tmp_path / "heldout.jsonl", rows)
+    task = tasks(
+        tmp_path, *GIVEN, f"heldout.source={source}", "heldout.thought_column=null",
+        "chunking.max_chunk_tokens=40",
+    )("prepare")  # fmt: skip
+    prepare.run(task)
+    found = manifest.read(task.paths.documents("heldout"))
+    assert found is not None and (found.counts["chunks"], found.counts["kept"]) == (1, 1)
+    assert found.counts["dropped: answer longer than chunking.max_chunk_tokens"] == 1
+
+
+def test_answers_need_a_token_that_ends_them(tmp_path: Path) -> None:
+    make = tasks(tmp_path, *GIVEN)
+    change(tmp_path / "model" / "tokenizer_config.json", eos_token=None)
+    with pytest.raises(ConfigError, match="has no eos_token, so no answer could end"):
+        prepare.run(make("prepare"))
+
+
+def change(file: Path, **values: Any) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def test_blank_texts_and_thoughts_are_as_good_as_none(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"text": ["The cat sat.", " \n", "The dog sat.", "  "], "thought": ["one", "none", "two", "none"]},
+        {"text": "The fox sat.", "thought": " \n"},
+    ]
+    task = tasks(tmp_path, f"warm.source={write(tmp_path / 'taught.jsonl', rows)}")("prepare")
+    prepare.run(task)
+    found, warm = manifest.read(task.paths.documents("warm")), read(task, "warm")
+    assert found is not None and found.counts["kept"] == 1
+    assert found.counts["dropped: no teacher thought"] == 1
+    tokenizer = AutoTokenizer.from_pretrained(task.paths.base)
+    seen = [tuple(tokenizer.decode(ids) for ids in (c.suffix, c.thought or [])) for c in warm.chunks()]
+    assert seen == [("The cat sat.", "one"), (" \nThe dog sat.  <eos>", "two")]
+
+
+def test_a_chunk_leaves_room_for_the_bos_token(tmp_path: Path) -> None:
+    make = tasks(tmp_path, "model.bos=always", f"chunking.max_chunk_tokens={CONTEXT - THOUGHT - 5}")
+    with pytest.raises(ConfigError, match=f"at most {CONTEXT - THOUGHT - 6} tokens"):
+        prepare.run(make("prepare"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -102,11 +103,15 @@ def flat(rows: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def corpus(
-    questions: list[list[int]], documents: list[list[list[int]]], prefix_chunks: int, context: int
+    questions: list[list[int]],
+    documents: list[list[list[int]]],
+    prefix_chunks: int,
+    context: int,
+    bos: int | None = None,
 ) -> Corpus:
     lengths = [[len(chunk) for chunk in chunks] for chunks in documents]
     return Corpus(
-        view=View(prefix_chunks, context, max_thought_tokens=6),
+        view=View(prefix_chunks, context, 6, bos),
         question=flat(questions),
         tokens=flat([[token for chunk in chunks for token in chunk] for chunks in documents]),
         lengths=flat(lengths),
@@ -122,24 +127,26 @@ def corpus(
         st.lists(st.lists(st.integers(0, 90), min_size=1, max_size=9), min_size=1, max_size=6), min_size=1
     ),
     st.integers(0, 4),
-    st.integers(20, 50),
+    st.integers(21, 50),
+    st.none() | st.just(91),
 )
 def test_sampling_scoring_and_training_see_the_same_prefix_and_fit_the_context(
-    documents: list[list[list[int]]], prefix_chunks: int, context: int
+    documents: list[list[list[int]]], prefix_chunks: int, context: int, bos: int | None
 ) -> None:
-    chunks = list(corpus([[] for _ in documents], documents, prefix_chunks, context).chunks())
+    made = corpus([[] for _ in documents], documents, prefix_chunks, context, bos)
+    chunks, first = list(made.chunks()), [] if bos is None else [bos]
+    assert made.prefix_lengths.tolist() == [len(chunk.prefix) for chunk in chunks]
     texts = [(i, j) for i, document in enumerate(documents) for j in range(len(document))]
     assert [chunk.chunk_id for chunk in chunks] == list(range(len(texts)))
     for chunk, (i, j) in zip(chunks, texts, strict=True):
         before = [token for part in documents[i][max(0, j - prefix_chunks) : j] for token in part]
         c, longest = chunk.prefix, [95] * 6
         assert chunk.suffix == documents[i][j]
-        assert c == before[len(before) - len(c) :] and not chunk.given
-        assert chunk.num_cut == len(before) - len(c)
+        assert c == first + before[chunk.num_cut :] and not chunk.given
         sampled = [*LAYOUT.posterior_prompt(c, chunk.suffix), *longest, LAYOUT.eol]
         assert len(sampled) <= context
-        assert len(c) == len(before) or len(sampled) == context
-        trained = [Example(chunk, longest).tokens(LAYOUT, first) for first in (True, False)]
+        assert chunk.num_cut == 0 or len(sampled) == context
+        trained = [Example(chunk, longest).tokens(LAYOUT, order) for order in (True, False)]
         assert trained[1] == sampled
         assert trained[0][: len(c) + 2] == LAYOUT.joint_prompt(c)
         assert Example(chunk, None).tokens(LAYOUT, True) == c + chunk.suffix
@@ -151,13 +158,15 @@ def test_a_question_is_given_once_for_the_first_chunk_of_its_answer() -> None:
     assert [chunk.given for chunk in chunks] == [True, False, False]
 
 
-def test_over_a_document_every_token_but_the_first_takes_raw_loss_once() -> None:
+@pytest.mark.parametrize("bos", [None, 91])
+def test_over_a_document_every_token_with_one_before_it_takes_raw_loss_once(bos: int | None) -> None:
     tokens = list(range(1, 31))
     document = [tokens[:7], tokens[7:12], tokens[12:20], tokens[20:]]
-    examples = examples_of_list([Example(chunk, None) for chunk in corpus([[]], [document], 2, 64).chunks()])
+    chunks = corpus([[]], [document], 2, 64, bos).chunks()
+    examples = examples_of_list([Example(chunk, None) for chunk in chunks])
     packed = pack_epoch(examples, 0, 1, 0, 64)
     labels = make_batch([(packed, r) for r in range(len(packed.rows))], LAYOUT, PAD, 64).labels
-    assert sorted(labels[labels != IGNORED].tolist()) == tokens[1:]
+    assert sorted(labels[labels != IGNORED].tolist()) == tokens[bos is None :]
 
 
 @given(
