@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from lt_hpc.cluster import lock, schedulers
 from lt_hpc.cluster.heal import heal, plan_to_heal
 from lt_hpc.cluster.place import Place
+from lt_hpc.cluster.reconcile import cancel_stranded
 from lt_hpc.cluster.signals import Supervisor, fail
 from lt_hpc.cluster.slurm.scheduler import Slurm
 from lt_hpc.errors import IncompleteError, Interrupted, LtError, StageError
@@ -82,11 +83,8 @@ class Job:
         if self.first and code == Interrupted.exit_code:
             code, requeued, more = self.requeue()
             cause += f"; {more}"
-        elif self.first and code == IncompleteError.exit_code and kind.repairs is not None:
-            try:
-                self._heal()
-            except LtError as error:
-                code, cause = error.exit_code, f"{cause}; {error}"
+        if self.first and code not in (0, Interrupted.exit_code):
+            code, cause = self._after_failure(code, cause)
         elif code == 0 and kind.reports:
             self._report()
         # Another rank that fails first takes rank 0 with it: it records the cause itself.
@@ -135,16 +133,33 @@ class Job:
             return False
         return not self.stage.kind.resumes or not any(task.progress.kept for task in self.tasks)
 
-    def _heal(self) -> None:
-        """Have missing shards made again, unless a later launch has other settings for this stage."""
-        with lock.hold(self.paths, HEAL_LOCK_SECONDS):
-            plan = plan_to_heal(self.plan, state.last_plan(self.paths), self.stage.key)
-            if plan is None:
-                print(f"{self.stage.key}: launched again with other settings, its shards are not missed")
-                return
-            outcome = heal(plan, self.paths, self.scheduler, plan.stage(self.stage.key), self.place.job)
+    def _after_failure(self, code: int, cause: str) -> tuple[int, str]:
+        """Have missing shards made again, or, where that can't help, cancel what waits for this stage;
+        the exit code and the cause that come of it."""
+        try:
+            with lock.hold(self.paths, HEAL_LOCK_SECONDS):
+                if code == IncompleteError.exit_code and self.stage.kind.repairs is not None:
+                    try:
+                        if self._heal():
+                            return code, cause
+                    except LtError as error:
+                        code, cause = error.exit_code, f"{cause}; {error}"
+                stranded = cancel_stranded(self.plan, self.paths, self.scheduler, self.stage, self.place.job)
+        except LtError as error:
+            return code, f"{cause}; {error}"
+        return code, f"{cause}; cancelled what waits for it: {', '.join(stranded)}" if stranded else cause
+
+    def _heal(self) -> bool:
+        """Have missing shards made again, unless a later launch has other settings for this stage; False
+        where there is nothing to make them from. The caller holds the lock."""
+        plan = plan_to_heal(self.plan, state.last_plan(self.paths), self.stage.key)
+        if plan is None:
+            print(f"{self.stage.key}: launched again with other settings, its shards are not missed")
+            return True
+        outcome = heal(plan, self.paths, self.scheduler, plan.stage(self.stage.key), self.place.job)
         if outcome is not None:
             print("\n".join(outcome.lines), flush=True)
+        return outcome is not None
 
     def _report(self) -> None:
         """Bring the run's report up to date: no launcher waits for a chain. A failure of the report is

@@ -34,10 +34,11 @@ SETTLE_SECONDS = 90
 
 @dataclass(frozen=True)
 class Live:
-    """A stage's jobs in the queue: their ids, those that have not started, the plans they were
-    submitted by, the shards they handle, and their states."""
+    """A stage's jobs in the queue: their ids, those that have started and those that have not (an array may
+    be both), the plans they were submitted by, the shards they handle, and their states."""
 
     jobs: frozenset[str] = frozenset()
+    started: frozenset[str] = frozenset()
     waiting: frozenset[str] = frozenset()
     plans: frozenset[str] = frozenset()
     shards: frozenset[int] = frozenset()
@@ -104,16 +105,15 @@ def live_jobs(
         if later and not task.hopeless:
             continue
         if task.hopeless or fingerprints.get(made.stage) != made.fingerprint:
-            doomed.add(task.job if task.index is None else f"{task.job}_{task.index}")
+            doomed.add(task.identity)
             continue
         mine = made.shards if task.index is None else made.shards[task.index : task.index + 1]
         before = found.get(made.stage, Live())
-        waiting = before.waiting | ({task.job} if task.waiting else set())
-        plans = before.plans | {made.plan}
         found[made.stage] = Live(
             before.jobs | {task.job},
-            waiting,
-            plans,
+            before.started if task.waiting else before.started | {task.job},
+            before.waiting | {task.job} if task.waiting else before.waiting,
+            before.plans | {made.plan},
             before.shards.union(*mine),
             before.states | {task.state},
         )
@@ -164,6 +164,32 @@ def cancel_superseded(plan: Plan, paths: RunPaths, scheduler: Scheduler) -> list
     return [f"cancelled jobs of other settings: {names}"]
 
 
+def cancel_stranded(
+    plan: Plan, paths: RunPaths, scheduler: Scheduler, failed: Stage, own_job: str
+) -> list[str]:
+    """Cancel what waits for a stage that has failed, or with it for an input that nobody makes any more:
+    it could only fail. Shards that failed by themselves are repaired by the stage after them. Returns
+    the ids of jobs and array tasks. The caller holds the lock and runs in `own_job`."""
+    queue = scheduler.queue()
+    live, _ = find_jobs(plan, paths, [task for task in queue if task.job != own_job])
+    lost = state.missing_inputs(paths, plan, failed).keys() - live.keys()
+    if not failed.kind.sharded and failed.key not in live:
+        lost.add(failed.key)
+    for stage in plan.stages:
+        if state.missing_inputs(paths, plan, stage).keys() & lost:
+            lost.add(stage.key)
+    run, own = run_id(paths), {stage.key: stage.fingerprint for stage in plan.stages}
+    names = {
+        job_name(run, one.submission)
+        for one in events.read(paths)
+        if isinstance(one, Submit) and one.stage in lost and one.fingerprint == own[one.stage]
+    }
+    stranded = sorted(task.identity for task in queue if task.waiting and task.name in names)
+    if stranded:
+        scheduler.cancel(stranded)
+    return stranded
+
+
 def reconcile(plan: Plan, paths: RunPaths, scheduler: Scheduler, exclude: Collection[str] = ()) -> Outcome:
     """Submit what is neither done nor live, and have live jobs wait for what was submitted.
 
@@ -176,7 +202,16 @@ def reconcile(plan: Plan, paths: RunPaths, scheduler: Scheduler, exclude: Collec
         scheduler.cancel(doomed)
         outcome.lines.append(f"cancelled, could never run or of other settings: {', '.join(sorted(doomed))}")
     pending = state.pending(paths, plan)
-    wanted = {stage.key: _wanted(paths, stage, live.get(stage.key, Live())) for stage in pending}
+    wanted: dict[str, list[int] | None] = {}
+    replaced: dict[str, frozenset[str]] = {}
+    for stage in pending:
+        if _started_in_vain(plan, paths, stage, live.get(stage.key, Live()), wanted):
+            replaced[stage.key] = live.pop(stage.key).jobs
+        wanted[stage.key] = _wanted(paths, stage, live.get(stage.key, Live()))
+    for key, jobs in replaced.items():
+        scheduler.cancel(jobs)
+        names = ", ".join(sorted(jobs))
+        outcome.lines.append(f"{key}: cancelled job {names}, which started before what it needs is there")
     limits = {
         stage.key: scheduler.limits(plan, stage, len(queue))
         for stage in pending
@@ -185,11 +220,12 @@ def reconcile(plan: Plan, paths: RunPaths, scheduler: Scheduler, exclude: Collec
     arrays = array_tasks(wanted, limits)
     for stage in pending:
         after = {job for need in stage.needs for job in outcome.jobs.get(need, [])}
+        after |= replaced.get(stage.key, frozenset())  # until they have ended
         fresh_need = any(need in outcome.submitted for need in stage.needs)
         current = live.get(stage.key, Live())
         new = _submit(plan, paths, scheduler, stage, arrays[stage.key], after)
         if fresh_need:
-            # One that has started looks at manifests itself, and fails or heals.
+            # One that has started has its inputs, or heals.
             outcome.lines += [_delay(scheduler, stage, job, after) for job in sorted(current.waiting)]
         if new:
             outcome.submitted[stage.key] = new
@@ -226,6 +262,16 @@ def _delay(scheduler: Scheduler, stage: Stage, job: str, after: Collection[str])
     except StageError as error:  # it has started in the meantime
         return f"{stage.key}: job {job} could not be made to wait: {error}"
     return f"{stage.key}: job {job} now waits for {', '.join(sorted(after))}"
+
+
+def _started_in_vain(
+    plan: Plan, paths: RunPaths, stage: Stage, current: Live, wanted: Mapping[str, list[int] | None]
+) -> bool:
+    """Whether jobs of a stage have started though an input of theirs is to be made, so that they can only
+    fail. A stage that repairs its input heals instead."""
+    if not current.started or stage.kind.repairs is not None:
+        return False
+    return any(wanted.get(maker) is not None for maker in state.missing_inputs(paths, plan, stage))
 
 
 def _wanted(paths: RunPaths, stage: Stage, current: Live) -> list[int] | None:

@@ -36,6 +36,11 @@ class Queued:
     hopeless: bool = False
     ending: bool = False
 
+    @property
+    def identity(self) -> str:
+        """As `cancel` takes it."""
+        return self.job if self.index is None else f"{self.job}_{self.index}"
+
 
 @dataclass(frozen=True)
 class Limits:

@@ -60,6 +60,20 @@ def problem(paths: RunPaths, stage: Stage) -> str | None:
     return None
 
 
+def missing_inputs(paths: RunPaths, plan: Plan, stage: Stage) -> dict[str, str]:
+    """Key of the stage that makes it -> why an input of a stage is not done; sizes are compared."""
+    found: dict[str, str] = {}
+    for folder in stage.inputs.values():
+        maker = plan.producer(folder)
+        sharded = maker.kind.sharded
+        reason = (
+            problem(paths, maker) if sharded else manifest.problem(paths.root / folder, plan.output(folder))
+        )
+        if reason is not None:
+            found.setdefault(maker.key, reason)
+    return found
+
+
 def pending(paths: RunPaths, plan: Plan) -> list[Stage]:
     """The stages that still have to run, in order: goals that are not done, and what they need.
     Samples that were deleted after their model was trained are not missed."""

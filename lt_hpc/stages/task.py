@@ -88,10 +88,8 @@ class Task:
         """
         if self.stage.kind.repairs is not None:
             return
-        for need in self.stage.needs:
-            found = state.problem(self.paths, self.plan.stage(need))
-            if found is not None:
-                raise IncompleteError(f"{need} is not done: {found}")
+        for maker, reason in state.missing_inputs(self.paths, self.plan, self.stage).items():
+            raise IncompleteError(f"{maker} is not done: {reason}")
 
     @property
     def output(self) -> Path:

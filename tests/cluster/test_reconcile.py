@@ -187,6 +187,56 @@ def test_a_job_that_has_started_is_not_told_to_wait(paths: RunPaths) -> None:
     assert cluster.waits[merge] == waits[merge]
 
 
+def started(cluster: Cluster, key: str) -> str:
+    """Have the job of a stage start; its id."""
+    (job,) = cluster.jobs(key)
+    cluster.jobs_in_queue = [
+        dataclasses.replace(q, state="RUNNING", waiting=False) if q.job == job else q
+        for q in cluster.jobs_in_queue
+    ]
+    return job
+
+
+def test_a_job_that_has_started_without_its_input_is_replaced(paths: RunPaths) -> None:
+    cluster, plan = Cluster(), make_plan()
+    cluster.reconcile(plan, paths)
+    old = started(cluster, "train-01")
+    cluster.cancel(cluster.jobs("merge-01"))
+    outcome = cluster.reconcile(plan, paths)
+    assert list(outcome.submitted) == ["merge-01", "train-01"]
+    (new,) = cluster.jobs("train-01")
+    assert new != old and cluster.waits[new] >= {*outcome.submitted["merge-01"], old}
+    assert new in cluster.waits[cluster.jobs("evaluate-01")[0]]
+
+
+def test_what_waits_for_a_stage_that_failed_is_cancelled(paths: RunPaths) -> None:
+    cluster, plan = Cluster(), make_plan("sample.num_shards=3", iterations=2)
+    cluster.reconcile(plan, paths)
+    started(cluster, "prepare")
+    own = started(cluster, "train-00")
+    sampling = plan.stage("sample-01")
+    assert reconcile.cancel_stranded(plan, paths, cluster, sampling, "7") == [], "train-00 is still at work"
+    others = {q.identity for q in cluster.jobs_in_queue if q.waiting}
+    assert set(reconcile.cancel_stranded(plan, paths, cluster, plan.stage("train-00"), own)) == others
+    assert {cluster.stages[q.job] for q in cluster.jobs_in_queue} == {"prepare", "train-00"}
+
+
+def test_the_first_task_without_its_input_cancels_its_siblings(paths: RunPaths) -> None:
+    """Nobody tells a chain that a job was killed, or that its node failed."""
+    cluster, plan = Cluster(), make_plan("sample.num_shards=3")
+    cluster.reconcile(plan, paths)
+    gone = ("prepare", "train-00")
+    cluster.jobs_in_queue = [q for q in cluster.jobs_in_queue if cluster.stages[q.job] not in gone]
+    (array,) = cluster.jobs("sample-01")
+    cluster.jobs_in_queue = [
+        dataclasses.replace(q, state="RUNNING", waiting=False) if q.identity == f"{array}_0" else q
+        for q in cluster.jobs_in_queue
+    ]
+    cancelled = reconcile.cancel_stranded(plan, paths, cluster, plan.stage("sample-01"), array)
+    assert {f"{array}_1", f"{array}_2"} <= set(cancelled)
+    assert [q.identity for q in cluster.jobs_in_queue] == [f"{array}_0"]
+
+
 def test_jobs_of_the_chain_and_allocations_are_told_from_other_work() -> None:
     queue = [Queued(str(i), None, name, "RUNNING") for i, name in enumerate(("lt-ab-1", "lt-abc-1", "x"))]
     assert [q.job for q in reconcile.of_run("ab", queue, [])] == ["0"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -58,3 +59,24 @@ def test_a_users_variables_hide_no_jobs_and_beat_no_setting(cluster: Cluster, tm
     assert left & jobs.keys() == {identity}, "only prepare is the same with another seed"
     cluster.run("scancel", "--user", os.environ.get("USER", "root"))
     cluster.wait_idle()
+
+
+def test_a_failed_stage_starts_nothing_that_waits_for_it(cluster: Cluster, tmp_path: Path) -> None:
+    run, blank = tmp_path / "run", tmp_path / "blank.jsonl"
+    blank.write_text('{"question": " ", "answer": " "}\n')
+    columns = ("corpus.question_column=question", "corpus.answer_column=answer")
+    cluster.launch(run, "--iters", "1", f"corpus.source={blank}", "corpus.num_documents=null", *columns)
+    cluster.wait_idle()
+    ended = [line for line in map(json.loads, (run / "jobs.jsonl").open()) if line["event"] == "ended"]
+    assert [(one["stage"], one["code"]) for one in ended] == [("prepare", 2)]
+    assert "no usable document" in ended[0]["cause"] and "cancelled what waits for it" in ended[0]["cause"]
+    assert len(list(run.glob("slurm/*_log.out"))) == 1
+
+
+def test_a_line_of_setup_that_fails_ends_the_job_with_its_text(cluster: Cluster, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    cluster.launch(run, "--iters", "0", "slurm.setup=[umask 027, cd /no/such/place]")
+    cluster.wait_idle()
+    logs = [path.read_text() for path in run.glob("slurm/*_log.out")]
+    assert len(logs) == 3 and not (run / "base").exists()
+    assert all("slurm.setup failed with exit code 1: cd /no/such/place\n" in log for log in logs)

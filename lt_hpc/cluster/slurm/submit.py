@@ -83,11 +83,18 @@ def parameters(plan: Plan, stage: Stage, name: str, after: Collection[str]) -> d
         "array_parallelism": settings.array_parallelism,
         "signal_delay_s": settings.signal_seconds,
         "stderr_to_stdout": True,
-        "setup": [f"export OMP_NUM_THREADS={job.cpus_per_task}", *settings.setup],
+        "setup": [f"export OMP_NUM_THREADS={job.cpus_per_task}", *map(checked, settings.setup)],
         "srun_args": [*srun_options(stage.kind, job.cpus_per_task), *settings.srun_options],
         "additional_parameters": additional,
         **{key: value for key, value in optional.items() if value is not None},
     }
+
+
+def checked(line: str) -> str:
+    """A line of slurm.setup that ends the job where it fails, and says which it was."""
+    text = shlex.quote(line)
+    told = f"printf 'slurm.setup failed with exit code %s: %s\\n' $code {text}"
+    return f"eval {text} || {{ code=$?; {told}; exit $code; }}"
 
 
 def python_command() -> str:
