@@ -30,6 +30,8 @@ from lt_hpc.run.plan import CORPORA, Plan, Stage, build_plan
 from lt_hpc.store.atomic import write_text
 from lt_hpc.store.paths import RunPaths
 
+MOST_ITERATIONS = 1000
+
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code (see lt_hpc.errors)."""
@@ -58,12 +60,19 @@ def _parser() -> argparse.ArgumentParser:
         help="EM iterations after the warm start, or 'next': the first that is not done",
     )
     parser.add_argument("--config", type=Path, default=None, help="YAML file (default: the demo)")
-    parser.add_argument("--run-dir", type=Path, default=None, help="default: runs/NAME of the config")
+    parser.add_argument("--run-dir", type=run_folder, default=None, help="default: runs/NAME of the config")
     parser.add_argument("--profile", type=Path, default=None, help="site profile, a YAML file")
     parser.add_argument("--cluster", choices=schedulers.CHOICES, default="auto")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, create nothing")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     return parser
+
+
+def run_folder(text: str) -> Path:
+    """A path that was given: an unset variable of the shell is none."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; name a folder, or leave it out for runs/NAME")
+    return Path(text)
 
 
 def iterations(text: str) -> int | None:
@@ -74,8 +83,10 @@ def iterations(text: str) -> int | None:
         number = int(text)
     except ValueError:
         number = -1
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a number of iterations from 0 on, or 'next'")
+    if not 0 <= number <= MOST_ITERATIONS:
+        raise argparse.ArgumentTypeError(
+            f"{text[:80]!r}: give a number of iterations from 0 to {MOST_ITERATIONS}, or 'next'"
+        )
     return number
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 
 from lt_hpc import kinds
+from lt_hpc.config.convert import shown
 from lt_hpc.config.fields import walk
 from lt_hpc.config.schema import (
     OPTIONAL_ENGINES,
@@ -14,6 +15,7 @@ from lt_hpc.config.schema import (
     SlurmConfig,
     TrainConfig,
 )
+from lt_hpc.config.secrets import has_secret
 from lt_hpc.errors import ConfigError
 from lt_hpc.latent.layout import longest_chunk
 
@@ -43,7 +45,26 @@ def check(config: Config) -> None:
         problem = declared.problem(value)
         if problem:
             raise ConfigError(f"{name}={value}: {problem}")
+    _check_name(config.name)
+    _check_secrets(config)
     _check_together(config)
+
+
+def _check_name(name: str) -> None:
+    if name in {"", ".", ".."} or "/" in name or len(name.encode()) > 200:
+        raise ConfigError(f"name={shown(name)}: must be the name of a folder, runs/NAME")
+
+
+def _check_secrets(config: Config) -> None:
+    """Settings are kept in config.yaml, plans and reports, which others may read."""
+    for name, _, value in walk(config):
+        pairs = value.items() if isinstance(value, dict) else [(name.rpartition(".")[2], value)]
+        items = [(key, one) for key, item in pairs for one in (item if isinstance(item, list) else [item])]
+        if any(has_secret(f"{key}={one}") for key, one in items):
+            raise ConfigError(
+                f"{name}: looks like a secret, and settings are kept where others read them; export it in "
+                "your shell (jobs inherit that), or have slurm.setup source a file that only you can read"
+            )
 
 
 def missing_engine(config: Config) -> str | None:

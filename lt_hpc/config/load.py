@@ -8,13 +8,16 @@ was renamed may be called by its earlier name in any of them.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from pathlib import Path
 from typing import Any
 
 from lt_hpc.config.checks import check
+from lt_hpc.config.convert import WrongValueError, shown, typed
 from lt_hpc.config.fields import declared, section_of
 from lt_hpc.config.schema import Config
+from lt_hpc.config.text import parse, parse_override
 from lt_hpc.errors import ConfigError
 
 
@@ -28,25 +31,23 @@ def demo_file() -> Path:
 def load_config(
     file: Path | str | None, overrides: list[str] | None = None, profile: Path | None = None
 ) -> Config:
-    """The checked configuration: defaults < YAML `file` < site `profile` < `key=value` overrides.
+    """The checked configuration: defaults < YAML `file` < site `profile` < `key=value` overrides, with
+    OmegaConf's interpolations, as ${seed} or ${oc.env:USER}, in any of them.
 
     Raises:
         ConfigError: naming the file or dotted field and what would be valid.
     """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    tree = OmegaConf.structured(Config)
-    try:
-        if file is not None:
-            tree = _merge(tree, _read_yaml(Path(file)), str(file))
-        if profile is not None:
-            tree = _merge(tree, _read_yaml(profile), str(profile))
-        for override in overrides or []:
-            tree = _merge(tree, _parse_override(override), f"override {override!r}")
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"config: {_one_line(error)}") from error
-    return _typed(tree)
+    sources = [
+        (str(path), _read_file(option, Path(path)))
+        for option, path in (("--config", file), ("--profile", profile))
+        if path is not None
+    ]
+    sources += [
+        (f"override {shown(override)}", _nested(*parse_override(override))) for override in overrides or []
+    ]
+    origins: dict[str, str] = {}
+    parts = [_known(values, Config, "", origin, origins) for origin, values in sources]
+    return _checked(_merged([dataclasses.asdict(Config()), *parts]), origins)
 
 
 def config_from_dict(values: dict[str, Any]) -> Config:
@@ -55,82 +56,85 @@ def config_from_dict(values: dict[str, Any]) -> Config:
     Raises:
         ConfigError: when another version of lt_hpc, with other fields, wrote it.
     """
-    from omegaconf import OmegaConf
-
-    return _typed(_merge(OmegaConf.structured(Config), values, "the pinned plan"))
+    return _checked(_known(values, Config, "", "the pinned plan", {}), {})
 
 
-def _typed(tree: Any) -> Config:
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
+def config_to_yaml(config: Config) -> str:
+    """The resolved tree, as `load_config` reads it back."""
+    import yaml
 
+    def literal(value: Any) -> Any:
+        """Without what OmegaConf would take for an interpolation."""
+        if isinstance(value, dict):
+            return {key: literal(one) for key, one in value.items()}
+        if isinstance(value, list):
+            return [literal(one) for one in value]
+        return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
+
+    return str(yaml.safe_dump(literal(dataclasses.asdict(config)), sort_keys=False, allow_unicode=True))
+
+
+def _checked(values: Any, origins: dict[str, str]) -> Config:
+    """`origins`: dotted name -> the file that it comes from."""
     try:
-        config = OmegaConf.to_object(tree)
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"config: {_one_line(error)}") from error
+        config = typed(Config, values)
+    except WrongValueError as error:
+        field = error.field.partition("[")[0]
+        origin = origins.get(field) or origins.get(field.rpartition(".")[0])
+        raise ConfigError(f"{origin}: {error}" if origin else str(error)) from error
     assert isinstance(config, Config)
     check(config)
     return config
 
 
-def _parse_override(override: str) -> Any:
-    import yaml
+def _nested(names: list[str], value: Any) -> Any:
+    """a.b and 3 as {a: {b: 3}}."""
+    for name in reversed(names):
+        value = {name: value}
+    return value
+
+
+def _read_file(option: str, path: Path) -> dict[str, Any]:
+    where = f"{option} {path}"
+    try:
+        if not path.is_file():
+            raise ConfigError(f"{where}: no such file")
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:  # also bytes that are not UTF-8, and NUL in a path
+        raise ConfigError(f"{where}: cannot be read as text: {error}") from error
+    values = parse(text, where)
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where}: expected a mapping of sections at the top")
+    return values
+
+
+def _merged(parts: list[dict[str, Any]]) -> Any:
+    """One over the other, with interpolations resolved."""
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
-    key, separator, value = override.partition("=")
-    if not separator or not key:
-        raise ConfigError(f"override {override!r}: write it as key=value, for example seed=1")
-    if value == "???":  # OmegaConf's word for "no value": it would be passed over silently
-        raise ConfigError(f"override {override!r}: {key} has no value")
     try:
-        return OmegaConf.from_dotlist([override])
-    except yaml.YAMLError as error:
-        raise ConfigError(f"override {override!r}: not YAML: {_one_line(error)}") from error
-
-
-def _read_yaml(file: Path) -> Any:
-    import yaml
-    from omegaconf import DictConfig, OmegaConf
-
-    if not file.is_file():
-        raise ConfigError(f"--config {file}: no such file")
-    try:
-        tree = OmegaConf.load(file)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--config {file}: not YAML: {_one_line(error)}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--config {file}: cannot be read as YAML text: {_one_line(error)}") from error
-    if not isinstance(tree, DictConfig):
-        raise ConfigError(f"--config {file}: expected a mapping of sections at the top")
-    return tree
-
-
-def _merge(tree: Any, more: Any, origin: str) -> Any:
-    from omegaconf import OmegaConf
-    from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
-
-    plain = OmegaConf.to_container(more) if OmegaConf.is_config(more) else more
-    try:
-        return OmegaConf.merge(tree, _renamed(plain, Config, origin))
-    except (ConfigKeyError, ConfigAttributeError) as error:
-        full_key = str(error.full_key or error.key)
-        parent = full_key.rpartition(".")[0]
-        node = OmegaConf.select(tree, parent) if parent else tree
-        valid = ", ".join(str(key) for key in node) if OmegaConf.is_dict(node) else "nothing"
-        where = f"'{parent}'" if parent else "the top level"
-        raise ConfigError(f"{origin}: no field {full_key!r}; {where} has: {valid}") from error
+        tree = OmegaConf.create(functools.reduce(_over, parts))
+        return OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        problem = _one_line(error)
-        closed_set = re.fullmatch(r"Invalid value ('.*'), expected one of \[(.*)\]", problem)
-        if closed_set:
-            choices = closed_set[2].replace("'", "")
-            raise ConfigError(f"{error.full_key}={closed_set[1]}: choose one of {choices}") from error
+        lines = str(error).strip().splitlines()
         where = f"{error.full_key}: " if error.full_key else ""
-        raise ConfigError(f"{origin}: {where}{problem}") from error
+        advice = "; a text with ${ in it is written \\\\${" if "nterpolation" in lines[0] else ""
+        raise ConfigError(f"config: {where}{lines[0]}{advice}") from error
 
 
-def _renamed(values: Any, section: Any, origin: str) -> Any:
-    """The values of a section, those under names of earlier releases under today's."""
+def _over(base: Any, more: Any) -> Any:
+    """`more` in place of `base`; of two mappings, name by name."""
+    if not isinstance(base, dict) or not isinstance(more, dict):
+        return more
+    return {**base, **{key: _over(base.get(key), value) for key, value in more.items()}}
+
+
+def _known(values: Any, section: Any, parent: str, origin: str, origins: dict[str, str]) -> Any:
+    """The values of a section, those under names of earlier releases under today's; notes in `origins`
+    from which file each is."""
     if not isinstance(values, dict):
         return values
     values = dict(values)
@@ -141,17 +145,11 @@ def _renamed(values: Any, section: Any, origin: str) -> Any:
                 raise ConfigError(f"{origin}: {was} is an earlier name of {item.name}; give one of them")
             values[item.name] = values.pop(was)
         if item.name in values and section_of(item):
-            values[item.name] = _renamed(values[item.name], section_of(item), origin)
+            inner = _known(values[item.name], section_of(item), f"{parent}{item.name}.", origin, origins)
+            values[item.name] = inner
+    for name in values:
+        if origin.startswith("override"):  # which says it itself
+            origins.pop(f"{parent}{name}", None)
+        else:
+            origins[f"{parent}{name}"] = origin
     return values
-
-
-def _one_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
-def config_to_yaml(config: Config) -> str:
-    """The resolved tree, as `load_config` reads it back."""
-    from omegaconf import OmegaConf
-
-    return str(OmegaConf.to_yaml(OmegaConf.structured(config)))

@@ -59,7 +59,7 @@ class CorpusConfig:
     question_column: str | None = setting(None, "column of the question; chunking.mode=given needs it")
     answer_column: str | None = setting(None, "column of the answer; chunking.mode=given needs it")
     thought_column: str | None = setting(None, "column of teacher thoughts; the warm start needs it")
-    seed: int = setting(0, "of a built-in corpus")
+    seed: int = setting(0, "of a built-in corpus", ge=0)
     offset: int = setting(0, "documents skipped at the start", ge=0)
     max_unknown: float = execution(0.1, "share of tokens that the tokenizer may not know", ge=0, le=1)
     num_documents: int | None = setting(None, "null: all; a built-in corpus is endless and needs it", ge=1)
@@ -96,8 +96,8 @@ class SampleConfig:
 
     engine: EngineName = setting("torch", "what samples and scores; evaluation uses it too")
     dtype: Dtype = setting("float32", "of weights and activations")
-    num_samples: int = setting(4, "K, thoughts per chunk", ge=1)
-    temperature: float = setting(1.0, "of the proposal distribution", gt=0)
+    num_samples: int = setting(4, "K, thoughts per chunk", ge=1, le=100_000)
+    temperature: float = setting(1.0, "of the proposal distribution", ge=0.01)
     top_p: float = setting(1.0, "probability mass that sampling keeps; 1: all", gt=0, le=1)
     top_k: int = setting(0, "most likely tokens that sampling keeps; 0: all", ge=0)
     max_thought_tokens: int = setting(24, "tokens per thought at most; a longer one is unfinished", ge=1)
@@ -124,7 +124,7 @@ class MergeConfig:
     """Selection among a chunk's K thoughts by their log-weights."""
 
     method: resampling.Method = setting("multinomial", "selection rule; argmax is biased")
-    num_selected: int = setting(1, "thoughts per chunk; epoch e trains on number e modulo this", ge=1)
+    num_selected: int = setting(1, "thoughts per chunk; epoch e trains on number e mod this", ge=1, le=1000)
     weights: Literal["exact", "tempered", "length_normalised"] = setting(
         "exact", "what selection goes by; all but exact are biased"
     )
@@ -138,8 +138,8 @@ class TrainConfig:
     goes on from the model of the iteration before."""
 
     start: Literal["base", "previous"] = setting("base", "model to start from; warm_start takes base alone")
-    epochs: float = setting(2.0, "passes over the documents", gt=0)
-    steps: int | None = setting(None, "optimizer steps; overrides epochs", ge=1)
+    epochs: float = setting(2.0, "passes over the documents", gt=0, le=10_000)
+    steps: int | None = setting(None, "optimizer steps; overrides epochs", ge=1, le=10**8)
     batch_tokens: int = setting(2048, "tokens per optimizer step, over all ranks", ge=1)
     learning_rate: float = setting(1e-4, "at its peak", gt=0)
     schedule: Schedule = setting("cosine", "after warmup; wsd: warmup-stable-decay")
@@ -163,7 +163,7 @@ class TrainConfig:
 class EvaluateConfig:
     """Held-out measures of a model."""
 
-    num_samples: int = setting(8, "K of the held-out bound, thoughts per chunk", ge=1)
+    num_samples: int = setting(8, "K of the held-out bound, thoughts per chunk", ge=1, le=100_000)
     max_answer_tokens: int = setting(16, "tokens per generated answer at most", ge=1)
     dtype: Dtype = setting("float32", "of weights and activations")
 
@@ -194,9 +194,9 @@ class EstimateConfig:
 class LocalConfig:
     """The back-end for one machine."""
 
-    processes: int = execution(2, "tasks at the same time; with GPUs at most one per engine's GPUs", ge=1)
-    train_ranks: int = execution(2, "ranks of training; with GPUs at most one per GPU", ge=1)
-    threads: int = execution(1, "torch threads per process", ge=1)
+    processes: int = execution(2, "tasks at once; with GPUs at most one per engine's GPUs", ge=1, le=1024)
+    train_ranks: int = execution(2, "ranks of training; with GPUs at most one per GPU", ge=1, le=1024)
+    threads: int = execution(1, "torch threads per process", ge=1, le=1024)
 
 
 @dataclass
@@ -256,7 +256,7 @@ class Config:
     without thoughts, `warm` on the teacher's thoughts alone."""
 
     name: str = execution("run", "of the run: its folder is runs/NAME unless --run-dir names one")
-    seed: int = setting(0, "of the run: every draw comes from it")
+    seed: int = setting(0, "of the run: every draw comes from it", ge=0)
     objective: Literal["em", "raw", "warm"] = setting("em", "what is trained on")
     model: ModelConfig = setting(ModelConfig, "the base language model")
     corpus: CorpusConfig = setting(CorpusConfig, "documents of the EM iterations")

@@ -108,8 +108,11 @@ class Task:
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """The markers and special ids of the run's tokenizer."""
-        return read_vocabulary(self.input("base", checksums=False))
+        """The markers and special ids of the run's tokenizer, from the verified base (which stands there
+        before any documents)."""
+        base = str(self.paths.base.relative_to(self.paths.root))
+        manifest.verified(self.paths.base, self.plan.output(base), checksums=False)
+        return read_vocabulary(self.paths.base)
 
     def stop_if_asked(self) -> None:
         """Raise Interrupted when a signal asked this task to stop; call it where all is saved."""
