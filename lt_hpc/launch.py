@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import signal
 import sys
 from pathlib import Path
@@ -22,31 +23,22 @@ from lt_hpc.config.load import config_to_yaml, demo_file, load_config
 from lt_hpc.config.schema import Config
 from lt_hpc.data import base_model, sources
 from lt_hpc.display import Display
-from lt_hpc.errors import ConfigError, Interrupted, LtError, StageError
+from lt_hpc.errors import ConfigError, Interrupted, StageError, guarded
 from lt_hpc.report import output
+from lt_hpc.report.collect import collect
 from lt_hpc.run import events, state
 from lt_hpc.run.events import Claim, Launch
 from lt_hpc.run.plan import CORPORA, Plan, Stage, build_plan
-from lt_hpc.store.atomic import write_text
+from lt_hpc.store.atomic import clean_temporaries, write_text
 from lt_hpc.store.paths import RunPaths
 
 MOST_ITERATIONS = 1000
 
 
+@guarded
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code (see lt_hpc.errors)."""
-    options = _parser().parse_intermixed_args(arguments)
-    try:
-        _launch(options)
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    except Interrupted as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    except LtError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    _launch(_parser().parse_intermixed_args(arguments))
     return 0
 
 
@@ -102,6 +94,10 @@ def _launch(options: argparse.Namespace) -> None:
     missing = missing_engine(config)
     if missing:  # a dry run may be made where nothing will run
         raise ConfigError(missing)
+    if not state.pending(paths, plan) and not os.access(paths.root, os.W_OK, effective_ids=True):
+        print(f"{paths.root}: nothing to do, and nothing can be written there")
+        output.print_table(collect(plan, paths), paths)
+        return
     with Display(paths) as display:
 
         def heal_here(plan: Plan, stage: Stage, own_job: str) -> bool:
@@ -124,7 +120,17 @@ def _launch(options: argparse.Namespace) -> None:
                 raise Interrupted(str(error) or "stopped; the same command goes on from here") from error
             raise
     if not state.pending(paths, plan):
-        output.print_table(output.write(plan, paths), paths)
+        _report(plan, paths)
+
+
+def _report(plan: Plan, paths: RunPaths) -> None:
+    """Write and show it; a signal meanwhile is obeyed after that."""
+    asked: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, lambda number, _: asked.append(number))
+    output.print_table(output.write(plan, paths), paths)
+    if asked:
+        raise KeyboardInterrupt
 
 
 def _run(plan: Plan, paths: RunPaths, scheduler: Scheduler) -> None:
@@ -168,11 +174,13 @@ def make_plan(config: Config, num_iterations: int | None, paths: RunPaths) -> Pl
 def _pin(plan: Plan, paths: RunPaths) -> list[str]:
     """Write down what is asked and move results of other settings out of the way; returns what to
     say of it. Jobs of other settings must be gone by now: they would go on writing."""
+    for folder in (paths.root, paths.plans):
+        clean_temporaries(folder, alone=False)
     state.pin_plan(paths, plan)
     write_text(paths.config, config_to_yaml(plan.config))
     state.remove_spent_checkpoints(paths, list(plan.stages))
     pending = state.pending(paths, plan)
-    lines = [f"made with other settings, moved: {one}" for one in state.move_superseded(paths, pending)]
+    lines = [f"other settings or damaged, moved: {one}" for one in state.move_superseded(paths, pending)]
     return [*lines, f"{paths.root}: {len(plan.stages) - len(pending)} stages done, {len(pending)} to do"]
 
 

@@ -12,10 +12,10 @@ from collections import Counter
 from pathlib import Path
 
 from lt_hpc.cluster import schedulers
-from lt_hpc.errors import LtError
+from lt_hpc.errors import IncompleteError, guarded
 from lt_hpc.run import progress, state
-from lt_hpc.run.plan import Stage
-from lt_hpc.store import shards
+from lt_hpc.run.plan import Plan, Stage
+from lt_hpc.store import manifest, shards
 from lt_hpc.store.paths import RunPaths
 
 
@@ -38,18 +38,35 @@ def describe(paths: RunPaths, stage: Stage, jobs: Counter[str]) -> str:
     return line
 
 
+def verify(paths: RunPaths, plan: Plan) -> list[str]:
+    """Every file of the folders that are done against its checksum; a line for each folder with a bad one,
+    which is declared not done, so that the next launch that needs it makes it again."""
+    return [
+        str(manifest.damaged(folder, reason))
+        for stage in plan.stages
+        for folder in state.folders(paths, stage)
+        if (reason := manifest.damage(folder)) is not None
+    ]
+
+
+@guarded
 def main(arguments: list[str] | None = None) -> int:
-    """The command; exit code 0 when the run is complete, 1 when something is to do."""
+    """The command; exit code 0 when the run is complete, 1 when something is to do, 3 when --verify found
+    a damaged file."""
     parser = argparse.ArgumentParser(prog="python -m lt_hpc.status", description=__doc__)
     parser.add_argument("run_dir", type=Path)
-    paths = RunPaths(parser.parse_args(arguments).run_dir)
-    try:
-        plan, queued = state.last_plan(paths), schedulers.states(paths)
-    except LtError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    parser.add_argument("--verify", action="store_true", help="read every file and compare its checksum")
+    options = parser.parse_args(arguments)
+    paths = RunPaths(options.run_dir)
+    plan = state.last_plan(paths)
+    queued = schedulers.states(paths)
+    damaged = verify(paths, plan) if options.verify else []
     for stage in plan.stages:
         print(describe(paths, stage, queued.get(stage.key, Counter())))
+    for line in damaged:
+        print(f"damaged: {line}")
+    if damaged:
+        return IncompleteError.exit_code
     return 1 if state.pending(paths, plan) else 0
 
 

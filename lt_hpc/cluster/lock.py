@@ -3,6 +3,7 @@ NFS (and on Lustre mounted with flock), so that no crash leaves it behind."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -30,7 +31,12 @@ def hold(paths: RunPaths, wait_seconds: float = 0.0) -> Iterator[None]:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            except BlockingIOError as error:
+            except OSError as error:
+                if error.errno not in (errno.EAGAIN, errno.EACCES):
+                    raise ConfigError(
+                        f"--run-dir {paths.root}: its file system has no flock ({error.strerror}); a run "
+                        "needs one that has (NFS; Lustre mounted with the option flock)"
+                    ) from error
                 if time.monotonic() >= deadline:
                     stream.seek(0)
                     holder = stream.read().strip() or "holder unknown"

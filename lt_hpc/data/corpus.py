@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from lt_hpc.errors import IncompleteError
 from lt_hpc.latent.layout import prefix_budgets
 from lt_hpc.store import manifest, tables
 from lt_hpc.store.tables import Joined, Lists
@@ -178,7 +177,7 @@ def read_corpus(
         if seen > start and (stop is None or first < stop):
             problem = manifest.file_problem(folder, entry, checksums=True)
             if problem:
-                raise IncompleteError(problem)
+                raise manifest.damaged(folder, problem)
             table = tables.read(folder / entry.name, tables.DOCUMENTS)
             for name in _LISTS:
                 joined[name].add(tables.flat_lists(table[name]))

@@ -9,24 +9,27 @@ import argparse
 import sys
 from pathlib import Path
 
-from lt_hpc.errors import LtError
+from lt_hpc.errors import guarded
 from lt_hpc.report import output
+from lt_hpc.report.collect import collect
 from lt_hpc.run.state import last_plan
 from lt_hpc.store.paths import RunPaths
 
 
+@guarded
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m lt_hpc.report", description=__doc__)
     parser.add_argument("run_dir", type=Path)
     options = parser.parse_args(arguments)
     paths = RunPaths(options.run_dir)
+    plan = last_plan(paths)
     try:
-        plan = last_plan(paths)
-        output.print_table(output.write(plan, paths), paths)
-    except LtError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        report = output.write(plan, paths)
+    except OSError:  # what can be seen is shown
+        output.print_table(collect(plan, paths), paths)
+        raise
+    output.print_table(report, paths)
     return 0
 
 

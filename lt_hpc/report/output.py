@@ -9,6 +9,7 @@ from lt_hpc.report.collect import collect
 from lt_hpc.report.rows import Report
 from lt_hpc.report.warnings import warnings
 from lt_hpc.run.plan import Plan
+from lt_hpc.store import manifest
 from lt_hpc.store.atomic import write_json, write_text
 from lt_hpc.store.figures import SelectionStatistics
 from lt_hpc.store.paths import RunPaths
@@ -25,9 +26,12 @@ def write(plan: Plan, paths: RunPaths) -> Report:
 
 
 def _decoder(paths: RunPaths) -> Any:
-    """Token ids -> text for the examples, by the run's own tokenizer file."""
+    """Token ids -> text for the examples, by the run's own tokenizer file; the ids where that is damaged."""
     from tokenizers import Tokenizer
 
+    record = manifest.read(paths.base)
+    if record is None or manifest.problem(paths.base, record.fingerprint) is not None:
+        return lambda ids: " ".join(map(str, ids))
     tokenizer = Tokenizer.from_file(str(paths.base / "tokenizer.json"))
     return lambda ids: tokenizer.decode(ids, skip_special_tokens=False)
 
@@ -35,9 +39,10 @@ def _decoder(paths: RunPaths) -> Any:
 def print_table(report: Report, paths: RunPaths) -> None:
     """The iterations as a table on the terminal, and where the report is."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=report.name)
+    table = Table(title=escape(report.name))
     for column in ("iteration", "accuracy", "bound", "NLL", "ESS", "unfinished", "task-seconds"):
         table.add_column(column, justify="right")
     for row in report.iterations:
@@ -55,7 +60,7 @@ def print_table(report: Report, paths: RunPaths) -> None:
     )
     for line in warnings(report.iterations, report.corpora):
         console.print(f"warning: {line}", markup=False)
-    console.print(f"report: {paths.report_html}", soft_wrap=True)
+    console.print(f"report: {paths.report_html}", soft_wrap=True, markup=False, highlight=False)
 
 
 def _number(value: float | None) -> str:

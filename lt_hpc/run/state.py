@@ -13,13 +13,23 @@ from lt_hpc.errors import ConfigError
 from lt_hpc.run.plan import Plan, Stage, plan_from_json, plan_to_json
 from lt_hpc.store import manifest, shards
 from lt_hpc.store.atomic import write_json
-from lt_hpc.store.paths import RunPaths
+from lt_hpc.store.fingerprints import fingerprint
+from lt_hpc.store.paths import RunPaths, relative_paths, shard_folder
 
 
 def read_plan(file: Path) -> Plan:
-    """A plan as it was pinned."""
-    raw = json.loads(file.read_text())
-    return plan_from_json(raw, config_from_dict(raw["config"]))
+    """A plan as it was pinned.
+
+    Raises:
+        ConfigError: when it can't be read, or is not what its name, the hash of its content, says.
+    """
+    try:
+        raw = json.loads(file.read_text(encoding="utf-8"))
+        if fingerprint("plan", raw, {}) != file.stem:
+            raise ValueError("its content is not what its name says")
+        return plan_from_json(raw, config_from_dict(raw["config"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{file}: not a plan that can be read ({error}); launch again writes it") from error
 
 
 def pin_plan(paths: RunPaths, plan: Plan) -> None:
@@ -36,11 +46,12 @@ def last_plan(paths: RunPaths) -> Plan:
     """
     if paths.last_plan.exists():
         try:
-            return read_plan(paths.plan(json.loads(paths.last_plan.read_text())["plan"]))
+            name = str(json.loads(paths.last_plan.read_text(encoding="utf-8"))["plan"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(
-                f"{paths.last_plan}: does not lead to a plan that can be read ({error}); launch again"
+                f"{paths.last_plan}: does not name a plan ({error}); launch again writes it"
             ) from error
+        return read_plan(paths.plan(name))
     # Runs of 0.1.0 did not record it.
     files = sorted(paths.plans.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
     if not files:
@@ -53,11 +64,20 @@ def problem(paths: RunPaths, stage: Stage) -> str | None:
     that reads the files."""
     if stage.kind.sharded:
         return shards.problem(paths.root / stage.output, stage.fingerprint)
-    for folder, fingerprint in stage.outputs.items():
-        found = manifest.problem(paths.root / folder, fingerprint)
+    for folder, expected in stage.outputs.items():
+        found = manifest.problem(paths.root / folder, expected)
         if found is not None:
             return found
     return None
+
+
+def folders(paths: RunPaths, stage: Stage) -> list[Path]:
+    """The folders of a stage's output that have a manifest each."""
+    if not stage.kind.sharded:
+        return [paths.root / folder for folder in stage.outputs]
+    folder = paths.root / stage.output
+    pinned = shards.read(folder)
+    return [shard_folder(folder, one) for one in range(pinned.num_shards if pinned else 0)]
 
 
 def missing_inputs(paths: RunPaths, plan: Plan, stage: Stage) -> dict[str, str]:
@@ -123,12 +143,20 @@ def remove_spent_checkpoints(paths: RunPaths, stages: list[Stage]) -> None:
             shutil.rmtree(paths.checkpoints(stage.iteration, stage.fingerprint), ignore_errors=True)
 
 
-def _fingerprint_of(folder: Path, stage: Stage) -> str | None:
+def _reason_to_move(folder: Path, stage: Stage, expected: str) -> str | None:
+    """What the folder of a stage that is to run has in place of the stage's own work in progress: the
+    fingerprint it was made for, or `damaged`; None where the stage can go on in it."""
     if stage.kind.sharded:
-        found = shards.read(folder)
-        return found.samples if found else None
+        pinned = shards.read(folder)
+        return pinned.samples if pinned and pinned.samples != expected else None
     record = manifest.read(folder)
-    return record.fingerprint if record else None
+    if record is not None and record.fingerprint != expected:
+        return record.fingerprint
+    # Models appear whole: one that is there and not done is damaged, or its manifest is.
+    whole = stage.kind.ranked or folder.name == relative_paths().base.name
+    if record is None and (whole or (folder / manifest.NAME).exists()):
+        return "damaged"
+    return f"{expected}-damaged" if whole else None
 
 
 def _unused(path: Path) -> Path:
@@ -138,16 +166,18 @@ def _unused(path: Path) -> Path:
 
 
 def move_superseded(paths: RunPaths, stages: list[Stage]) -> list[str]:
-    """Move outputs of other settings out of the way of the given stages; returns what was
-    moved. Nothing is deleted: expensive samples may still be wanted."""
+    """Move outputs of other settings, and damaged ones that can't be gone on with, out of the way of the
+    given stages; returns what was moved. Nothing is deleted: expensive samples may still be wanted."""
     moved = []
     for stage in stages:
         for name, expected in stage.outputs.items():
             folder = paths.root / name
             if not folder.is_dir():
                 continue
-            found = _fingerprint_of(folder, stage)
-            if found is None or found == expected:
+            if manifest.problem(folder, expected) is None and not stage.kind.sharded:
+                continue
+            found = _reason_to_move(folder, stage, expected)
+            if found is None:
                 continue
             target = _unused(paths.superseded / f"{name.replace('/', '-')}-{found}")
             target.parent.mkdir(parents=True, exist_ok=True)

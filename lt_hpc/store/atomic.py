@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import hashlib
 import json
 import os
 import shutil
 import socket
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +17,10 @@ from pathlib import Path
 from typing import Any
 
 TEMPORARY_PREFIX = ".tmp-"
+SEAL = "sha256"
+_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
+"""What file systems without hard links say."""
+_OLD_SECONDS = 7 * 24 * 3600
 
 
 def _temporary(path: Path) -> Path:
@@ -51,7 +58,10 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
+        mode = temporary.stat().st_mode & 0o666  # as the umask says; some writers choose their own
         for file in temporary.rglob("*"):
+            if file.is_file():
+                file.chmod(mode)
             _fsync(file)
         _fsync(temporary)
         if path.exists():  # a folder can't be replaced in one step: its manifest goes with it
@@ -75,6 +85,32 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
+def sealed(value: dict[str, Any]) -> dict[str, Any]:
+    """With a checksum of its own content, for files that nothing else guards."""
+    return {**value, SEAL: _checksum(value)}
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """A JSON object without its checksum; one of an earlier release has none.
+
+    Raises:
+        OSError: when it can't be read.
+        ValueError: when it is no JSON object, or does not match its checksum.
+    """
+    value = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    seal = value.pop(SEAL, None)
+    if seal is not None and seal != _checksum(value):
+        raise ValueError("does not match its own checksum")
+    return value
+
+
+def _checksum(value: dict[str, Any]) -> str:
+    text = json.dumps(value, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def create_json(path: Path, value: Any) -> bool:
     """Write a JSON file unless it exists, whoever else tries at the same time; True if written."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +118,12 @@ def create_json(path: Path, value: Any) -> bool:
     try:
         temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         _fsync(temporary)
-        os.link(temporary, path)
+        try:
+            os.link(temporary, path)
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS or path.exists():
+                raise
+            os.replace(temporary, path)  # of two at the same moment the later one stays
         _fsync(path.parent)
         return True
     except FileExistsError:
@@ -95,7 +136,7 @@ def append_line(path: Path, value: dict[str, Any]) -> None:
     """Append one JSON line. Locked, because O_APPEND alone is no promise between hosts."""
     path.parent.mkdir(parents=True, exist_ok=True)
     line = (json.dumps(value, allow_nan=False) + "\n").encode()
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         size = os.fstat(descriptor).st_size
@@ -124,12 +165,22 @@ def _parsed(line: str) -> Any:
         return None
 
 
-def clean_temporaries(folder: Path) -> None:
-    """Remove what killed writers left directly in `folder`."""
+def clean_temporaries(folder: Path, alone: bool = True) -> None:
+    """Remove what killed writers left directly in `folder`. Unless this process is `alone` there, only what
+    no writer can be at: of dead processes of this host, or a week old."""
     if not folder.is_dir():
         return
     for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
+        if not alone and _may_be_at_work(leftover):
+            continue
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             leftover.unlink(missing_ok=True)
+
+
+def _may_be_at_work(leftover: Path) -> bool:
+    name, process, _ = leftover.name.rsplit("-", 2)
+    if name.endswith(f".{socket.gethostname()}") and process.isdigit():
+        return Path(f"/proc/{process}").exists()
+    return time.time() - leftover.lstat().st_mtime < _OLD_SECONDS

@@ -6,8 +6,8 @@ and every file in it verifies. Nothing else marks work as done.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
 import os
 import platform
 import socket
@@ -18,7 +18,7 @@ from typing import Any
 
 from lt_hpc import __version__
 from lt_hpc.errors import IncompleteError
-from lt_hpc.store.atomic import write_json
+from lt_hpc.store.atomic import read_sealed, sealed, write_json
 
 FORMAT = 2
 NAME = "manifest.json"
@@ -73,13 +73,13 @@ def provenance() -> dict[str, Any]:
 
 def write(folder: Path, manifest: Manifest) -> None:
     """Write the manifest of `folder`; its files must already be in place."""
-    write_json(folder / NAME, asdict(manifest))
+    write_json(folder / NAME, sealed(asdict(manifest)))
 
 
 def read(folder: Path) -> Manifest | None:
     """The manifest of `folder`, or None where there is none that can be read."""
     try:
-        raw = json.loads((folder / NAME).read_text(encoding="utf-8"))
+        raw = read_sealed(folder / NAME)
         if raw.get("format") != FORMAT:
             return None
         raw["files"] = tuple(FileEntry(**entry) for entry in raw["files"])
@@ -102,19 +102,29 @@ def file_problem(folder: Path, entry: FileEntry, checksums: bool) -> str | None:
 
 
 def problem(folder: Path, expected: str, checksums: bool = False) -> str | None:
-    """Why `folder` is not done for the fingerprint `expected`, or None when it is."""
+    """Why `folder` is not done for the fingerprint `expected`, or None when it is. JSON files are small and
+    every stage depends on them: their checksums are always compared."""
     manifest = read(folder)
     if manifest is None:
-        return f"{folder} has no manifest"
+        bad = (folder / NAME).exists()
+        return f"{folder} has {'a manifest that can not be read' if bad else 'no manifest'}"
     if manifest.fingerprint != expected:
         return f"{folder} was made from other settings or inputs"
     if not manifest.complete:
         return f"{folder} is not finished"
     for entry in manifest.files:
-        found = file_problem(folder, entry, checksums)
+        found = file_problem(folder, entry, checksums or entry.name.endswith(".json"))
         if found:
             return found
     return None
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a folder that was done once, whatever for: a manifest or a file that is bad."""
+    manifest = read(folder)
+    if manifest is None:
+        return problem(folder, "") if (folder / NAME).exists() else None
+    return problem(folder, manifest.fingerprint, checksums=True) if manifest.complete else None
 
 
 def reopen(folder: Path) -> None:
@@ -124,15 +134,26 @@ def reopen(folder: Path) -> None:
         write(folder, replace(manifest, complete=False))
 
 
+def damaged(folder: Path, reason: str) -> IncompleteError:
+    """The error to raise for a bad file of a folder that was done: it is no more, so that the next launch
+    makes it again. (In a folder of somebody else nothing can be declared.)"""
+    with contextlib.suppress(OSError):
+        reopen(folder)
+    return IncompleteError(f"{reason}; the next launch that needs it makes it again")
+
+
 def verified(folder: Path, expected: str, checksums: bool = True) -> Manifest:
     """The manifest of a finished folder.
 
     Raises:
         IncompleteError: with the reason, when the folder is not done.
     """
-    found = problem(folder, expected, checksums)
+    found = problem(folder, expected)
     if found:
         raise IncompleteError(found)
+    found = problem(folder, expected, checksums=True) if checksums else None
+    if found:
+        raise damaged(folder, found)
     manifest = read(folder)
     assert manifest is not None
     return manifest

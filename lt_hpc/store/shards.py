@@ -7,13 +7,12 @@ pinned in the output folder by the first task that starts, so that no later laun
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lt_hpc.errors import IncompleteError
 from lt_hpc.store import manifest
-from lt_hpc.store.atomic import create_json
+from lt_hpc.store.atomic import create_json, read_sealed, sealed, write_json
 from lt_hpc.store.fingerprints import fingerprint
 from lt_hpc.store.paths import shard_folder, shard_map_file
 
@@ -66,9 +65,11 @@ def pin(folder: Path, wanted: ShardMap) -> ShardMap:
     Raises:
         IncompleteError: when the folder was made with other settings or from other inputs.
     """
-    create_json(shard_map_file(folder), asdict(wanted))
+    create_json(shard_map_file(folder), sealed(asdict(wanted)))
     pinned = read(folder)
-    assert pinned is not None
+    if pinned is None:  # damaged; every task puts the same in its place, and shards that fit it are kept
+        write_json(shard_map_file(folder), sealed(asdict(wanted)))
+        pinned = wanted
     if (pinned.samples, pinned.num_chunks) != (wanted.samples, wanted.num_chunks):
         raise IncompleteError(f"{folder} was made with other settings; lt_hpc.launch moves it away")
     return pinned
@@ -77,9 +78,11 @@ def pin(folder: Path, wanted: ShardMap) -> ShardMap:
 def read(folder: Path) -> ShardMap | None:
     """The map pinned in an output folder, or None."""
     try:
-        return ShardMap(**json.loads(shard_map_file(folder).read_text()))
-    except (FileNotFoundError, ValueError, TypeError):
+        found = ShardMap(**read_sealed(shard_map_file(folder)))
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
         return None
+    counts = (found.num_chunks, found.block_chunks, found.num_shards)
+    return found if all(isinstance(one, int) and one > 0 for one in counts) else None
 
 
 def problems(folder: Path, shards: ShardMap, checksums: bool) -> dict[int, str]:

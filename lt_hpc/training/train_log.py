@@ -80,12 +80,13 @@ class TrainLog:
 
 
 def read(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, float]]]:
-    """(the last line of each step, in order; the lines on checkpoints), over all attempts."""
+    """(the last line of each step, in order; the lines on checkpoints), over all attempts. Lines that say
+    neither are passed over."""
     steps: dict[int, dict[str, Any]] = {}
     checkpoints = []
     for line in read_lines(path):
-        if "checkpoint" in line:
+        if isinstance(line.get("checkpoint"), dict):
             checkpoints.append(line["checkpoint"])
-        else:
+        elif isinstance(line.get("step"), int):
             steps[line["step"]] = line
     return [steps[step] for step in sorted(steps)], checkpoints

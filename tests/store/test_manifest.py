@@ -29,7 +29,12 @@ def folder(tmp_path: Path) -> Path:
 
 def edit(folder: Path, **changes: object) -> None:
     path = folder / manifest.NAME
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    path.write_text(json.dumps(atomic.sealed({**atomic.read_sealed(path), **changes})))
+
+
+def flip(path: Path) -> None:
+    """One digit of the counts."""
+    path.write_text(path.read_text().replace('"rows": 2', '"rows": 3'))
 
 
 def test_a_finished_folder_verifies_and_reads_back(folder: Path) -> None:
@@ -51,13 +56,14 @@ def test_a_finished_folder_verifies_and_reads_back(folder: Path) -> None:
         (lambda f: (f / "data.txt").write_text(""), "0 bytes"),
         (lambda f: (f / "deep" / "more.txt").unlink(), "more.txt is missing"),
         (lambda f: (f / "manifest.json").unlink(), "no manifest"),
-        (lambda f: (f / "manifest.json").write_text("{"), "no manifest"),
-        (lambda f: (f / "manifest.json").write_text(""), "no manifest"),
-        (lambda f: (f / "manifest.json").write_text("[]"), "no manifest"),
-        (lambda f: (f / "manifest.json").write_bytes(b"\xff\xfe"), "no manifest"),
-        (lambda f: edit(f, format=manifest.FORMAT + 1), "no manifest"),
-        (lambda f: edit(f, files=None), "no manifest"),
-        (lambda f: edit(f, unheard_of=1), "no manifest"),
+        (lambda f: (f / "manifest.json").write_text("{"), "can not be read"),
+        (lambda f: (f / "manifest.json").write_text(""), "can not be read"),
+        (lambda f: (f / "manifest.json").write_text("[]"), "can not be read"),
+        (lambda f: (f / "manifest.json").write_bytes(b"\xff\xfe"), "can not be read"),
+        (lambda f: edit(f, format=manifest.FORMAT + 1), "can not be read"),
+        (lambda f: edit(f, files=None), "can not be read"),
+        (lambda f: edit(f, unheard_of=1), "can not be read"),
+        (lambda f: flip(f / "manifest.json"), "can not be read"),
         (lambda f: edit(f, complete=False), "not finished"),
         (lambda f: edit(f, fingerprint="abd"), "other settings or inputs"),
     ],
@@ -76,9 +82,10 @@ def test_a_flipped_bit_is_noticed_by_the_checksum(folder: Path, position: int) -
     content[position] ^= 1
     path.write_bytes(content)
     assert "data.txt does not match its checksum" in str(manifest.problem(folder, "abc", checksums=True))
-    with pytest.raises(IncompleteError, match="checksum"):
-        manifest.verified(folder, "abc")
     assert manifest.problem(folder, "abc", checksums=False) is None, "sizes alone are compared"
+    with pytest.raises(IncompleteError, match="checksum; the next launch"):
+        manifest.verified(folder, "abc")
+    assert "not finished" in str(manifest.problem(folder, "abc")), "what is read and bad is done no more"
 
 
 def test_a_folder_that_is_not_there_is_not_done(tmp_path: Path) -> None:
