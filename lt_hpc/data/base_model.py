@@ -4,6 +4,7 @@ the same model with the four markers in its tokenizer and embeddings."""
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from lt_hpc.config.schema import ModelConfig
 from lt_hpc.data import encoding
 from lt_hpc.data.readers import ends_hash
 from lt_hpc.errors import ConfigError
+from lt_hpc.latent.cost import longest_sequence
 from lt_hpc.latent.layout import MARKERS
 from lt_hpc.store.atomic import write_json
 from lt_hpc.store.paths import LAYOUT
@@ -34,6 +36,8 @@ def resolve(model: ModelConfig) -> Path | str:
             raise ConfigError(f"model.path={model.path!r}: the folder has no config.json")
         return folder
     parts = model.path.split("/")
+    if len(parts) == 2 and Path(parts[0]).is_dir():
+        raise ConfigError(f"model.path={model.path!r}: {parts[0]}/ is here, and no such folder in it")
     if len(parts) == 2 and all(parts) and not model.path.startswith((".", "~")):
         return model.path
     raise ConfigError(
@@ -60,16 +64,12 @@ def check(model: ModelConfig) -> None:
     source = resolve(model)
     if isinstance(source, str):
         return
-    settings = json.loads((source / "config.json").read_text())
-    longest = settings.get("max_position_embeddings")
-    if longest and model.context_length > longest:
-        raise ConfigError(
-            f"model.context_length={model.context_length}: {model.path} has positions for {longest} tokens"
-        )
+    settings = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    _check_positions(model, settings)
     tokenizer = source / "tokenizer.json"
     if not tokenizer.is_file():
         raise ConfigError(f"model.path={model.path!r}: the folder has no tokenizer.json (a fast tokenizer)")
-    rows = settings.get("vocab_size")
+    rows = (settings.get("text_config") or settings).get("vocab_size")
     if model.resize_embeddings or rows is None:
         return
     raw = json.loads(tokenizer.read_text(encoding="utf-8"))
@@ -77,40 +77,80 @@ def check(model: ModelConfig) -> None:
     names = set(entries if isinstance(entries, dict) else (token for token, _ in entries))
     names |= {token["content"] for token in raw.get("added_tokens", [])}
     missing = len(set(MARKERS) - names)
-    if len(names) + missing > rows:
+    ids = list(entries.values()) if isinstance(entries, dict) else range(len(entries))
+    used = max([*ids, *(token["id"] for token in raw.get("added_tokens", []))], default=-1) + 1
+    if used + missing > rows:
         raise ConfigError(
-            f"model.resize_embeddings=false: {model.path} has {rows - len(names)} free embedding rows and "
+            f"model.resize_embeddings=false: {model.path} has {rows - used} free embedding rows and "
             f"the markers {' '.join(MARKERS)} need {missing}; set model.resize_embeddings=true"
         )
 
 
-def build(model: ModelConfig, folder: Path) -> None:
-    """Write the base model with the markers, its tokenizer and layout.json into `folder`."""
+def _check_positions(model: ModelConfig, settings: dict[str, Any]) -> None:
+    longest = longest_sequence(settings)
+    if longest and model.context_length > longest:
+        raise ConfigError(
+            f"model.context_length={model.context_length}: {model.path} has positions for {longest} tokens"
+        )
+
+
+def load_tokenizer(folder: Path | str, model: ModelConfig, **options: Any) -> Any:
+    """The tokenizer of a model folder or hub id, with its own code where that is allowed."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=model.trust_remote_code, **options)
+
+
+def build(model: ModelConfig, folder: Path) -> Any:
+    """Write the base model with the markers, its tokenizer and layout.json into `folder`; returns the model.
+
+    Raises:
+        ConfigError: when model.path can't be loaded, or has no positions for model.context_length.
+    """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, GenerationConfig
 
     source = resolve(model)
-    options = {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
-    tokenizer = AutoTokenizer.from_pretrained(source, **options)
-    network = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **options)
+    try:
+        tokenizer = load_tokenizer(source, model, revision=model.revision)
+        network = AutoModelForCausalLM.from_pretrained(
+            source, dtype=torch.float32, revision=model.revision, trust_remote_code=model.trust_remote_code
+        )
+    except (OSError, ValueError, KeyError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ConfigError(f"model.path={model.path!r}: can't be loaded: {lines[0][:300]}") from error
+    _check_positions(model, network.config.to_dict())
+    # Sampling has settings of its own; those that come with a model may not even be valid together.
+    network.generation_config = GenerationConfig()
     # A model that has the markers, a trained one of this project, keeps their ids and rows.
     new = [marker for marker in MARKERS if marker not in tokenizer.get_vocab()]
+    taken = set(tokenizer.get_vocab().values())
     tokenizer.add_special_tokens(
         {"additional_special_tokens": list(MARKERS)}, replace_extra_special_tokens=False
     )
-    old_rows = network.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > old_rows:
-        network.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     markers = tokenizer.convert_tokens_to_ids(list(MARKERS))
+    if not taken.isdisjoint(tokenizer.convert_tokens_to_ids(new)):
+        raise ConfigError(
+            f"model.path={model.path!r}: its vocabulary has holes (ids up to {max(taken)} for {len(taken)} "
+            f"entries), and the markers {' '.join(new)} would take ids of other tokens; add them to its "
+            f"tokenizer.json with ids from {max(taken) + 1} on"
+        )
+    rows = max(*markers, *taken) + 1
+    if rows > network.get_input_embeddings().weight.shape[0]:
+        network.resize_token_embeddings(rows, mean_resizing=False)
     if new:
         _initialise_rows(network, tokenizer.convert_tokens_to_ids(new))
     bos = encoding.choose_bos(tokenizer, model.bos)
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    if model.trust_remote_code and isinstance(source, Path):
+        for code in source.glob("*.py"):
+            shutil.copyfile(code, folder / code.name)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     names = ("sol", "eol", "prior", "post")
     values: dict[str, int | None] = dict(zip(names, markers, strict=True))
     write_json(folder / LAYOUT, {**values, "bos": bos, "eos": tokenizer.eos_token_id, "pad": pad or 0})
+    return network
 
 
 def _initialise_rows(network: Any, rows: list[int]) -> None:

@@ -26,10 +26,14 @@ from lt_hpc.engines.proposal import draw, log_proposal
 from lt_hpc.engines.protocol import Completion, Ids, SamplingParams
 from lt_hpc.engines.shared_prefix import Prefixes
 from lt_hpc.errors import ConfigError
+from lt_hpc.latent.cost import longest_sequence
 from lt_hpc.latent.seeds import uniforms
 
 MAX_LOGITS = 2**27
 """Logits held at once while scoring: 512 MiB in float32."""
+
+_FOREIGN = (NotImplementedError, IndexError, RuntimeError, TypeError, AttributeError, ValueError)
+"""What models say whose layers are no attention, or one with keys and values of another form."""
 
 
 @contextmanager
@@ -55,12 +59,16 @@ class TorchEngine:
     ) -> None:
         versions.check("transformers", transformers.__version__)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = AutoModelForCausalLM.from_pretrained(
-            model_path,
-            dtype=getattr(torch, dtype),
-            trust_remote_code=trust_remote_code,
-            attn_implementation=shared_prefix.NAME,
-        )
+        try:
+            self.model = AutoModelForCausalLM.from_pretrained(
+                model_path,
+                dtype=getattr(torch, dtype),
+                trust_remote_code=trust_remote_code,
+                attn_implementation=shared_prefix.NAME,
+            )
+        except KeyError as error:  # in models with a table of attentions of their own
+            raise self._unknown_attention(model_path.name) from error
+        self.longest = longest_sequence(self.model.config.to_dict())
         self.model.to(self.device).eval()
         if self.device.type == "cpu":
             host_memory.keep_freed()
@@ -70,17 +78,31 @@ class TorchEngine:
     @torch.inference_mode()
     def _check_attention(self) -> None:
         """Raise unless every key and value goes through our attention."""
-        prefixes, cache = Prefixes.nothing(1, self.device), DynamicCache()
-        layers = set(getattr(self.model.config.get_text_config(), "layer_types", None) or [])
+        cache = DynamicCache()
+        settings = self.model.config.get_text_config()
+        layers = set(getattr(settings, "layer_types", None) or [])
         try:
+            prefixes = self._prefill([[0, 0]])
             self._forward(torch.zeros(1, 1, dtype=torch.long, device=self.device), prefixes, cache)
-            problem = prefixes.calls != len(cache.layers) or layers - {"full_attention", "sliding_attention"}
-        except NotImplementedError:
-            problem = True
-        if problem:
+        except torch.OutOfMemoryError:
+            raise
+        except _FOREIGN as error:
+            raise self._unknown_attention(type(self.model).__name__) from error
+        every = prefixes.calls == len(cache.layers) == settings.num_hidden_layers
+        if not every or layers - {"full_attention", "sliding_attention"}:
+            raise self._unknown_attention(type(self.model).__name__)
+
+    @staticmethod
+    def _unknown_attention(name: str) -> ConfigError:
+        return ConfigError(
+            f"sample.engine=torch does not know the attention of {name}: use sample.engine=vllm if that does"
+        )
+
+    def _check_length(self, num_tokens: int) -> None:
+        if self.longest is not None and num_tokens > self.longest:
             raise ConfigError(
-                f"sample.engine=torch does not know the attention of {type(self.model).__name__}: "
-                "use sample.engine=vllm"
+                f"a prompt and what follows it have {num_tokens} tokens, the model has positions for "
+                f"{self.longest}: lower model.context_length or evaluate.max_answer_tokens"
             )
 
     @torch.inference_mode()
@@ -90,6 +112,7 @@ class TorchEngine:
         """See `protocol.Engine.sample`."""
         rows = [len(of_prompt) for of_prompt in seeds]
         widths = [len(prompt) + params.max_tokens for prompt in prompts]
+        self._check_length(max(widths, default=0))
         results: list[list[Completion]] = [[] for _ in prompts]
         for group in _groups(rows, widths, self.batch_tokens):
             sampled = self._sample_group([prompts[i] for i in group], [seeds[i] for i in group], params)
@@ -149,6 +172,7 @@ class TorchEngine:
         rows = [len(of_prefix) for of_prefix in continuations]
         longest = [max((len(ids) for ids in of_prefix), default=0) for of_prefix in continuations]
         widths = [len(prefix) + width for prefix, width in zip(prefixes, longest, strict=True)]
+        self._check_length(max(widths, default=0))
         results: list[list[np.ndarray]] = [[] for _ in prefixes]
         for group in _groups(rows, widths, self.batch_tokens):
             scored = self._score_group(

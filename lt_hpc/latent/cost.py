@@ -6,6 +6,7 @@ N parameters, L layers, d hidden size, T tokens of a document.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 LAYER_BYTES = 45.0
 """Activations that a layer keeps, per token and hidden unit, in 16 bits."""
@@ -58,3 +59,20 @@ def activation_bytes(shape: ModelShape, tokens: int, dtype_bytes: int, checkpoin
     kept = 2.0 * shape.hidden_size * tokens * dtype_bytes / 2
     layers = shape.layers * kept + layer if checkpointing else shape.layers * layer
     return layers + tokens * shape.vocabulary * 2.0 * (dtype_bytes + 4)
+
+
+_POSITIONS = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "max_sequence_length",
+    "n_ctx",
+    "seq_length",
+)
+
+
+def longest_sequence(settings: dict[str, Any]) -> int | None:
+    """Tokens that a model with this config.json has positions for, or None where it does not say."""
+    text = settings.get("text_config") or {}
+    found = [of[name] for of in (text, settings) for name in _POSITIONS if isinstance(of.get(name), int)]
+    return min((one for one in found if one > 0), default=None)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from lt_hpc.data import base_model
 from lt_hpc.data.corpus import Corpus
 from lt_hpc.engines.load import load
 from lt_hpc.latent import seeds
@@ -34,7 +35,7 @@ def run(task: Task) -> None:
     config, model = task.plan.config, task.input("model")
     corpus = task.documents("heldout")
     parts = Parts(task.output, "evaluation", task.stage.fingerprint)
-    tokenizer = _tokenizer(model)
+    tokenizer = base_model.load_tokenizer(model, config.model)
     size = config.sample.block_chunks
     blocks = {
         parts.folder / block_part(block): range(start, min(start + size, corpus.num_chunks))
@@ -54,12 +55,6 @@ def run(task: Task) -> None:
     _conclude(task, corpus, tokenizer, list(blocks))
     parts.add(manifest.describe(parts.folder / METRICS), 0.0)
     parts.finish()
-
-
-def _tokenizer(model: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(model)
 
 
 def _conclude(task: Task, corpus: Corpus, tokenizer: Any, files: list[Path]) -> None:

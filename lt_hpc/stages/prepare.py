@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -21,8 +22,10 @@ from lt_hpc.data import base_model, chunking, sources
 from lt_hpc.data.encoding import Encoder
 from lt_hpc.data.sources import Document
 from lt_hpc.errors import ConfigError
-from lt_hpc.latent.layout import longest_chunk
+from lt_hpc.latent.cost import longest_sequence
+from lt_hpc.latent.layout import NUM_JOINT_MARKERS, longest_chunk
 from lt_hpc.run.plan import CORPORA
+from lt_hpc.stages import probe
 from lt_hpc.stages.task import Task, Vocabulary, read_vocabulary
 from lt_hpc.store import manifest, tables
 from lt_hpc.store.atomic import atomic_folder
@@ -41,9 +44,7 @@ def run(task: Task) -> None:
     base = relative_paths().base
     if str(base) in outputs:
         _prepare_base(task, task.paths.base, outputs[str(base)])
-    from transformers import AutoTokenizer
-
-    encoder = Encoder(AutoTokenizer.from_pretrained(task.paths.base))
+    encoder = Encoder(base_model.load_tokenizer(task.paths.base, task.plan.config.model))
     vocabulary = read_vocabulary(task.paths.base)
     _check_layout(task.plan.config, vocabulary)
     names = [name for name in outputs if name != str(base)]
@@ -51,8 +52,8 @@ def run(task: Task) -> None:
     missing = [name for name in names if manifest.problem(folders[name], outputs[name], checksums=True)]
     task.progress.start(len(names), "corpora", len(names) - len(missing))
     for name in missing:
-        corpus, eos = _source(task, name), vocabulary.eos
-        _Preparation(task, name, corpus, encoder, eos, folders[name], outputs[name]).run()
+        source = _source(task, name)
+        _Preparation(task, name, source, encoder, vocabulary, folders[name], outputs[name]).run()
         task.progress.advance()
 
 
@@ -90,7 +91,8 @@ def _prepare_base(task: Task, folder: Path, fingerprint: str) -> None:
         return
     started = time.monotonic()
     with atomic_folder(folder) as temporary:
-        base_model.build(task.plan.config.model, temporary)
+        network = base_model.build(task.plan.config.model, temporary)
+        print(probe.check(temporary, network, task.plan.config), flush=True)
         files = tuple(manifest.describe(path) for path in sorted(temporary.iterdir()))
         manifest.write(
             temporary,
@@ -109,7 +111,7 @@ class _Preparation:
     name: str
     corpus: CorpusConfig
     encoder: Encoder
-    eos: int | None
+    vocabulary: Vocabulary
     folder: Path
     fingerprint: str
 
@@ -149,17 +151,34 @@ class _Preparation:
                 f"{self.corpus.source!r}" + (f", for example {example[:40]!r}" if example else "")
             )
 
+    def _check_answer(self, row: _Row) -> None:
+        """A question, a thought and the longest answer that may be generated need a position each."""
+        config, bos = self.task.plan.config, self.vocabulary.bos is not None
+        thought, answer = config.sample.max_thought_tokens, config.evaluate.max_answer_tokens
+        room = longest_chunk(config.model.context_length, thought) - len(row.chunks[0])
+        needed = min(len(row.question) + bos, room) + NUM_JOINT_MARKERS + thought + answer
+        longest = longest_sequence(json.loads((self.task.paths.base / "config.json").read_text()))
+        if longest is not None and needed > longest:
+            raise ConfigError(
+                f"evaluate.max_answer_tokens={answer}: with its question and thought an answer may need "
+                f"{needed} positions, the model has {longest}: lower it, or model.context_length"
+            )
+
     def _write_part(self, part: int, batch: list[Document], first_chunk: int) -> FileEntry:
         config = self.task.plan.config
         counts: Counter[str] = Counter()
         columns: dict[str, list[Any]] = {name: [] for name in tables.DOCUMENTS.names}
         taught = self.name == "warm"
-        for index, row in enumerate(_tokenise(batch, self.encoder, config.chunking, taught, self.eos)):
+        for index, row in enumerate(
+            _tokenise(batch, self.encoder, config.chunking, taught, self.vocabulary.eos)
+        ):
             counts["documents"] += 1
             dropped = row.reason(taught, config.sample.max_thought_tokens)
             if dropped:
                 counts[f"dropped: {dropped}"] += 1
                 continue
+            if row.given and self.name == "heldout":
+                self._check_answer(row)
             columns["document"].append(part * PART_DOCUMENTS + index)
             columns["first_chunk"].append(first_chunk + counts["chunks"])
             columns["context"].append(row.question)

@@ -228,8 +228,9 @@ class _Training:
     def _finish(self, folder: Path) -> None:
         """Add tokenizer, layout, training log and manifest to an exported model."""
         base = self.task.folder("base")
+        names = ("tokenizer", "special_tokens", "chat_template")
         for path in sorted(base.iterdir()):
-            if path.name.startswith(("tokenizer", "special_tokens", "chat_template")) or path.name == LAYOUT:
+            if path.name.startswith(names) or path.name == LAYOUT or path.suffix == ".py":
                 shutil.copyfile(path, folder / path.name)
         lines, saved = train_log.read(self.log_path)
         sizes = [self.steps.size(step) for step in range(self.steps.count)]

@@ -105,7 +105,7 @@ def plan_steps(task: Task, draws: list[Examples]) -> Steps:
         examples = draws[len(epochs) % len(draws)]
         epoch = pack_epoch(examples, config.seed, task.stage.iteration, len(epochs), capacity)
         share = 1.0 if settings.steps is not None else min(1.0, settings.epochs - len(epochs))
-        rows += [(len(epochs), row) for row in range(round(share * len(epoch.rows)))]
+        rows += [(len(epochs), row) for row in range(max(1, round(share * len(epoch.rows))))]
         epochs.append(epoch)
     count = settings.steps or -(-len(rows) // rows_per_step)
     return Steps(epochs, rows[: count * rows_per_step], rows_per_step, count)

@@ -114,28 +114,58 @@ def attend(
     Raises:
         NotImplementedError: for a kind of attention that plain scaled dot products are not.
     """
-    unsupported = [name for name in ("softcap", "s_aux", "position_bias") if more.get(name) is not None]
-    window = more.get("sliding_window")
-    if documents is None or (window is not None and documents.longest > window):
-        unsupported.append("sliding_window" if documents else "rows without their documents")
-    if unsupported or documents is None:
-        raise NotImplementedError(f"packed training without flash attention: no {', '.join(unsupported)}")
+    if documents is None or more.get("position_bias") is not None:
+        lacking = "rows without their documents" if documents is None else "position_bias"
+        raise NotImplementedError(f"packed training without flash attention: no {lacking}")
+    window, softcap, sinks = (more.get(name) for name in ("sliding_window", "softcap", "s_aux"))
     grouped = query.shape[1] != key.shape[1]
     # On GPUs no fused kernel takes grouped heads in float32: the quadratic one would be taken in silence.
     copied = grouped and query.is_cuda and query.dtype == torch.float32
     parts = []
     for index in documents.indices:  # [D, L]
+        narrow = window is not None and index.shape[1] > window
         q, k, v = (
             tensor[0].index_select(1, index.view(-1)).unflatten(1, index.shape).transpose(0, 1)
             for tensor in (query, key, value)
         )
-        if copied:
+        if copied or narrow or softcap or sinks is not None:
             k, v = (tensor.repeat_interleave(len(query[0]) // len(key[0]), dim=1) for tensor in (k, v))
-        found = torch.nn.functional.scaled_dot_product_attention(
-            q, k, v, dropout_p=dropout, scale=scaling, is_causal=True, enable_gqa=grouped and not copied
-        )
+        if narrow or softcap or sinks is not None:
+            scale = scaling or q.shape[-1] ** -0.5
+            found = _by_scores(q, k, v, scale, dropout, window if narrow else None, softcap, sinks)
+        else:
+            found = torch.nn.functional.scaled_dot_product_attention(
+                q, k, v, dropout_p=dropout, scale=scaling, is_causal=True, enable_gqa=grouped and not copied
+            )
         parts.append(found.transpose(1, 2).flatten(0, 1))  # [D L, heads, d]
     return torch.cat(parts).index_select(0, documents.inverse)[None], None
+
+
+def _by_scores(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scale: float,
+    dropout: float,
+    window: int | None,
+    softcap: float | None,
+    sinks: torch.Tensor | None,
+) -> torch.Tensor:
+    """The same where torch has no fused kernel: a window of so many tokens, capped scores, or `sinks`
+    [heads], scores that only take weight away. All [D, heads, L, d]; memory grows with L squared."""
+    scores = (query @ key.transpose(-1, -2)).float() * scale
+    if softcap:
+        scores = softcap * (scores / softcap).tanh()
+    steps = torch.arange(scores.shape[-1], device=scores.device)
+    hidden = steps > steps[:, None]
+    if window is not None:
+        hidden |= steps <= steps[:, None] - window
+    scores = scores.masked_fill(hidden, -torch.inf)
+    if sinks is not None:
+        of_heads = sinks.float()[None, :, None, None].expand(*scores.shape[:-1], 1)
+        scores = torch.cat([scores, of_heads], dim=-1)
+    weights = scores.softmax(dim=-1)[..., : key.shape[-2]].to(value.dtype)
+    return torch.nn.functional.dropout(weights, dropout, training=dropout > 0) @ value
 
 
 AttentionInterface.register(NAME, attend)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -195,4 +196,34 @@ def test_blank_texts_and_thoughts_are_as_good_as_none(tmp_path: Path) -> None:
 def test_a_chunk_leaves_room_for_the_bos_token(tmp_path: Path) -> None:
     make = tasks(tmp_path, "model.bos=always", f"chunking.max_chunk_tokens={CONTEXT - THOUGHT - 5}")
     with pytest.raises(ConfigError, match=f"at most {CONTEXT - THOUGHT - 6} tokens"):
+        prepare.run(make("prepare"))
+
+
+def test_an_answer_that_the_model_has_no_positions_for_is_refused_before_anything_is_trained(
+    tmp_path: Path,
+) -> None:
+    question = "Who sat on the mat when the fox was gone and the dog was on the log? " * 3
+    source = write(tmp_path / "heldout.jsonl", [{"question": question, "answer": "The cat."}])
+    words = [*GIVEN, f"heldout.source={source}", "heldout.thought_column=null"]
+    prepare.run(tasks(tmp_path, *words, "evaluate.max_answer_tokens=2")("prepare"))
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"evaluate\.max_answer_tokens=40: .* positions, the model has 96"):
+        prepare.run(tasks(tmp_path, *words, "evaluate.max_answer_tokens=40")("prepare"))
+
+
+def holes(file: Path) -> None:
+    """Take two tokens out of the middle of a vocabulary: entries are fewer than the largest id."""
+    raw = json.loads(file.read_text())
+    vocabulary, merges = raw["model"]["vocab"], raw["model"]["merges"]
+    gone = [token for token, index in vocabulary.items() if index in (260, 261)]
+    for token in gone:
+        del vocabulary[token]
+    raw["model"]["merges"] = [pair for pair in merges if not any(one in "".join(pair) for one in gone)]
+    file.write_text(json.dumps(raw))
+
+
+def test_markers_never_take_the_ids_of_other_tokens(tmp_path: Path) -> None:
+    make = tasks(tmp_path)
+    holes(tmp_path / "model" / "tokenizer.json")
+    with pytest.raises(ConfigError, match="its vocabulary has holes"):
         prepare.run(make("prepare"))

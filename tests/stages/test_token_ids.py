@@ -58,7 +58,7 @@ def test_a_model_that_knows_the_markers_is_a_base_as_it_is(tmp_path: Path) -> No
         model.get_input_embeddings().weight += 0.5  # what training would have done
     model.save_pretrained(trained)
     again.mkdir()
-    base_model.build(ModelConfig(path=str(trained)), again)
+    base_model.build(ModelConfig(path=str(trained), context_length=CONTEXT), again)
     assert (again / "layout.json").read_text() == (trained / "layout.json").read_text()
     one, other = (load_file(folder / "model.safetensors") for folder in (trained, again))
     assert all(torch.equal(one[name], other[name]) for name in one)
