@@ -7,6 +7,7 @@ import time
 from types import TracebackType
 from typing import Any
 
+from lt_hpc.run import state
 from lt_hpc.run.plan import Stage
 from lt_hpc.run.progress import of_stage
 from lt_hpc.store.paths import RunPaths
@@ -58,6 +59,8 @@ class Display:
         self.running.pop(stage.key)
         if self.progress is None:
             print(f"{stage.key}: done in {seconds:.1f} s", flush=True)
+        for line in state.remarks(self.paths, stage):
+            print(f"warning: {line}", flush=True)
 
     def poll(self) -> None:
         """Called often; redraws now and then."""

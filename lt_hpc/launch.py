@@ -86,6 +86,8 @@ def _launch(options: argparse.Namespace) -> None:
     config = load_config(options.config or demo_file(), options.overrides, options.profile)
     paths = RunPaths(options.run_dir or Path("runs") / config.name)
     plan = make_plan(config, options.iters, paths)
+    for line in dict.fromkeys(line for name in CORPORA for line in sources.remarks(getattr(config, name))):
+        print(f"warning: {line}", flush=True)
     name, why = schedulers.choose(options.cluster)
     print(f"cluster: {name} ({why})", flush=True)
     if options.dry_run:

@@ -49,18 +49,20 @@ class ModelConfig:
 @dataclass
 class CorpusConfig:
     """Where documents come from: text in `text_column`, or questions and answers in the two columns. Files
-    are `.jsonl`, `.jsonl.gz` or `.parquet`; a folder holds these, or is of `save_to_disk`. Fingerprints have
-    what identifies the content of a file, not its path."""
+    are `.jsonl`, plain or compressed, or `.parquet`; a folder holds these, or is of `save_to_disk`.
+    Fingerprints have what identifies the content of a file, not its path."""
 
     source: str = setting("builtin:chain", "builtin:chain, builtin:gsm, file, folder or hub name")
     config_name: str | None = setting(None, "of a hub data set: its configuration")
-    split: str = setting("train", "of a hub data set")
+    revision: str | None = setting(None, "of a hub data set: branch, tag or, best, a commit", neutral=True)
+    split: str = setting("train", "of a hub data set, or of files that name theirs")
     text_column: str = setting("text", "column of the text, where chunking.mode=sentences")
     question_column: str | None = setting(None, "column of the question; chunking.mode=given needs it")
     answer_column: str | None = setting(None, "column of the answer; chunking.mode=given needs it")
     thought_column: str | None = setting(None, "column of teacher thoughts; the warm start needs it")
     seed: int = setting(0, "of a built-in corpus", ge=0)
     offset: int = setting(0, "documents skipped at the start", ge=0)
+    max_dropped: float = execution(1.0, "share of documents that may be dropped", ge=0, le=1)
     max_unknown: float = execution(0.1, "share of tokens that the tokenizer may not know", ge=0, le=1)
     num_documents: int | None = setting(None, "null: all; a built-in corpus is endless and needs it", ge=1)
     fresh: bool = setting(False, "corpus alone: each iteration takes the next num_documents documents")

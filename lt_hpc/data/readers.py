@@ -5,11 +5,14 @@ Every error names the file, and the line (from 1) or row (from 0).
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import gzip
 import hashlib
+import io
 import itertools
 import json
+import lzma
 import zlib
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,6 +20,9 @@ from typing import Any
 
 from lt_hpc.errors import ConfigError
 
+_BY_PYTHON: dict[str, Any] = {"gz": gzip.open, "bz2": bz2.open, "xz": lzma.open}
+_BY_PYARROW = {"zst": "zstd", "lz4": "lz4"}
+_COMPRESSED = {*_BY_PYTHON, *_BY_PYARROW}
 PROBE_ROWS = 100
 """Rows of a JSON Lines file in which a column must show up."""
 END_BYTES = 1 << 20
@@ -41,7 +47,10 @@ def ends_hash(path: Path, overlap: bool) -> str:
 
 def read_json(path: Path, where: str) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise TypeError(f"{path.name} is no JSON object")
+        return value
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"{where}: not a complete save_to_disk: {first_line(error)}") from error
 
@@ -49,7 +58,7 @@ def read_json(path: Path, where: str) -> dict[str, Any]:
 def jsonl_rows(path: Path, start: int) -> Rows:
     """Rows of a JSON Lines file after the first `start`; blank lines are no rows."""
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+        with _opened(path) as stream:
             for number, line in enumerate(stream, 1):
                 if line.isspace():
                     continue
@@ -58,9 +67,24 @@ def jsonl_rows(path: Path, start: int) -> Rows:
                     continue
                 place = f"{path} line {number}"
                 yield place, _parse(line, place)
-    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise ConfigError(f"{path}: not a complete gzip file: {first_line(error)}") from error
+    except (OSError, zlib.error, lzma.LZMAError, EOFError, ValueError) as error:
+        kind = path.suffix.lower().removeprefix(".")
+        whole = f"not a complete {kind} file" if kind in _COMPRESSED else "can't be read"
+        raise ConfigError(f"{path}: {whole}: {first_line(error)}") from error
     return start
+
+
+def _opened(path: Path) -> Any:
+    """A stream of bytes, of what was compressed where it was."""
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in _COMPRESSED:
+        return path.open("rb")
+    if kind in _BY_PYTHON:
+        return _BY_PYTHON[kind](path)
+    import pyarrow
+
+    # Read through a buffer: the stream itself has no lines.
+    return io.BufferedReader(pyarrow.input_stream(str(path), compression=_BY_PYARROW[kind]))
 
 
 def _parse(line: bytes, place: str) -> Mapping[str, Any]:
@@ -81,7 +105,7 @@ def _parquet(path: Path) -> Iterator[Any]:
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             yield file
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: can't be read as Parquet: {first_line(error)}") from error
 
 
@@ -95,13 +119,25 @@ def parquet_rows(path: Path, columns: list[str], start: int) -> Rows:
             if start >= num_rows:
                 start, row = start - num_rows, row + num_rows
                 continue
-            for batch in file.iter_batches(PARQUET_ROWS, row_groups=[group], columns=columns):
-                skipped = min(start, batch.num_rows)
+            batches = file.iter_batches(PARQUET_ROWS, row_groups=[group], columns=columns)
+            while (rows := _batch(batches, f"{path} row {row} or after")) is not None:
+                skipped = min(start, len(rows))
                 start, row = start - skipped, row + skipped
-                for values in batch.slice(skipped).to_pylist():
+                for values in rows[skipped:]:
                     yield f"{path} row {row}", values
                     row += 1
     return start
+
+
+def _batch(batches: Iterator[Any], place: str) -> list[dict[str, Any]] | None:
+    """The rows of the next batch of a Parquet file, None after the last one."""
+    import pyarrow
+
+    try:
+        batch = next(batches, None)
+        return None if batch is None else batch.to_pylist()
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{place}: can't be read as Parquet: {first_line(error)}") from error
 
 
 def require(columns: Iterable[str], existing: list[str], place: str) -> None:
@@ -132,5 +168,10 @@ def parquet_columns(path: Path) -> dict[str, str]:
 
 def saved_columns(path: Path) -> dict[str, str]:
     features = read_json(path / "dataset_info.json", str(path)).get("features") or {}
-    values = {name: feature if isinstance(feature, dict) else {} for name, feature in features.items()}
-    return {name: str(value.get("dtype", value.get("_type"))) for name, value in values.items()}
+    found: dict[str, str] = {}
+    for name, feature in features.items() if isinstance(features, dict) else ():
+        if isinstance(feature, list):  # as datasets before 4 wrote lists
+            found[name] = "List"
+        elif isinstance(feature, dict):
+            found[name] = str(feature.get("dtype", feature.get("_type")))
+    return found

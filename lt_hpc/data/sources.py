@@ -17,13 +17,12 @@ from typing import Any
 
 from lt_hpc.config.identity import identity_of
 from lt_hpc.config.schema import CorpusConfig
-from lt_hpc.data import chain_task, readers
-from lt_hpc.errors import ConfigError
+from lt_hpc.data import chain_task, folders, readers
+from lt_hpc.errors import ConfigError, LtError
 from lt_hpc.latent import seeds
 
 BUILTINS = ("builtin:chain", "builtin:gsm")
-SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
-_PATTERNS = ", ".join("*" + suffix for suffix in SUFFIXES)
+_PATTERNS = "*.jsonl (also .gz, .bz2, .xz, .zst, .lz4), *.parquet"
 _CHOICES = f"{', '.join(BUILTINS)}, {_PATTERNS}, a folder of these or of save_to_disk, a hub owner/name"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # A hub name may hold dots, but these ends are those of a mistyped or unsupported file.
@@ -49,6 +48,7 @@ class _Location:
     kind: str  # builtin | files | saved | hub
     path: Path = Path()
     files: tuple[Path, ...] = ()
+    passed_over: tuple[str, ...] = ()
 
 
 def documents(corpus: CorpusConfig, mode: str) -> Iterator[Document]:
@@ -77,7 +77,7 @@ def check(corpus: CorpusConfig, section: str, mode: str, needs_thought: bool) ->
     """
     try:
         location = _locate(corpus, f"{section}.")
-        found = _found_columns(location, _fields(corpus, mode).values(), section)
+        found = _found_columns(location, _fields(corpus, mode), section)
     except OSError as error:
         raise ConfigError(f"{section}.source={corpus.source!r}: {readers.first_line(error)}") from error
     if location.kind == "builtin":
@@ -100,6 +100,16 @@ def check(corpus: CorpusConfig, section: str, mode: str, needs_thought: bool) ->
         if not may_be_list and not _STRINGS.fullmatch(found[column]):
             expected = "strings or lists of strings" if mode == "sentences" else "strings"
             raise ConfigError(f"{where}: holds {found[column]} in {corpus.source}, expected {expected}")
+
+
+def remarks(corpus: CorpusConfig) -> list[str]:
+    """What a user should know of a source that can be read: files passed over, a hub data set that may
+    change."""
+    location = _locate(corpus)
+    found = [f"{corpus.source}: not read: {', '.join(location.passed_over)}"] if location.passed_over else []
+    if location.kind == "hub" and corpus.revision is None:
+        found.append(f"{corpus.source}: not pinned, it may change between jobs; give a commit as revision")
+    return found
 
 
 def identity(corpus: CorpusConfig) -> dict[str, object]:
@@ -138,7 +148,7 @@ def _locate(corpus: CorpusConfig, prefix: str = "") -> _Location:
         location = _Location("builtin")
     elif source and path.is_dir():
         location = _locate_folder(corpus, path, prefix)
-    elif path.is_file() and source.endswith(SUFFIXES):
+    elif path.is_file() and folders.is_documents(path.name):
         location = _Location("files", path, (path,))
     elif _HUB_NAME.fullmatch(source) and not _FILE.fullmatch(source) and not path.exists():
         return _Location("hub")
@@ -148,7 +158,7 @@ def _locate(corpus: CorpusConfig, prefix: str = "") -> _Location:
     if corpus.config_name is not None:
         raise ConfigError(f"{prefix}config_name={corpus.config_name!r}: only a hub dataset has these")
     # A split that is silently ignored would let held-out documents be the training documents.
-    if location.kind != "saved" and corpus.split != "train":
+    if location.kind != "saved" and not path.is_dir() and corpus.split != "train":
         advice = f"set {prefix}seed" if location.kind == "builtin" else "name the file of that split"
         raise ConfigError(f"{prefix}split={corpus.split!r}: {source} has no splits; {advice}")
     return location
@@ -158,24 +168,31 @@ def _locate_folder(corpus: CorpusConfig, path: Path, prefix: str) -> _Location:
     where, split = f"{prefix}source={corpus.source!r}", f"{prefix}split={corpus.split!r}"
     if (path / "dataset_dict.json").is_file():
         splits = readers.read_json(path / "dataset_dict.json", where).get("splits", [])
+        if not isinstance(splits, list) or not all(isinstance(one, str) for one in splits):
+            raise ConfigError(f"{where}: not a complete save_to_disk: dataset_dict.json lists no splits")
         if corpus.split not in splits:
             raise ConfigError(f"{split}: {corpus.source} has the splits: {', '.join(splits)}")
         return _locate_saved(path / corpus.split, where)
     if (path / "state.json").is_file():
-        own = readers.read_json(path / "state.json", where).get("_split") or "train"
+        own = str(readers.read_json(path / "state.json", where).get("_split") or "train")
         if corpus.split not in ("train", own):
             raise ConfigError(f"{split}: {corpus.source} holds one split: {own}")
         return _locate_saved(path, where)
-    shown = sorted(file for file in path.iterdir() if not file.name.startswith("."))
-    files = tuple(file for file in shown if file.name.endswith(SUFFIXES) and file.is_file())
-    if not files:
+    chosen = folders.choose(path, corpus.split, where)
+    if not chosen.files:
         raise ConfigError(f"{where}: no {_PATTERNS} in this folder, nor is it of save_to_disk")
-    return _Location("files", path, files)
+    named = {folders.split_of(file.name) for file in chosen.files}
+    if corpus.split != "train" and named != {folders.split_of(corpus.split)}:
+        raise ConfigError(f"{split}: no file of {corpus.source} names it; name the file of that split")
+    return _Location("files", path, chosen.files, chosen.passed_over)
 
 
 def _locate_saved(path: Path, where: str) -> _Location:
     state = readers.read_json(path / "state.json", where)
-    files = tuple(path / entry["filename"] for entry in state.get("_data_files", []))
+    try:
+        files = tuple(path / entry["filename"] for entry in state.get("_data_files", []))
+    except (TypeError, KeyError) as error:
+        raise ConfigError(f"{where}: not a complete save_to_disk: state.json lists no files") from error
     missing = [file.name for file in files if not file.is_file()]
     if missing:
         raise ConfigError(f"{where}: {', '.join(missing)} missing, the folder is not complete")
@@ -192,21 +209,35 @@ def _fields(corpus: CorpusConfig, mode: str) -> dict[str, str]:
     return {field: column for field, column in columns.items() if column is not None}
 
 
-def _found_columns(location: _Location, wanted: Iterable[str], section: str) -> dict[str, str] | None:
-    """Column -> type of the first file that has rows; {} when none has, None when unknown."""
+def _found_columns(location: _Location, wanted: Mapping[str, str], section: str) -> dict[str, str] | None:
+    """Column -> type of the first file that has rows; {} when none has, None when unknown. `wanted`: field
+    -> column, which every file has to have.
+
+    Raises:
+        ConfigError: naming a later file without one of them, or one that can't be read.
+    """
     if location.kind in ("builtin", "hub"):
         return None
     try:
         if location.kind == "saved":
             return readers.saved_columns(location.path) if location.files else {}
+        first: dict[str, str] = {}
         for path in location.files:
-            is_parquet = path.suffix == ".parquet"
-            found = readers.parquet_columns(path) if is_parquet else readers.jsonl_columns(path, wanted)
-            if found:
-                return found
+            is_parquet = path.suffix.lower() == ".parquet"
+            found = (
+                readers.parquet_columns(path) if is_parquet else readers.jsonl_columns(path, wanted.values())
+            )
+            lost = [field for field, column in wanted.items() if column in first and column not in found]
+            if found and lost:
+                raise ConfigError(
+                    f"{section}.{lost[0]}_column={wanted[lost[0]]!r}: no such column in {path}; it has: "
+                    f"{', '.join(found)}"
+                )
+            first = first or found
     except ConfigError as error:
-        raise ConfigError(f"{section}.source: {error}") from error
-    return {}
+        message = str(error)
+        raise ConfigError(message if message.startswith(section) else f"{section}.source: {error}") from error
+    return first
 
 
 def _check_builtin(corpus: CorpusConfig, prefix: str = "") -> None:
@@ -272,25 +303,38 @@ def _rows(corpus: CorpusConfig, location: _Location, columns: list[str]) -> read
     if location.kind == "files":
         start = corpus.offset
         for path in location.files:
-            if path.suffix == ".parquet":
+            if path.suffix.lower() == ".parquet":
                 start = yield from readers.parquet_rows(path, columns, start)
             else:
                 start = yield from readers.jsonl_rows(path, start)
         return start
+    return (yield from _datasets_rows(corpus, location, columns))
+
+
+def _datasets_rows(corpus: CorpusConfig, location: _Location, columns: list[str]) -> readers.Rows:
+    """Those of the datasets library: of a folder that it saved, or of the hub."""
     import datasets
 
+    index = corpus.offset
     try:
         if location.kind == "saved":
             saved: Any = datasets.load_from_disk(str(location.path)).with_format(None)
             dataset = saved.select(range(corpus.offset, len(saved)) or range(0))
         else:
-            name, split = corpus.source, corpus.split
-            hub: Any = datasets.load_dataset(name, corpus.config_name, split=split, streaming=True)
+            hub: Any = datasets.load_dataset(
+                corpus.source,
+                corpus.config_name,
+                split=corpus.split,
+                revision=corpus.revision,
+                streaming=True,
+            )
             dataset = hub.skip(corpus.offset)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{corpus.source}: {readers.first_line(error)}") from error
-    for index, row in enumerate(dataset, corpus.offset):
-        if index == corpus.offset:
-            readers.require(columns, list(row), corpus.source)
-        yield f"{corpus.source} row {index}", row
+        for index, row in enumerate(dataset, corpus.offset):
+            if index == corpus.offset:
+                readers.require(columns, list(row), corpus.source)
+            yield f"{corpus.source} row {index}", row
+    except (LtError, MemoryError):
+        raise
+    except Exception as error:  # the library raises what it likes, while streaming too
+        raise ConfigError(f"{corpus.source} near row {index}: {readers.first_line(error)}") from error
     return 0

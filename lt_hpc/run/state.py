@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from lt_hpc.config.load import config_from_dict
@@ -104,6 +105,31 @@ def pending(paths: RunPaths, plan: Plan) -> list[Stage]:
             todo |= {stage.key, *stage.needs}
     todo = {key for key in todo if problem(paths, plan.stage(key)) is not None}
     return [stage for stage in plan.stages if stage.key in todo]
+
+
+def dropped(counts: Mapping[str, int]) -> str:
+    """The reasons for which documents were dropped, with how many, most first; empty for none."""
+    prefix = "dropped: "
+    found = [(n, key.removeprefix(prefix)) for key, n in counts.items() if key.startswith(prefix)]
+    return ", ".join(f"{n} {reason}" for n, reason in sorted(found, reverse=True))
+
+
+def remarks(paths: RunPaths, stage: Stage) -> list[str]:
+    """What a user should know of the documents that a stage made: how many were dropped and why, and
+    how many tokens the tokenizer did not know."""
+    lines = []
+    for folder in folders(paths, stage) if stage.kind.documents else ():
+        record = manifest.read(folder)
+        counts = record.counts if record else {}
+        lost = counts.get("documents", 0) - counts.get("kept", 0)
+        if lost:
+            share = f"{lost} of {counts['documents']} documents dropped ({lost / counts['documents']:.1%})"
+            lines.append(f"{folder.name}: {share}: {dropped(counts)}")
+        if counts.get("unknown tokens"):
+            lines.append(
+                f"{folder.name}: {counts['unknown tokens']} tokens are nothing that the tokenizer knows"
+            )
+    return lines
 
 
 def missing_shards(paths: RunPaths, stage: Stage) -> list[int]:

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from lt_hpc.data.sources import Document
 from lt_hpc.errors import ConfigError
 from lt_hpc.latent.cost import longest_sequence
 from lt_hpc.latent.layout import NUM_JOINT_MARKERS, longest_chunk
-from lt_hpc.run.plan import CORPORA
+from lt_hpc.run import state
+from lt_hpc.run.plan import CORPORA, build_plan
 from lt_hpc.stages import probe
 from lt_hpc.stages.task import Task, Vocabulary, read_vocabulary
 from lt_hpc.store import manifest, tables
@@ -52,6 +54,7 @@ def run(task: Task) -> None:
     missing = [name for name in names if manifest.problem(folders[name], outputs[name], checksums=True)]
     task.progress.start(len(names), "corpora", len(names) - len(missing))
     for name in missing:
+        _refuse_changed(task, name)
         source = _source(task, name)
         _Preparation(task, name, source, encoder, vocabulary, folders[name], outputs[name]).run()
         task.progress.advance()
@@ -76,6 +79,27 @@ def _check_layout(config: Config, vocabulary: Vocabulary) -> None:
         )
 
 
+def _refuse_changed(task: Task, name: str) -> None:
+    """A source is what it was when the run was planned: its fingerprint names that.
+
+    Raises:
+        ConfigError: when it has changed since.
+    """
+    config = task.plan.config
+    identities: dict[str, Any] = dict.fromkeys(CORPORA)
+    identities["model"] = base_model.identity(config.model)
+    base = str(relative_paths().base)
+    section = "model" if name == base else name if name in CORPORA else "corpus"
+    if section != "model":
+        identities[section] = sources.identity(getattr(config, section))
+    now = build_plan(config, task.plan.iterations, identities)
+    if now.output(base) != task.plan.output(base):
+        raise ConfigError(f"model.path={config.model.path!r}: has changed since the launch; launch again")
+    if now.output(name) != task.plan.output(name):
+        source = getattr(config, section).source
+        raise ConfigError(f"{section}.source={source!r}: has changed since the launch; launch again")
+
+
 def _source(task: Task, name: str) -> CorpusConfig:
     """Where the documents of a folder come from: each iteration's fresh ones follow those before."""
     config = task.plan.config
@@ -92,6 +116,7 @@ def _prepare_base(task: Task, folder: Path, fingerprint: str) -> None:
     started = time.monotonic()
     with atomic_folder(folder) as temporary:
         network = base_model.build(task.plan.config.model, temporary)
+        _refuse_changed(task, folder.name)
         print(probe.check(temporary, network, task.plan.config), flush=True)
         files = tuple(manifest.describe(path) for path in sorted(temporary.iterdir()))
         manifest.write(
@@ -133,12 +158,21 @@ class _Preparation:
                 self.task.progress.advance(0, f"{self.name}: part {part + 1}")
             counts.update(entry.counts)
             self._check_unknown(counts)
+            self._check_dropped(counts, stream_ended=len(batch) < PART_DOCUMENTS)
         if not counts["chunks"]:
-            reasons = ", ".join(f"{k} {v}" for k, v in sorted(counts.items()) if k.startswith("dropped"))
-            raise ConfigError(
-                f"{self.name}.source={self.corpus.source!r}: no usable document ({reasons or 'empty'})"
-            )
+            reasons = state.dropped(counts) or "empty"
+            raise ConfigError(f"{self.name}.source={self.corpus.source!r}: no usable document ({reasons})")
+        _refuse_changed(self.task, self.name)  # and not while they were read
         parts.finish()
+
+    def _check_dropped(self, counts: Counter[str], stream_ended: bool) -> None:
+        """A few documents say little of a share, unless there are no more."""
+        share = 1 - counts["kept"] / counts["documents"]
+        if share > self.corpus.max_dropped and (stream_ended or counts["documents"] >= PART_DOCUMENTS):
+            raise ConfigError(
+                f"{self.name}.max_dropped={self.corpus.max_dropped}: {share:.1%} of {counts['documents']} "
+                f"documents of {self.corpus.source!r} are dropped ({state.dropped(counts)})"
+            )
 
     def _check_unknown(self, counts: Counter[str]) -> None:
         """Another tokenizer than the text's leaves nothing to learn from."""
@@ -151,17 +185,21 @@ class _Preparation:
                 f"{self.corpus.source!r}" + (f", for example {example[:40]!r}" if example else "")
             )
 
+    @cached_property
+    def longest(self) -> int | None:
+        """Tokens that the base has positions for."""
+        return longest_sequence(json.loads((self.task.paths.base / "config.json").read_text()))
+
     def _check_answer(self, row: _Row) -> None:
         """A question, a thought and the longest answer that may be generated need a position each."""
         config, bos = self.task.plan.config, self.vocabulary.bos is not None
         thought, answer = config.sample.max_thought_tokens, config.evaluate.max_answer_tokens
         room = longest_chunk(config.model.context_length, thought) - len(row.chunks[0])
         needed = min(len(row.question) + bos, room) + NUM_JOINT_MARKERS + thought + answer
-        longest = longest_sequence(json.loads((self.task.paths.base / "config.json").read_text()))
-        if longest is not None and needed > longest:
+        if self.longest is not None and needed > self.longest:
             raise ConfigError(
                 f"evaluate.max_answer_tokens={answer}: with its question and thought an answer may need "
-                f"{needed} positions, the model has {longest}: lower it, or model.context_length"
+                f"{needed} positions, the model has {self.longest}: lower it, or model.context_length"
             )
 
     def _write_part(self, part: int, batch: list[Document], first_chunk: int) -> FileEntry:

@@ -12,7 +12,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lt_hpc.config.load import demo_file, load_config
-from lt_hpc.run.plan import CORPORA, build_plan
+from lt_hpc.launch import make_plan
+from lt_hpc.run.plan import CORPORA
 from lt_hpc.stages import merge, prepare, sample
 from lt_hpc.cluster.place import Place
 from lt_hpc.run.progress import Progress
@@ -58,8 +59,11 @@ def halves(text: str) -> tuple[str, str]:
     return f"{first}. ", second
 
 
-def tasks(folder: Path, *more: str) -> Callable[..., Task]:
-    """What makes the task of a stage of a run in `folder`, from its key."""
+def tasks(
+    folder: Path, *more: str, edit: Callable[[Path], object] = lambda model: None
+) -> Callable[..., Task]:
+    """What makes the task of a stage of a run in `folder`, from its key; `edit` is given the folder of the
+    base model before the run is planned."""
     corpus = folder / "corpus.jsonl"
     rows = [
         {"text": t, "thought": t} | dict(zip(("question", "answer"), halves(t), strict=True)) for t in TEXTS
@@ -67,10 +71,12 @@ def tasks(folder: Path, *more: str) -> Callable[..., Task]:
     corpus.write_text("\n".join(map(json.dumps, rows)))
     source = {"source": str(corpus), "thought_column": "thought"}
     overrides = [f"{name}.{key}={value}" for name in CORPORA for key, value in source.items()]
+    make_model(folder / "model")
+    edit(folder / "model")
     config = load_config(
         demo_file(),
         [
-            *overrides, f"model.path={make_model(folder / 'model')}", f"model.context_length={CONTEXT}",
+            *overrides, f"model.path={folder / 'model'}", f"model.context_length={CONTEXT}",
             "chunking.mode=sentences", "chunking.mean_sentences=1", f"sample.max_thought_tokens={THOUGHT}",
             "corpus.num_documents=null", "warm.num_documents=null", "heldout.num_documents=null",
             f"sample.num_samples={SAMPLES}", "sample.num_shards=2", "sample.block_chunks=4",
@@ -78,8 +84,8 @@ def tasks(folder: Path, *more: str) -> Callable[..., Task]:
             *more,
         ],
     )  # fmt: skip
-    plan = build_plan(config, 1, {name: name for name in ("model", *CORPORA)})
     paths = RunPaths(folder / "run")
+    plan = make_plan(config, 1, paths)
 
     def task(key: str, should_stop: Callable[[], bool] = lambda: False) -> Task:
         progress = Progress(folder / f"{key}.json")

@@ -18,6 +18,7 @@ from lt_hpc.data import sources
 from lt_hpc.data.corpus import Corpus, View, read_corpus
 from lt_hpc.data.encoding import Encoder
 from lt_hpc.errors import ConfigError, Interrupted
+from lt_hpc.run import state
 from lt_hpc.run.plan import CORPORA
 from lt_hpc.stages import prepare
 from lt_hpc.stages.task import Task
@@ -168,8 +169,7 @@ def test_a_given_answer_is_one_chunk_or_dropped(tmp_path: Path) -> None:
 
 
 def test_answers_need_a_token_that_ends_them(tmp_path: Path) -> None:
-    make = tasks(tmp_path, *GIVEN)
-    change(tmp_path / "model" / "tokenizer_config.json", eos_token=None)
+    make = tasks(tmp_path, *GIVEN, edit=lambda model: change(model / "tokenizer_config.json", eos_token=None))
     with pytest.raises(ConfigError, match="has no eos_token, so no answer could end"):
         prepare.run(make("prepare"))
 
@@ -223,7 +223,35 @@ def holes(file: Path) -> None:
 
 
 def test_markers_never_take_the_ids_of_other_tokens(tmp_path: Path) -> None:
-    make = tasks(tmp_path)
-    holes(tmp_path / "model" / "tokenizer.json")
+    make = tasks(tmp_path, edit=lambda model: holes(model / "tokenizer.json"))
     with pytest.raises(ConfigError, match="its vocabulary has holes"):
         prepare.run(make("prepare"))
+
+
+def test_a_source_that_changes_after_the_launch_is_refused(tmp_path: Path) -> None:
+    make = tasks(tmp_path)
+    with (tmp_path / "corpus.jsonl").open("a") as stream:
+        stream.write('\n{"text": "One more.", "thought": "late"}')
+    with pytest.raises(ConfigError, match=r"corpus\.source=.* has changed since the launch"):
+        prepare.run(make("prepare"))
+    (tmp_path / "other").mkdir()
+    make = tasks(tmp_path / "other")
+    change(tmp_path / "other" / "model" / "config.json", rope_theta=5.0)
+    with pytest.raises(ConfigError, match=r"model\.path=.* has changed since the launch"):
+        prepare.run(make("prepare"))
+    assert not make("prepare").paths.base.exists()
+
+
+def test_a_share_of_dropped_documents_may_be_refused(tmp_path: Path) -> None:
+    rows = [{"text": text} for text in ("The cat sat.", " ", "", "The dog sat.")]
+    words = [f"heldout.source={write(tmp_path / 'some.jsonl', rows)}", "heldout.thought_column=null"]
+    make = tasks(tmp_path, *words, "heldout.max_dropped=0.4")
+    with pytest.raises(
+        ConfigError, match=r"heldout\.max_dropped=0\.4: 50\.0% of 4 .* \(2 empty or only white"
+    ):
+        prepare.run(make("prepare"))
+    make = tasks(tmp_path, *words, "heldout.max_dropped=0.5")
+    prepare.run(make("prepare"))
+    assert state.remarks(make("prepare").paths, make("prepare").stage) == [
+        "heldout: 2 of 4 documents dropped (50.0%): 2 empty or only whitespace"
+    ]

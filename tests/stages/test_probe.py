@@ -52,12 +52,13 @@ def test_a_model_that_the_e_step_alone_can_not_compute_is_for_the_other_engine(t
 
 
 def test_prepare_leaves_no_base_of_a_model_that_is_refused(tmp_path: Path) -> None:
-    make = tasks(tmp_path)
-    tokenizer = {path.name: path.read_bytes() for path in (tmp_path / "model").glob("token*")}
-    (tmp_path / "model" / "config.json").unlink()
-    model_table.build("mamba", tmp_path / "model")
-    for name, content in tokenizer.items():
-        (tmp_path / "model" / name).write_bytes(content)
+    def become_mamba(model: Path) -> None:
+        tokenizer = {path: path.read_bytes() for path in model.glob("token*")}
+        model_table.build("mamba", model)
+        for path, content in tokenizer.items():
+            path.write_bytes(content)
+
+    make = tasks(tmp_path, edit=become_mamba)
     with pytest.raises(ConfigError, match="mamba"):
         prepare.run(make("prepare"))
     assert not make("prepare").paths.base.exists()
@@ -75,9 +76,8 @@ def test_the_page_has_every_kind_and_none_is_wrong() -> None:
 
 
 def test_settings_of_sampling_that_come_with_a_model_play_no_part(tmp_path: Path) -> None:
-    make = tasks(tmp_path)
     odd = {"do_sample": False, "temperature": 0.6, "top_p": 0.9}
-    (tmp_path / "model" / "generation_config.json").write_text(json.dumps(odd))
+    make = tasks(tmp_path, edit=lambda model: (model / "generation_config.json").write_text(json.dumps(odd)))
     prepare.run(make("prepare"))
     kept = json.loads((make("prepare").paths.base / "generation_config.json").read_text())
     assert not kept.keys() & odd.keys()
