@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from lt_hpc import dry_run, job
-from lt_hpc.cluster import lock, schedulers
+from lt_hpc.cluster import lock, schedulers, shared
 from lt_hpc.cluster.heal import heal
 from lt_hpc.cluster.reconcile import cancel_superseded, reconcile, run_id
 from lt_hpc.cluster.scheduler import Scheduler
@@ -55,6 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--run-dir", type=run_folder, default=None, help="default: runs/NAME of the config")
     parser.add_argument("--profile", type=Path, default=None, help="site profile, a YAML file")
     parser.add_argument("--cluster", choices=schedulers.CHOICES, default="auto")
+    parser.add_argument(
+        "--allow-shared", action="store_true", help="though others can write into the run folder"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the plan, create nothing")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     return parser
@@ -100,6 +103,8 @@ def _launch(options: argparse.Namespace) -> None:
         print(f"{paths.root}: nothing to do, and nothing can be written there")
         output.print_table(collect(plan, paths), paths)
         return
+    if not options.allow_shared:
+        shared.refuse(paths)
     with Display(paths) as display:
 
         def heal_here(plan: Plan, stage: Stage, own_job: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lt_hpc.data import base_model
+from tests.runs.small_run import SMALL_RUN
 
 
 def launch(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -132,3 +134,26 @@ def test_a_run_that_was_submitted_is_not_done_here_because_no_controller_answers
     assert result.returncode == 2
     assert "it was submitted to Slurm, and no controller answers now" in result.stderr
     assert not (tmp_path / "run" / "plans").exists()
+
+
+def test_a_run_folder_that_others_can_write_is_refused(tmp_path: Path) -> None:
+    """Jobs run what lies in it."""
+    small = ["--iters", "0", "--dry-run"]
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run").chmod(0o777)
+    assert launch(tmp_path, *small).returncode == 0, "looking creates nothing"
+    result = launch(tmp_path, "--iters", "0")
+    assert result.returncode == 2 and "everybody can write into" in result.stderr
+    assert "chmod -R go-w" in result.stderr and list((tmp_path / "run").iterdir()) == []
+
+
+def test_what_a_launch_creates_only_its_owner_can_write(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "lt_hpc.launch", "--run-dir", "run", *SMALL_RUN, "warm_start.steps=1"]
+    script = f"umask 000; exec {shlex.join(command)} --iters 0"
+    result = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    modes = {path: path.stat().st_mode for path in (tmp_path / "run", *(tmp_path / "run").rglob("*"))}
+    assert not [path for path, mode in modes.items() if mode & 0o022]
+    assert {mode & 0o777 for path, mode in modes.items() if path.suffix in (".safetensors", ".jsonl")} == {
+        0o644
+    }

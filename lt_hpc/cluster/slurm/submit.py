@@ -38,6 +38,8 @@ def submit(
     Raises:
         StageError: with what sbatch said.
     """
+    paths.slurm.mkdir(parents=True, exist_ok=True)
+    paths.slurm.chmod(0o700)  # jobs unpickle what lies there
     executor = submitit.SlurmExecutor(paths.slurm, python=python_command())
     asked = parameters(plan, stage, name, after)
     executor.update_parameters(**asked)
