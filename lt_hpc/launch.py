@@ -27,7 +27,7 @@ from lt_hpc.errors import ConfigError, Interrupted, StageError, guarded
 from lt_hpc.report import output
 from lt_hpc.report.collect import collect
 from lt_hpc.run import events, state
-from lt_hpc.run.events import Claim, Launch
+from lt_hpc.run.events import Claim, Launch, described
 from lt_hpc.run.plan import CORPORA, Plan, Stage, build_plan
 from lt_hpc.store.atomic import clean_temporaries, write_text
 from lt_hpc.store.paths import RunPaths
@@ -91,6 +91,7 @@ def _launch(options: argparse.Namespace) -> None:
     plan = make_plan(config, options.iters, paths)
     for line in dict.fromkeys(line for name in CORPORA for line in sources.remarks(getattr(config, name))):
         print(f"warning: {line}", flush=True)
+    _say_what_changes(plan, paths)
     name, why = schedulers.choose(options.cluster)
     print(f"cluster: {name} ({why})", flush=True)
     if options.dry_run:
@@ -130,6 +131,22 @@ def _launch(options: argparse.Namespace) -> None:
         _report(plan, paths)
 
 
+def _say_what_changes(plan: Plan, paths: RunPaths) -> None:
+    """Settings that were forgotten since the last launch would have its results made again."""
+    try:
+        before = state.last_plan(paths)
+    except ConfigError:
+        return
+    changes, pending = state.changes(before, plan), {stage.key for stage in state.pending(paths, plan)}
+    again = [one.key for one in before.stages if one.key in pending and state.problem(paths, one) is None]
+    if changes and again:
+        print(
+            f"warning: other settings than at the last launch ({'; '.join(changes)}): to be made again: "
+            f"{', '.join(again)}",
+            flush=True,
+        )
+
+
 def _report(plan: Plan, paths: RunPaths) -> None:
     """Write and show it; a signal meanwhile is obeyed after that."""
     asked: list[int] = []
@@ -147,6 +164,10 @@ def _run(plan: Plan, paths: RunPaths, scheduler: Scheduler) -> None:
     notice = scheduler.notice(plan)
     for warning in state.slow_checkpoints(paths, plan, notice.seconds, notice.source):
         lines.append(f"warning: {warning}")
+    pending = {stage.key for stage in state.pending(paths, plan)}
+    for key, end in events.failures(events.read(paths)).items():
+        if key in pending:
+            lines.append(f"{key}: failed the last time: {described(end)}")
     print(*lines, sep="\n", flush=True)
     events.record(paths, Launch(plan=plan.fingerprint))
     outcome = reconcile(plan, paths, scheduler)

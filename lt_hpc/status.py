@@ -13,14 +13,15 @@ from pathlib import Path
 
 from lt_hpc.cluster import schedulers
 from lt_hpc.errors import IncompleteError, guarded
-from lt_hpc.run import progress, state
+from lt_hpc.run import events, progress, state
+from lt_hpc.run.events import Ended, described
 from lt_hpc.run.plan import Plan, Stage
 from lt_hpc.store import manifest, shards
 from lt_hpc.store.paths import RunPaths
 
 
-def describe(paths: RunPaths, stage: Stage, jobs: Counter[str]) -> str:
-    """One line on a stage and the states of its `jobs`."""
+def describe(paths: RunPaths, stage: Stage, jobs: Counter[str], failure: Ended | None = None) -> str:
+    """One line on a stage, the states of its `jobs`, and why it failed."""
     found = state.problem(paths, stage)
     line = f"{stage.key:12} {'done' if found is None else 'to do'}"
     pinned = shards.read(paths.root / stage.output) if stage.kind.sharded else None
@@ -35,6 +36,7 @@ def describe(paths: RunPaths, stage: Stage, jobs: Counter[str]) -> str:
     if found is not None:
         done, total, note = progress.of_stage(paths, stage)
         line += f"   last seen at {done}/{total} {note}" if total else ""
+        line += f"   FAILED: {described(failure)}" if failure and not jobs else ""
     return line
 
 
@@ -61,8 +63,9 @@ def main(arguments: list[str] | None = None) -> int:
     plan = state.last_plan(paths)
     queued = schedulers.states(paths)
     damaged = verify(paths, plan) if options.verify else []
+    failures = events.failures(events.read(paths))
     for stage in plan.stages:
-        print(describe(paths, stage, queued.get(stage.key, Counter())))
+        print(describe(paths, stage, queued.get(stage.key, Counter()), failures.get(stage.key)))
     for line in damaged:
         print(f"damaged: {line}")
     if damaged:

@@ -157,3 +157,24 @@ def test_what_a_launch_creates_only_its_owner_can_write(tmp_path: Path) -> None:
     assert {mode & 0o777 for path, mode in modes.items() if path.suffix in (".safetensors", ".jsonl")} == {
         0o644
     }
+
+
+def test_a_failure_is_said_by_status_and_by_the_next_launch(tmp_path: Path) -> None:
+    blank = tmp_path / "blank.jsonl"
+    blank.write_text('{"question": " ", "answer": " "}\n')
+    wrong = ["--iters", "0", f"heldout.source={blank}", "heldout.question_column=question",
+             "heldout.answer_column=answer", "heldout.num_documents=null", "corpus.num_documents=4",
+             "warm.num_documents=4", "warm_start.steps=1", "local.train_ranks=1"]  # fmt: skip
+    first = launch(tmp_path, *wrong)
+    assert first.returncode == 2 and "no usable document (1 empty" in first.stderr.splitlines()[-1]
+    status = subprocess.run(
+        [sys.executable, "-m", "lt_hpc.status", str(tmp_path / "run")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert status.returncode == 1
+    (line,) = (line for line in status.stdout.splitlines() if "FAILED" in line)
+    assert line.startswith("prepare") and "exit code 2: heldout.source=" in line
+    again = launch(tmp_path, *wrong)
+    assert "prepare: failed the last time:" in again.stdout and "no usable document" in again.stdout
+    other = launch(tmp_path, *wrong, "seed=3", "--dry-run")
+    assert "other settings" not in other.stdout, "nothing is done yet"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import signal
 import subprocess
 import time
@@ -20,7 +21,7 @@ from typing import Protocol
 
 from lt_hpc.cluster.place import Place
 from lt_hpc.cluster.scheduler import Limits, Notice, Queued, Tasks
-from lt_hpc.errors import IncompleteError, Interrupted, StageError
+from lt_hpc.errors import ConfigError, IncompleteError, Interrupted, StageError
 from lt_hpc.run import events, progress, state
 from lt_hpc.run.events import Ended, Started
 from lt_hpc.run.plan import Plan, Stage
@@ -208,7 +209,8 @@ class Processes:
     def _record_end(self, job: _Job, task: int, code: int) -> None:
         name = f"{job.stage.key}.{task}"
         rank = task if job.stage.kind.ranked else 0
-        events.record(self.paths, Ended(stage=job.stage.key, task=name, code=code, rank=rank))
+        cause = "" if code in (0, Interrupted.exit_code) else f"{_cause(self.paths.log(name))} ({name})"
+        events.record(self.paths, Ended(stage=job.stage.key, task=name, code=code, cause=cause, rank=rank))
 
     def _ended(self, number: str, job: _Job) -> None:
         found = state.problem(self.paths, job.stage)
@@ -227,6 +229,8 @@ class Processes:
             del self.jobs[number]
             return
         log = self.paths.log(f"{key}.{task}")
+        if code == ConfigError.exit_code:  # a setting or a source, in one line
+            raise ConfigError(f"{key}: {_cause(log)} ({log})")
         raise StageError(f"{key} failed with exit code {code}; the end of {log}:\n{_tail(log)}")
 
     def _stop_all(self) -> None:
@@ -254,3 +258,9 @@ class Processes:
 def _tail(log: Path) -> str:
     lines = log.read_text(errors="replace").splitlines()
     return "\n".join(f"  | {line}" for line in lines[-LOG_TAIL_LINES:])
+
+
+def _cause(log: Path) -> str:
+    """The last line of a task's log, which says why it ended."""
+    lines = _tail(log).splitlines()
+    return re.sub(r"^\W*(exit code \d+: )?", "", lines[-1]) if lines else "no log"

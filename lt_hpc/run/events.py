@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from lt_hpc.errors import Interrupted
 from lt_hpc.store.atomic import append_line, read_lines
 from lt_hpc.store.paths import RunPaths
 
@@ -141,3 +142,21 @@ def count_heals(events: Sequence[Event], fingerprint: str, missing: int) -> int:
             count = 1 if before is None or event.missing < before else count + 1
             before = event.missing
     return 0 if before is not None and missing < before else count
+
+
+def failures(happened: Sequence[Event]) -> dict[str, Ended]:
+    """Stage key -> the last end of a job of it that failed, where it was not submitted again. Pure."""
+    found: dict[str, Ended] = {}
+    for one in happened:
+        if isinstance(one, Submit):
+            found.pop(one.stage, None)
+        elif isinstance(one, Ended) and one.code not in (0, Interrupted.exit_code):
+            found[one.stage] = one
+    return found
+
+
+def described(end: Ended) -> str:
+    """When, where and why a job or task ended, in words. Pure."""
+    place = f"job {end.job} on {end.node}" if end.job else end.task
+    cause = f": {end.cause}" if end.cause else ""
+    return f"{end.time}, {place}, exit code {end.code}{cause}"

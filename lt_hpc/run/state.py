@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from lt_hpc.config.fields import walk
 from lt_hpc.config.load import config_from_dict
 from lt_hpc.errors import ConfigError
 from lt_hpc.run.plan import Plan, Stage, plan_from_json, plan_to_json
@@ -130,6 +131,16 @@ def remarks(paths: RunPaths, stage: Stage) -> list[str]:
                 f"{folder.name}: {counts['unknown tokens']} tokens are nothing that the tokenizer knows"
             )
     return lines
+
+
+def changes(before: Plan, now: Plan) -> list[str]:
+    """The settings that decide results and differ between two plans, in words. Pure."""
+    old = {name: value for name, declared, value in walk(before.config) if not declared.execution}
+    return [
+        f"{name} {old[name]} -> {value}"
+        for name, _, value in walk(now.config)
+        if name in old and old[name] != value
+    ]
 
 
 def missing_shards(paths: RunPaths, stage: Stage) -> list[int]:

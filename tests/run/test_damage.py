@@ -135,3 +135,14 @@ def test_a_run_of_somebody_else_can_be_looked_at(
     assert refused == 74
     error = capsys.readouterr().err
     assert "Traceback" not in error and "another user's, or its mode forbids it" in error
+
+
+def test_forgotten_settings_are_named_before_anything_is_made_again(
+    undisturbed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    same = ["--run-dir", str(undisturbed), "--dry-run", *SMALL_RUN]
+    assert launch.main(same) == 0
+    assert "other settings" not in capsys.readouterr().out
+    assert launch.main([*same, "merge.method=argmax", "local.processes=1"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "(merge.method multinomial -> argmax): to be made again: merge-01, train-01, evaluate-01" in said
