@@ -25,6 +25,11 @@ Written by `python tools/config_reference.py` from
 site profile, then `key=value` overrides; later ones win, and a field that none of them names has
 its default. *In fingerprints*: another value changes the result, so that what depends on it is made
 again. A field that is not in them says how or where something runs.
+
+Text stays what was typed, in files as in overrides: `007`, `30:00` and `on` are no numbers or booleans
+where a field is text. Numbers are decimal, booleans `true` or `false`; `null` is none, and quoted it is
+text. Interpolations are OmegaConf's: `${seed}`, `${oc.env:USER}`; a shell's own `${HOME}` is written
+`\\${HOME}`. What looks like a secret is refused: a run keeps its settings where others read them.
 """
 COLUMNS = ("field", "type or values", "default", "bounds", "in fingerprints", "meaning")
 

@@ -95,7 +95,7 @@ def live_jobs(
     submitted with other settings. Jobs of later iterations than the plan's are kept. Pure."""
     by_name = {job_name(run, one.submission): one for one in submissions}
     fingerprints = {stage.key: stage.fingerprint for stage in planned.stages}
-    found: dict[str, Live] = {}
+    found: dict[str, list[tuple[Queued, Submit]]] = defaultdict(list)
     doomed: set[str] = set()
     for task in queue:
         made = by_name.get(task.name)
@@ -107,17 +107,26 @@ def live_jobs(
         if task.hopeless or fingerprints.get(made.stage) != made.fingerprint:
             doomed.add(task.identity)
             continue
-        mine = made.shards if task.index is None else made.shards[task.index : task.index + 1]
-        before = found.get(made.stage, Live())
-        found[made.stage] = Live(
-            before.jobs | {task.job},
-            before.started if task.waiting else before.started | {task.job},
-            before.waiting | {task.job} if task.waiting else before.waiting,
-            before.plans | {made.plan},
-            before.shards.union(*mine),
-            before.states | {task.state},
-        )
-    return found, doomed
+        found[made.stage].append((task, made))
+    return {key: _together(tasks) for key, tasks in found.items()}, doomed
+
+
+def _together(tasks: Sequence[tuple[Queued, Submit]]) -> Live:
+    """The jobs and array tasks of one stage, each with its submission."""
+    shards = [
+        shard
+        for task, made in tasks
+        for of_task in (made.shards if task.index is None else made.shards[task.index : task.index + 1])
+        for shard in of_task
+    ]
+    return Live(
+        jobs=frozenset(task.job for task, _ in tasks),
+        started=frozenset(task.job for task, _ in tasks if not task.waiting),
+        waiting=frozenset(task.job for task, _ in tasks if task.waiting),
+        plans=frozenset(made.plan for _, made in tasks),
+        shards=frozenset(shards),
+        states=frozenset(task.state for task, _ in tasks),
+    )
 
 
 def iteration_of(key: str) -> int:

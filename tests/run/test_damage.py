@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lt_hpc import launch, status
 from lt_hpc.report import __main__ as report
+from lt_hpc.report import output
 from lt_hpc.run import state
 from lt_hpc.store.paths import RunPaths
 from tests.runs.small_run import SMALL_RUN
@@ -146,3 +149,26 @@ def test_forgotten_settings_are_named_before_anything_is_made_again(
     assert launch.main([*same, "merge.method=argmax", "local.processes=1"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "(merge.method multinomial -> argmax): to be made again: merge-01, train-01, evaluate-01" in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_report_is_drawn_ends_the_launch_after_it(
+    undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(undisturbed, run)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+    before = {one: signal.getsignal(one) for one in numbers}
+    write = output.write
+
+    def written(*arguments: Any) -> Any:
+        os.kill(os.getpid(), number)
+        return write(*arguments)
+
+    monkeypatch.setattr(output, "write", written)
+    try:
+        assert launch.main(["--run-dir", str(run), *SMALL_RUN]) == 130
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    assert (run / "report.html").stat().st_size > 1000
