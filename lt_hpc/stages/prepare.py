@@ -62,11 +62,8 @@ def run(task: Task) -> None:
 
 def _check_layout(config: Config, vocabulary: Vocabulary) -> None:
     """What can't be known before the tokenizer is there."""
-    chunking, room = (
-        config.chunking,
-        longest_chunk(config.model.context_length, config.sample.max_thought_tokens)
-        - (vocabulary.bos is not None),
-    )
+    chunking, bos = config.chunking, vocabulary.bos is not None
+    room = longest_chunk(config.model.context_length, config.sample.max_thought_tokens) - bos
     if chunking.mode == "given" and vocabulary.eos is None:
         raise ConfigError(
             f"model.path={config.model.path!r}: its tokenizer has no eos_token, so no answer could end; name "
