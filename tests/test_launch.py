@@ -178,3 +178,25 @@ def test_a_failure_is_said_by_status_and_by_the_next_launch(tmp_path: Path) -> N
     assert "prepare: failed the last time:" in again.stdout and "no usable document" in again.stdout
     other = launch(tmp_path, *wrong, "seed=3", "--dry-run")
     assert "other settings" not in other.stdout, "nothing is done yet"
+
+
+@pytest.mark.parametrize(
+    "size", ["1200k", *(pytest.param(s, marks=pytest.mark.slow) for s in ("250k", "600k"))]
+)
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(tmp_path: Path, size: str) -> None:
+    command = [*SMALL_RUN, "--iters", "0", "local.train_ranks=1", "--run-dir", str(tmp_path / "run")]
+    small = [sys.executable, "-m", "lt_hpc.launch", *command]
+    script = f"""
+    mount -t tmpfs -o size={size} none {tmp_path} && mkdir {tmp_path}/run && {shlex.join(small)} 2>&1; code=$?
+    mount -o remount,size=64m {tmp_path} && {shlex.join(small)} > {tmp_path}/second 2>&1 || cat {tmp_path}/second
+    exit $code"""
+    result = subprocess.run(
+        ["unshare", "--map-root-user", "--mount", "bash", "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = result.stdout + result.stderr
+    assert result.returncode in (4, 74), said
+    assert "Traceback" not in said and "No space left on device; make room" in said
+    assert "error" not in said.partition("make room")[2].partition("it goes on")[2], "the second launch"

@@ -7,6 +7,7 @@ Exit codes: see lt_hpc.errors; 75 means that it was stopped with all finished wo
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import traceback
@@ -17,7 +18,7 @@ from pathlib import Path
 from lt_hpc.cluster import devices, schedulers
 from lt_hpc.cluster.place import Place
 from lt_hpc.cluster.signals import Supervisor, die_with_parent, fail
-from lt_hpc.errors import LtError
+from lt_hpc.errors import FILE_ERROR, LtError, explained
 from lt_hpc.run import state
 from lt_hpc.run.progress import Progress
 from lt_hpc.stages.task import Task
@@ -51,6 +52,10 @@ def _take_devices(task: Task) -> None:
     asked = task.plan.config.slurm.job(task.stage.name).gpus_per_node if task.place.job else 0
     if task.stage.kind.ranked or "model" in task.stage.inputs:
         devices.require(found, asked, f"slurm.{task.stage.name}.gpus_per_node")
+
+
+_DISK_FULL = f"(os error {errno.ENOSPC})"
+"""What libraries in Rust, safetensors among them, say of a full disk in errors of their own."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,12 @@ def run_task(
         importlib.import_module(f"lt_hpc.stages.{stage.kind.name}").run(task)
     except LtError as error:
         return Ending(error.exit_code, str(error))
+    except OSError as error:
+        return Ending(FILE_ERROR, explained(error))
     except Exception as error:
+        if _DISK_FULL in str(error):
+            full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(options.run_dir))
+            return Ending(FILE_ERROR, explained(full))
         traceback.print_exc()
         return Ending(1, f"{type(error).__name__}: {error}".splitlines()[0])
     return Ending(0)

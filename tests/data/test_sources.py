@@ -468,3 +468,28 @@ def test_a_hub_dataset_without_a_revision_is_said_to_be_unpinned() -> None:
     assert "give a commit as revision" in remarks(corpus("owner/name"))[0]
     assert remarks(corpus("owner/name", revision="0123abc")) == []
     assert identity(corpus("owner/name")) != identity(corpus("owner/name", revision="0123abc"))
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no scripts\nany more"), KeyError("x"), TypeError("y")])
+def test_whatever_the_hub_answers_is_one_line(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    import datasets
+
+    asked: dict[str, Any] = {}
+
+    def load(name: str, config_name: str | None, **options: Any) -> Any:
+        asked.update(options)
+        raise error
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    with pytest.raises(ConfigError, match="owner/name near row 0: ") as caught:
+        texts(corpus("owner/name", revision="0123abc"))
+    assert "\n" not in str(caught.value)
+    assert (asked["revision"], asked["split"]) == ("0123abc", "train")
+
+
+def test_a_saved_dataset_whose_table_is_damaged_is_named(tmp_path: Path) -> None:
+    saved = write_saved(tmp_path / "saved", ROWS)
+    (table,) = saved.glob("*.arrow")
+    table.write_bytes(table.read_bytes()[:200])
+    with pytest.raises(ConfigError, match="saved near row 0"):
+        texts(corpus(saved))
