@@ -16,6 +16,7 @@ from lt_hpc.cluster.signals import STOP_SIGNALS
 from lt_hpc.config.load import demo_file, load_config
 from lt_hpc.run import events
 from lt_hpc.run.plan import build_plan, plan_to_json
+from lt_hpc.store.fingerprints import fingerprint
 from lt_hpc.store.paths import RunPaths
 
 HOUR = 3600.0
@@ -73,13 +74,15 @@ def test_a_plan_of_another_version_ends_the_job_with_its_cause(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = RunPaths(tmp_path)
-    paths.plan("p").parent.mkdir(parents=True)
-    paths.plan("p").write_text(json.dumps({"config": {"of_a_later_release": 1}, "stages": []}))
+    later = {"config": {"of_a_later_release": 1}, "stages": []}
+    name = fingerprint("plan", later, {})
+    paths.plan(name).parent.mkdir(parents=True)
+    paths.plan(name).write_text(json.dumps(later))
     given = {signal.Signals(number): signal.getsignal(number) for number in STOP_SIGNALS}
-    for name, value in Place(attempt="a").to_environment().items():
-        monkeypatch.setenv(name, value)
+    for variable, value in Place(attempt="a").to_environment().items():
+        monkeypatch.setenv(variable, value)
     with pytest.raises(SystemExit, match="of_a_later_release"):
-        lt_hpc.job.run([str(tmp_path), "p", "merge-01"])
+        lt_hpc.job.run([str(tmp_path), name, "merge-01"])
     for number, handler in given.items():
         signal.signal(number, handler)
     (ended,) = events.read(paths)

@@ -188,7 +188,8 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(tmp_path: Path, si
     small = [sys.executable, "-m", "lt_hpc.launch", *command]
     script = f"""
     mount -t tmpfs -o size={size} none {tmp_path} && mkdir {tmp_path}/run && {shlex.join(small)} 2>&1; code=$?
-    mount -o remount,size=64m {tmp_path} && {shlex.join(small)} > {tmp_path}/second 2>&1 || cat {tmp_path}/second
+    mount -o remount,size=64m {tmp_path}
+    {shlex.join(small)} > {tmp_path}/second 2>&1 || cat {tmp_path}/second
     exit $code"""
     result = subprocess.run(
         ["unshare", "--map-root-user", "--mount", "bash", "-c", script],

@@ -116,7 +116,7 @@ def build(model: ModelConfig, folder: Path) -> Any:
         network = AutoModelForCausalLM.from_pretrained(
             source, dtype=torch.float32, revision=model.revision, trust_remote_code=model.trust_remote_code
         )
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # safetensors, transformers and a model's own code raise what they like
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ConfigError(f"model.path={model.path!r}: can't be loaded: {lines[0][:300]}") from error
     _check_positions(model, network.config.to_dict())

@@ -109,6 +109,10 @@ _EVENTS: dict[str, type[Event]] = {
 }
 
 
+_PLAIN = {"str": str, "int": int}
+"""Types of fields that a damaged line may have otherwise."""
+
+
 def record(paths: RunPaths, event: Event) -> None:
     """Append an event to the run's jobs.jsonl."""
     append_line(paths.jobs, {"event": event.event, **dataclasses.asdict(event)})
@@ -123,8 +127,10 @@ def _parsed(line: dict[str, Any]) -> Event | None:
     kind = _EVENTS.get(str(line.get("event")))
     if kind is None:
         return None
-    known = {item.name for item in dataclasses.fields(kind)}
+    known = {item.name: _PLAIN.get(str(item.type)) for item in dataclasses.fields(kind)}
     values = {name: value for name, value in line.items() if name in known and value is not None}
+    if any(type(value) is not plain for name, value in values.items() if (plain := known[name])):
+        return None
     try:
         return kind(**{"time": "", **values})
     except TypeError:  # a field is missing

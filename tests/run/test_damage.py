@@ -172,3 +172,14 @@ def test_a_signal_while_the_report_is_drawn_ends_the_launch_after_it(
         for one, handler in before.items():
             signal.signal(one, handler)
     assert (run / "report.html").stat().st_size > 1000
+
+
+def test_lines_of_jobs_of_another_shape_are_passed_over(undisturbed: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(undisturbed, run)
+    with (run / "jobs.jsonl").open("a") as stream:
+        for kind in ("submit", "ended", "heal", "submitted"):
+            stream.write(
+                json.dumps({"event": kind, "stage": [], "code": 1, "submission": {}, "shards": 3}) + "\n"
+            )
+    assert status.main([str(run)]) == 0
