@@ -91,7 +91,8 @@ def _launch(options: argparse.Namespace) -> None:
     plan = make_plan(config, options.iters, paths)
     for line in dict.fromkeys(line for name in CORPORA for line in sources.remarks(getattr(config, name))):
         print(f"warning: {line}", flush=True)
-    _say_what_changes(plan, paths)
+    pending = state.pending(paths, plan)
+    _say_what_changes(plan, paths, pending)
     name, why = schedulers.choose(options.cluster)
     print(f"cluster: {name} ({why})", flush=True)
     if options.dry_run:
@@ -100,7 +101,7 @@ def _launch(options: argparse.Namespace) -> None:
     missing = missing_engine(config)
     if missing:  # a dry run may be made where nothing will run
         raise ConfigError(missing)
-    if not state.pending(paths, plan) and not os.access(paths.root, os.W_OK, effective_ids=True):
+    if not pending and not os.access(paths.root, os.W_OK, effective_ids=True):
         print(f"{paths.root}: nothing to do, and nothing can be written there")
         output.print_table(collect(plan, paths), paths)
         return
@@ -131,14 +132,14 @@ def _launch(options: argparse.Namespace) -> None:
         _report(plan, paths)
 
 
-def _say_what_changes(plan: Plan, paths: RunPaths) -> None:
+def _say_what_changes(plan: Plan, paths: RunPaths, pending: list[Stage]) -> None:
     """Settings that were forgotten since the last launch would have its results made again."""
     try:
         before = state.last_plan(paths)
     except ConfigError:
         return
-    changes, pending = state.changes(before, plan), {stage.key for stage in state.pending(paths, plan)}
-    again = [one.key for one in before.stages if one.key in pending and state.problem(paths, one) is None]
+    changes, keys = state.changes(before, plan), {stage.key for stage in pending}
+    again = [one.key for one in before.stages if one.key in keys and state.problem(paths, one) is None]
     if changes and again:
         print(
             f"warning: other settings than at the last launch ({'; '.join(changes)}): to be made again: "
@@ -164,10 +165,6 @@ def _run(plan: Plan, paths: RunPaths, scheduler: Scheduler) -> None:
     notice = scheduler.notice(plan)
     for warning in state.slow_checkpoints(paths, plan, notice.seconds, notice.source):
         lines.append(f"warning: {warning}")
-    pending = {stage.key for stage in state.pending(paths, plan)}
-    for key, end in events.failures(events.read(paths)).items():
-        if key in pending:
-            lines.append(f"{key}: failed the last time: {described(end)}")
     print(*lines, sep="\n", flush=True)
     events.record(paths, Launch(plan=plan.fingerprint))
     outcome = reconcile(plan, paths, scheduler)
@@ -209,6 +206,10 @@ def _pin(plan: Plan, paths: RunPaths) -> list[str]:
     state.remove_spent_checkpoints(paths, list(plan.stages))
     pending = state.pending(paths, plan)
     lines = [f"other settings or damaged, moved: {one}" for one in state.move_superseded(paths, pending)]
+    failures, keys = events.failures(events.read(paths)), {stage.key for stage in pending}
+    lines += [
+        f"{key}: failed the last time: {described(end)}" for key, end in failures.items() if key in keys
+    ]
     return [*lines, f"{paths.root}: {len(plan.stages) - len(pending)} stages done, {len(pending)} to do"]
 
 

@@ -44,7 +44,7 @@ def verify(paths: RunPaths, plan: Plan) -> list[str]:
     """Every file of the folders that are done against its checksum; a line for each folder with a bad one,
     which is declared not done, so that the next launch that needs it makes it again."""
     return [
-        str(manifest.damaged(folder, reason))
+        str(manifest.withdrawn(folder, reason))
         for stage in plan.stages
         for folder in state.folders(paths, stage)
         if (reason := manifest.damage(folder)) is not None

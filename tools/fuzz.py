@@ -171,7 +171,7 @@ def corpus_case(rng: random.Random, encoder: Encoder) -> str:
         sources.identity(corpus)
         found = list(sources.documents(corpus, mode))
         settings = ChunkingConfig(mode=mode)  # type: ignore[arg-type]
-        list(prepare._tokenise(found, encoder, settings, rng.random() < 0.5, 1))
+        list(prepare.tokenise(found, encoder, settings, rng.random() < 0.5, 1))
     except ConfigError as error:
         return "refused" if "\n" not in str(error) else f"FAILED: more than one line: {error}"
     return "taken"

@@ -177,7 +177,7 @@ def read_corpus(
         if seen > start and (stop is None or first < stop):
             problem = manifest.file_problem(folder, entry, checksums=True)
             if problem:
-                raise manifest.damaged(folder, problem)
+                raise manifest.withdrawn(folder, problem)
             table = tables.read(folder / entry.name, tables.DOCUMENTS)
             for name in _LISTS:
                 joined[name].add(tables.flat_lists(table[name]))

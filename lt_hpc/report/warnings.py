@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from lt_hpc.latent.diagnostics import WARN_SELECTION_CHANGE
 from lt_hpc.report.rows import Iteration
+from lt_hpc.store.counts import remarks
 from lt_hpc.store.figures import HeldOut, SelectionStatistics
 
 COLLAPSED_ESS = 1.2
@@ -22,20 +23,11 @@ SMALLEST_ALPHA = 0.05
 
 def warnings(rows: Sequence[Iteration], corpora: Mapping[str, Mapping[str, int]] | None = None) -> list[str]:
     """One line per finding, over all iterations of a report and the counts of its corpora."""
-    return [f"{name}: {line}" for name, counts in (corpora or {}).items() for line in _corpus(counts)] + [
+    return [f"{name}: {line}" for name, found in (corpora or {}).items() for line in remarks(found)] + [
         f"iteration {row.number}: {line}"
         for row in rows
         for line in (*_training(row), *_held_out(row.held_out), *_of_selection(row.selection))
     ]
-
-
-def _corpus(counts: Mapping[str, int]) -> Iterator[str]:
-    unknown, tokens = counts.get("unknown tokens", 0), counts.get("tokens", 0)
-    if unknown:
-        yield (
-            f"{unknown} tokens of text ({unknown / max(1, tokens):.2%}) are nothing that the tokenizer "
-            "knows: what they said is lost to the model."
-        )
 
 
 def _training(row: Iteration) -> Iterator[str]:

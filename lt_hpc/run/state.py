@@ -6,14 +6,13 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
 from lt_hpc.config.fields import walk
 from lt_hpc.config.load import config_from_dict
 from lt_hpc.errors import ConfigError
 from lt_hpc.run.plan import Plan, Stage, plan_from_json, plan_to_json
-from lt_hpc.store import manifest, shards
+from lt_hpc.store import counts, manifest, shards
 from lt_hpc.store.atomic import write_json
 from lt_hpc.store.fingerprints import fingerprint
 from lt_hpc.store.paths import RunPaths, relative_paths, shard_folder
@@ -99,38 +98,25 @@ def missing_inputs(paths: RunPaths, plan: Plan, stage: Stage) -> dict[str, str]:
 def pending(paths: RunPaths, plan: Plan) -> list[Stage]:
     """The stages that still have to run, in order: goals that are not done, and what they need.
     Samples that were deleted after their model was trained are not missed."""
-    todo: set[str] = set()
-    for stage in reversed(plan.stages):
-        wanted = stage.key in todo or stage.kind.goal
-        if wanted and problem(paths, stage) is not None:
-            todo |= {stage.key, *stage.needs}
-    todo = {key for key in todo if problem(paths, plan.stage(key)) is not None}
-    return [stage for stage in plan.stages if stage.key in todo]
-
-
-def dropped(counts: Mapping[str, int]) -> str:
-    """The reasons for which documents were dropped, with how many, most first; empty for none."""
-    prefix = "dropped: "
-    found = [(n, key.removeprefix(prefix)) for key, n in counts.items() if key.startswith(prefix)]
-    return ", ".join(f"{n} {reason}" for n, reason in sorted(found, reverse=True))
+    wanted = {stage.key for stage in plan.stages if stage.kind.goal}
+    todo = []
+    for stage in reversed(plan.stages):  # what a stage needs stands before it
+        if stage.key in wanted and problem(paths, stage) is not None:
+            todo.append(stage)
+            wanted |= set(stage.needs)
+    return todo[::-1]
 
 
 def remarks(paths: RunPaths, stage: Stage) -> list[str]:
-    """What a user should know of the documents that a stage made: how many were dropped and why, and
-    how many tokens the tokenizer did not know."""
-    lines = []
-    for folder in folders(paths, stage) if stage.kind.documents else ():
-        record = manifest.read(folder)
-        counts = record.counts if record else {}
-        lost = counts.get("documents", 0) - counts.get("kept", 0)
-        if lost:
-            share = f"{lost} of {counts['documents']} documents dropped ({lost / counts['documents']:.1%})"
-            lines.append(f"{folder.name}: {share}: {dropped(counts)}")
-        if counts.get("unknown tokens"):
-            lines.append(
-                f"{folder.name}: {counts['unknown tokens']} tokens are nothing that the tokenizer knows"
-            )
-    return lines
+    """What a user should know of the documents that a stage made; see `counts.remarks`."""
+    made = folders(paths, stage) if stage.kind.documents else []
+    records = {folder.name: manifest.read(folder) for folder in made}
+    return [
+        f"{name}: {line}"
+        for name, record in records.items()
+        if record
+        for line in counts.remarks(record.counts)
+    ]
 
 
 def changes(before: Plan, now: Plan) -> list[str]:

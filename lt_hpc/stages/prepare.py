@@ -25,19 +25,17 @@ from lt_hpc.data.sources import Document
 from lt_hpc.errors import ConfigError
 from lt_hpc.latent.cost import longest_sequence
 from lt_hpc.latent.layout import NUM_JOINT_MARKERS, longest_chunk
-from lt_hpc.run import state
 from lt_hpc.run.plan import CORPORA, build_plan
 from lt_hpc.stages import probe
 from lt_hpc.stages.task import Task, Vocabulary, read_vocabulary
 from lt_hpc.store import manifest, tables
 from lt_hpc.store.atomic import atomic_folder
+from lt_hpc.store.counts import DROPPED, UNKNOWN_TOKENS, dropped
 from lt_hpc.store.manifest import FileEntry, Manifest
 from lt_hpc.store.parts import Parts
 from lt_hpc.store.paths import documents_part, relative_paths
 
 PART_DOCUMENTS = 4096
-UNKNOWN = "unknown tokens"
-"""Of texts and thoughts, in the manifest's counts."""
 
 
 def run(task: Task) -> None:
@@ -157,7 +155,7 @@ class _Preparation:
             self._check_unknown(counts)
             self._check_dropped(counts, stream_ended=len(batch) < PART_DOCUMENTS)
         if not counts["chunks"]:
-            reasons = state.dropped(counts) or "empty"
+            reasons = dropped(counts) or "empty"
             raise ConfigError(f"{self.name}.source={self.corpus.source!r}: no usable document ({reasons})")
         _refuse_changed(self.task, self.name)  # and not while they were read
         parts.finish()
@@ -168,12 +166,12 @@ class _Preparation:
         if share > self.corpus.max_dropped and (stream_ended or counts["documents"] >= PART_DOCUMENTS):
             raise ConfigError(
                 f"{self.name}.max_dropped={self.corpus.max_dropped}: {share:.1%} of {counts['documents']} "
-                f"documents of {self.corpus.source!r} are dropped ({state.dropped(counts)})"
+                f"documents of {self.corpus.source!r} are dropped ({dropped(counts)})"
             )
 
     def _check_unknown(self, counts: Counter[str]) -> None:
         """Another tokenizer than the text's leaves nothing to learn from."""
-        share = counts[UNKNOWN] / max(1, counts["tokens"] + counts["thought tokens"])
+        share = counts[UNKNOWN_TOKENS] / max(1, counts["tokens"] + counts["thought tokens"])
         if share > self.corpus.max_unknown:
             example = self.encoder.unknown_example
             raise ConfigError(
@@ -205,12 +203,12 @@ class _Preparation:
         columns: dict[str, list[Any]] = {name: [] for name in tables.DOCUMENTS.names}
         taught = self.name == "warm"
         for index, row in enumerate(
-            _tokenise(batch, self.encoder, config.chunking, taught, self.vocabulary.eos)
+            tokenise(batch, self.encoder, config.chunking, taught, self.vocabulary.eos)
         ):
             counts["documents"] += 1
-            dropped = row.reason(taught, config.sample.max_thought_tokens)
-            if dropped:
-                counts[f"dropped: {dropped}"] += 1
+            reason = row.reason(taught, config.sample.max_thought_tokens)
+            if reason:
+                counts[f"{DROPPED}{reason}"] += 1
                 continue
             if row.given and self.name == "heldout":
                 self._check_answer(row)
@@ -224,7 +222,7 @@ class _Preparation:
             counts["chunks"] += len(row.chunks)
             counts["tokens"] += len(row.question) + sum(map(len, row.chunks))
             counts["thought tokens"] += sum(map(len, row.thoughts))
-            counts[UNKNOWN] += row.unknown
+            counts[UNKNOWN_TOKENS] += row.unknown
         path = self.folder / documents_part(part)
         tables.write(path, tables.DOCUMENTS, columns)
         counts["kept"] = len(columns["document"])
@@ -266,7 +264,7 @@ class _Row:
         return None
 
 
-def _tokenise(
+def tokenise(
     batch: list[Document], encoder: Encoder, settings: ChunkingConfig, taught: bool, eos: int | None
 ) -> Iterator[_Row]:
     """Token ids of every document, all texts of the batch through the tokenizer at once; `taught`

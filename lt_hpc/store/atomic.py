@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import time
@@ -180,7 +181,7 @@ def clean_temporaries(folder: Path, alone: bool = True) -> None:
 
 
 def _may_be_at_work(leftover: Path) -> bool:
-    name, process, _ = leftover.name.rsplit("-", 2)
-    if name.endswith(f".{socket.gethostname()}") and process.isdigit():
-        return Path(f"/proc/{process}").exists()
+    writer = re.search(rf"\.{re.escape(socket.gethostname())}-(\d+)-[0-9a-f]+$", leftover.name)
+    if writer:  # see _temporary
+        return Path(f"/proc/{writer[1]}").exists()
     return time.time() - leftover.lstat().st_mtime < _OLD_SECONDS

@@ -134,7 +134,7 @@ def reopen(folder: Path) -> None:
         write(folder, replace(manifest, complete=False))
 
 
-def damaged(folder: Path, reason: str) -> IncompleteError:
+def withdrawn(folder: Path, reason: str) -> IncompleteError:
     """The error to raise for a bad file of a folder that was done: it is no more, so that the next launch
     makes it again. (In a folder of somebody else nothing can be declared.)"""
     with contextlib.suppress(OSError):
@@ -153,7 +153,7 @@ def verified(folder: Path, expected: str, checksums: bool = True) -> Manifest:
         raise IncompleteError(found)
     found = problem(folder, expected, checksums=True) if checksums else None
     if found:
-        raise damaged(folder, found)
+        raise withdrawn(folder, found)
     manifest = read(folder)
     assert manifest is not None
     return manifest

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import bz2
 import gzip
 import json
-import lzma
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -351,110 +348,6 @@ def test_what_a_file_is_known_by_is_as_in_the_first_release(
     assert base_model.identity(ModelConfig(path=str(tmp_path)))["files"][0][2][:16] == overlapping
 
 
-def folder_of(path: Path, *names: str, column: str = "text") -> CorpusConfig:
-    """A folder of JSON Lines files with one row each, which says the file's name."""
-    path.mkdir()
-    for name in names:
-        write_jsonl(path / name, [{column: name}])
-    return corpus(path)
-
-
-def test_every_form_of_json_lines_is_read(tmp_path: Path) -> None:
-    import pyarrow
-
-    row = b'{"text": "one"}\n{"text": "two"}\n'
-    forms = {
-        "gz": gzip.compress(row), "bz2": bz2.compress(row), "xz": lzma.compress(row),
-        "zst": pyarrow.compress(row, codec="zstd", asbytes=True),
-    }  # fmt: skip
-    for suffix, content in forms.items():
-        path = tmp_path / f"a.jsonl.{suffix}"
-        path.write_bytes(content)
-        check(corpus(path), "corpus", "sentences", needs_thought=False)
-        assert texts(corpus(path)) == ["one", "two"]
-        path.write_bytes(content[: len(content) // 2])
-        with pytest.raises(ConfigError, match=f"not a complete {suffix} file"):
-            texts(corpus(path))
-    for name in ("b.ndjson", "c.JSONL", "d.json"):
-        assert texts(corpus(write_jsonl(tmp_path / name, ROWS[:1]))) == TEXTS[:1]
-
-
-def test_what_a_folder_holds_is_read_or_named(tmp_path: Path) -> None:
-    config = folder_of(
-        tmp_path / "f", "part-0.jsonl", "part-1.ndjson", "part-2.JSONL", "part-3.json", "notes.csv"
-    )
-    write_jsonl(tmp_path / "f" / "README.md", [])
-    (tmp_path / "f" / "sub").mkdir()
-    (tmp_path / "f" / "part-9.jsonl").symlink_to(tmp_path / "nowhere")
-    assert sorted(texts(config)) == ["part-0.jsonl", "part-1.ndjson", "part-2.JSONL"]
-    (line,) = remarks(config)
-    assert line.endswith(
-        "not read: notes.csv (another kind of file), part-3.json (may be JSON of another kind), part-9.jsonl "
-        "(a link to nothing), sub (a folder)"
-    )
-    assert texts(folder_of(tmp_path / "g", "part-3.json")) == ["part-3.json"]
-
-
-def test_one_part_in_two_forms_is_refused(tmp_path: Path) -> None:
-    config = folder_of(tmp_path / "f", "a.jsonl", "b.jsonl")
-    write_gzip(tmp_path / "f" / "a.jsonl.gz", ROWS)
-    assert "a.jsonl, a.jsonl.gz are one part in two forms" in refusal(config)
-
-
-def test_the_splits_of_a_folder_are_told_apart(tmp_path: Path) -> None:
-    names = ["train-00.jsonl", "train-01.jsonl", "test.jsonl", "my_dev.jsonl"]
-    config = folder_of(tmp_path / "f", *names)
-    assert texts(config) == names[:2]
-    assert remarks(config)[0].endswith("not read: my_dev.jsonl (split validation), test.jsonl (split test)")
-    assert texts(replace(config, split="test")) == ["test.jsonl"]
-    assert texts(replace(config, split="validation")) == ["my_dev.jsonl"]
-    assert texts(folder_of(tmp_path / "g", "test.jsonl", "test2.jsonl")) == ["test.jsonl", "test2.jsonl"]
-    assert texts(folder_of(tmp_path / "h", "latest.jsonl", "contest.jsonl")) == [
-        "contest.jsonl",
-        "latest.jsonl",
-    ]
-    assert "test.jsonl looks like another split than a.jsonl" in refusal(
-        folder_of(tmp_path / "i", "a.jsonl", "test.jsonl")
-    )
-    assert "no file of" in refusal(replace(folder_of(tmp_path / "j", "a.jsonl"), split="test"))
-
-
-def test_a_second_file_without_the_column_is_refused(tmp_path: Path) -> None:
-    config = folder_of(tmp_path / "f", "0.jsonl")
-    write_jsonl(tmp_path / "f" / "1.jsonl", [{"content": "one"}])
-    message = refusal(config)
-    assert "warm.text_column='text'" in message and "1.jsonl; it has: content" in message
-
-
-def test_a_damaged_page_and_a_cell_that_is_no_text_are_named_by_row(tmp_path: Path) -> None:
-    rows = [{"text": f"Row {i} has words to fill the page."} for i in range(3000)]
-    path = tmp_path / "a.parquet"
-    pq.write_table(pa.Table.from_pylist(rows), path, compression="snappy")
-    content = bytearray(path.read_bytes())
-    content[1000:3000] = bytes(2000)
-    path.write_bytes(content)
-    bad = pa.Array.from_buffers(
-        pa.string(), 2, [None, pa.array([0, 2, 4], pa.int32()).buffers()[1], pa.py_buffer(b"a.\xff\xfe")]
-    )
-    pq.write_table(pa.table({"text": bad}), tmp_path / "b.parquet")
-    for name in ("a.parquet", "b.parquet"):
-        with pytest.raises(ConfigError, match=rf"{name} row 0 or after: can't be read as Parquet"):
-            texts(corpus(tmp_path / name))
-
-
-@pytest.mark.parametrize(
-    ("file", "text"),
-    [
-        ("dataset_dict.json", '{"splits": 5}'), ("state.json", '{"_data_files": 5}'),
-        ("state.json", '{"_data_files": [{"x": 1}]}'), ("state.json", "[]"), ("dataset_info.json", "["),
-    ],
-)  # fmt: skip
-def test_a_saved_dataset_of_another_shape_is_refused(tmp_path: Path, file: str, text: str) -> None:
-    saved = write_saved(tmp_path / "saved", ROWS)
-    (saved / file).write_text(text)
-    assert "not a complete save_to_disk" in refusal(corpus(saved))
-
-
 def test_lists_of_older_saved_datasets_are_read(tmp_path: Path) -> None:
     saved = write_saved(tmp_path / "saved", [{"text": ["a.", "b."]}, {"text": ["c."]}])
     info = json.loads((saved / "dataset_info.json").read_text())
@@ -468,28 +361,3 @@ def test_a_hub_dataset_without_a_revision_is_said_to_be_unpinned() -> None:
     assert "give a commit as revision" in remarks(corpus("owner/name"))[0]
     assert remarks(corpus("owner/name", revision="0123abc")) == []
     assert identity(corpus("owner/name")) != identity(corpus("owner/name", revision="0123abc"))
-
-
-@pytest.mark.parametrize("error", [RuntimeError("no scripts\nany more"), KeyError("x"), TypeError("y")])
-def test_whatever_the_hub_answers_is_one_line(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    import datasets
-
-    asked: dict[str, Any] = {}
-
-    def load(name: str, config_name: str | None, **options: Any) -> Any:
-        asked.update(options)
-        raise error
-
-    monkeypatch.setattr(datasets, "load_dataset", load)
-    with pytest.raises(ConfigError, match="owner/name near row 0: ") as caught:
-        texts(corpus("owner/name", revision="0123abc"))
-    assert "\n" not in str(caught.value)
-    assert (asked["revision"], asked["split"]) == ("0123abc", "train")
-
-
-def test_a_saved_dataset_whose_table_is_damaged_is_named(tmp_path: Path) -> None:
-    saved = write_saved(tmp_path / "saved", ROWS)
-    (table,) = saved.glob("*.arrow")
-    table.write_bytes(table.read_bytes()[:200])
-    with pytest.raises(ConfigError, match="saved near row 0"):
-        texts(corpus(saved))

@@ -62,7 +62,7 @@ def test_what_was_left_out_is_told() -> None:
 def test_what_the_tokenizer_does_not_know_and_answers_that_cannot_be_given_are_said() -> None:
     assert warnings([iteration()], {"corpus": {"tokens": 200}}) == []
     (line,) = warnings([iteration()], {"corpus": {"tokens": 200, "unknown tokens": 3}})
-    assert line.startswith("corpus: 3 tokens of text (1.50%)")
+    assert line.startswith("corpus: 3 of 200 tokens (1.50%) are nothing that the tokenizer knows")
     assert warnings([iteration(held_out=held_out(answers_too_long=0))]) == []
     (line,) = warnings([iteration(held_out=held_out(answers_too_long=2))])
     assert "2 of 1000 answers are longer than evaluate.max_answer_tokens" in line

@@ -122,7 +122,7 @@ def test_chunks_of_a_text_are_joined_to_what_the_whole_text_is_to_the_tokenizer(
     text = "A B. C.\nB A!\n\nC C? A\u3002B."
     settings = ChunkingConfig(mean_sentences=1, max_sentences=1)
     document = sources.Document(text=text)
-    (row,) = prepare._tokenise([document], Encoder(tokenizer), settings, False, None)
+    (row,) = prepare.tokenise([document], Encoder(tokenizer), settings, False, None)
     assert len(row.chunks) > 3
     joined = [token for chunk in row.chunks for token in chunk]
     assert tokenizer.decode(joined) == text

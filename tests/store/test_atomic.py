@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -150,3 +152,15 @@ def test_a_line_that_was_cut_off_costs_no_other(tmp_path: Path) -> None:
     for number in (3, 4):
         atomic.append_line(log, {"number": number})
     assert [line["number"] for line in atomic.read_lines(log)] == [1, 3, 4]
+
+
+def test_only_leftovers_that_nobody_can_be_at_are_removed_beside_others(tmp_path: Path) -> None:
+    host, dead = socket.gethostname(), 2**22 + 1  # above the largest process id
+    kept = [f".tmp-base.{host}-{os.getpid()}-ab12", f".tmp-base.other-host-{dead}-ab12", ".tmp-odd"]
+    for name in [*kept, f".tmp-base.{host}-{dead}-ab12", ".tmp-old"]:
+        (tmp_path / name).mkdir()
+    os.utime(tmp_path / ".tmp-old", (1e9, 1e9))
+    atomic.clean_temporaries(tmp_path, alone=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+    atomic.clean_temporaries(tmp_path)
+    assert list(tmp_path.iterdir()) == []
