@@ -29,7 +29,7 @@ def remarks(counts: Mapping[str, int]) -> list[str]:
         tokens = counts.get("tokens", 0) + counts.get("thought tokens", 0)
         share = unknown / max(1, tokens)
         lines.append(
-            f"{unknown} of {tokens} tokens ({share:.2%}) are nothing that the tokenizer knows: what they said "
-            "is lost to the model"
+            f"{unknown} of {tokens} tokens ({share:.2%}) are nothing that the tokenizer knows: what they "
+            "said is lost to the model"
         )
     return lines
