@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lt_hpc.run.plan import Stage
-from lt_hpc.store.atomic import TEMPORARY_PREFIX
+from lt_hpc.store.atomic import temporary_name
 from lt_hpc.store.paths import RunPaths
 
 RUNNING_SECONDS = 600
@@ -58,7 +58,7 @@ class Progress:
         if force or now - self._last_file > FILE_SECONDS:
             self._last_file = now
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self.path.with_name(f"{TEMPORARY_PREFIX}{self.path.name}.{os.getpid()}")
+            temporary = temporary_name(self.path)
             value = {"done": self.done, "total": self.total, "unit": self.unit, "note": note}
             temporary.write_text(json.dumps(value))
             os.replace(temporary, self.path)
@@ -73,8 +73,11 @@ def of_tasks(paths: RunPaths, stage: Stage) -> list[tuple[dict[str, Any], float]
     found = []
     for path in paths.progress_of(stage.key):
         try:
-            found.append((json.loads(path.read_text()), path.stat().st_mtime))
-        except (FileNotFoundError, ValueError):  # a new start has just removed it
+            value = json.loads(path.read_text())
+            value = {"done": int(value["done"]), "total": int(value["total"]), "unit": str(value["unit"]),
+                     "note": str(value["note"])}  # fmt: skip
+            found.append((value, path.stat().st_mtime))
+        except (FileNotFoundError, ValueError, TypeError, KeyError):  # just removed, or damaged
             continue
     return found
 

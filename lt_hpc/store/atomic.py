@@ -24,7 +24,8 @@ _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 _OLD_SECONDS = 7 * 24 * 3600
 
 
-def _temporary(path: Path) -> Path:
+def temporary_name(path: Path) -> Path:
+    """Beside a file or folder, of this process alone."""
     unique = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     return path.with_name(f"{TEMPORARY_PREFIX}{path.name}.{unique}")
 
@@ -41,7 +42,7 @@ def _fsync(path: Path) -> None:
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path; on success it is fsynced and renamed to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
+    temporary = temporary_name(path)
     try:
         yield temporary
         _fsync(temporary)
@@ -55,7 +56,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a new temporary folder; on success it takes the place of `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
+    temporary = temporary_name(path)
     temporary.mkdir()
     try:
         yield temporary
@@ -66,7 +67,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             _fsync(file)
         _fsync(temporary)
         if path.exists():  # a folder can't be replaced in one step: its manifest goes with it
-            discarded = _temporary(path)
+            discarded = temporary_name(path)
             os.rename(path, discarded)
             shutil.rmtree(discarded, ignore_errors=True)
         os.rename(temporary, path)
@@ -115,7 +116,7 @@ def _checksum(value: dict[str, Any]) -> str:
 def create_json(path: Path, value: Any) -> bool:
     """Write a JSON file unless it exists, whoever else tries at the same time; True if written."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
+    temporary = temporary_name(path)
     try:
         temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         _fsync(temporary)
@@ -182,6 +183,6 @@ def clean_temporaries(folder: Path, alone: bool = True) -> None:
 
 def _may_be_at_work(leftover: Path) -> bool:
     writer = re.search(rf"\.{re.escape(socket.gethostname())}-(\d+)-[0-9a-f]+$", leftover.name)
-    if writer:  # see _temporary
+    if writer:  # see temporary_name
         return Path(f"/proc/{writer[1]}").exists()
     return time.time() - leftover.lstat().st_mtime < _OLD_SECONDS
