@@ -199,7 +199,7 @@ def make_plan(config: Config, num_iterations: int | None, paths: RunPaths) -> Pl
 def _pin(plan: Plan, paths: RunPaths) -> list[str]:
     """Write down what is asked and move results of other settings out of the way; returns what to
     say of it. Jobs of other settings must be gone by now: they would go on writing."""
-    for folder in (paths.root, *paths.root.glob("*/")):
+    for folder in (paths.root, *paths.root.glob("*/"), *paths.root.glob("*/*/")):
         clean_temporaries(folder, alone=False)
     state.pin_plan(paths, plan)
     write_text(paths.config, config_to_yaml(plan.config))

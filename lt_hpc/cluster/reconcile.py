@@ -20,12 +20,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lt_hpc.cluster.scheduler import Limits, Queued, Scheduler, Tasks
-from lt_hpc.errors import StageError
+from lt_hpc.errors import ConfigError, StageError
 from lt_hpc.kinds import NAMES
 from lt_hpc.run import events, state
 from lt_hpc.run.events import Claim, Event, Submit, Submitted
 from lt_hpc.run.plan import Plan, Stage
-from lt_hpc.store.atomic import create_json
+from lt_hpc.store.atomic import create_json, read_sealed, sealed, write_json
 from lt_hpc.store.paths import RunPaths
 
 SETTLE_SECONDS = 90
@@ -56,10 +56,36 @@ class Outcome:
 
 def run_id(paths: RunPaths) -> str:
     """A short name for this run folder that survives renaming it; a copy of it has another one, and
-    leaves the jobs of the original alone."""
-    create_json(paths.run_id, uuid.uuid4().hex)
-    text = f"{json.loads(paths.run_id.read_text())}:{paths.run_id.stat().st_ino}"
+    leaves the jobs of the original alone.
+
+    Raises:
+        ConfigError: when its file is damaged and jobs in the queue may be known by what it was.
+    """
+    create_json(paths.run_id, _new_id())
+    own = _read_id(paths)
+    if own is None:
+        if events.ever_queued(events.read(paths)):
+            raise ConfigError(
+                f"{paths.run_id}: damaged, and jobs of this run are known by it. When none is left in the "
+                "queue (squeue --me; else scancel them), remove this file: the same command goes on"
+            )
+        write_json(paths.run_id, _new_id())
+        own = _read_id(paths)
+    text = f"{own}:{paths.run_id.stat().st_ino}"
     return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+
+
+def _new_id() -> dict[str, Any]:
+    return sealed({"run": uuid.uuid4().hex})
+
+
+def _read_id(paths: RunPaths) -> str | None:
+    """None where it is damaged; earlier releases wrote the id alone."""
+    try:
+        value = json.loads(paths.run_id.read_text(encoding="utf-8"))
+        return value if isinstance(value, str) and len(value) == 32 else str(read_sealed(paths.run_id)["run"])
+    except (ValueError, KeyError):
+        return None
 
 
 def job_name(run: str, submission: str) -> str:

@@ -20,7 +20,6 @@ from lt_hpc.cluster.slurm.steps import Steps
 from lt_hpc.config.schema import Config
 from lt_hpc.errors import ConfigError, StageError
 from lt_hpc.run import events
-from lt_hpc.run.events import Claim, Submit
 from lt_hpc.run.plan import Plan, Stage
 from lt_hpc.store.paths import RunPaths
 
@@ -102,10 +101,7 @@ def _address(node: str) -> str:
 
 def submitted(paths: RunPaths) -> bool:
     """Whether any Slurm job has ever worked on this run."""
-    return any(
-        isinstance(one, Claim) or (isinstance(one, Submit) and one.scheduler == Slurm.name)
-        for one in events.read(paths)
-    )
+    return events.ever_queued(events.read(paths))
 
 
 def jobs_of_run(paths: RunPaths) -> tuple[list[str], list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Any
 
@@ -52,7 +53,9 @@ def print_table(report: Report, paths: RunPaths) -> None:
             _number(selection.ess_mean), _number(selection.unfinished_share),
             f"{row.seconds:.0f}",
         )  # fmt: skip
-    console = Console(width=None if sys.stdout.isatty() else 100)
+    # By way of a string: rich itself would end the process when nobody reads the output any more.
+    text, terminal = io.StringIO(), sys.stdout.isatty()
+    console = Console(file=text, force_terminal=terminal, width=None if terminal else 100)
     console.print(table)
     console.print(
         "held out: accuracy, bound and NLL, these two in nats per token; of the E-step before it: ESS of the "
@@ -61,6 +64,7 @@ def print_table(report: Report, paths: RunPaths) -> None:
     for line in warnings(report.iterations, report.corpora):
         console.print(f"warning: {line}", markup=False)
     console.print(f"report: {paths.report_html}", soft_wrap=True, markup=False, highlight=False)
+    print(text.getvalue(), end="", flush=True)
 
 
 def _number(value: float | None) -> str:

@@ -150,6 +150,14 @@ def count_heals(events: Sequence[Event], fingerprint: str, missing: int) -> int:
     return 0 if before is not None and missing < before else count
 
 
+def ever_queued(happened: Sequence[Event]) -> bool:
+    """Whether any job of a queue has ever worked on the run, beside processes of launches. Pure."""
+    return any(
+        isinstance(one, Claim) or (isinstance(one, Submit) and one.scheduler == Submit.scheduler)
+        for one in happened
+    )
+
+
 def failures(happened: Sequence[Event]) -> dict[str, Ended]:
     """Stage key -> the last end of a job of it that failed, where it was not submitted again. Pure."""
     found: dict[str, Ended] = {}

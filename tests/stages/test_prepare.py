@@ -255,3 +255,25 @@ def test_a_share_of_dropped_documents_may_be_refused(tmp_path: Path) -> None:
     assert state.remarks(make("prepare").paths, make("prepare").stage) == [
         "heldout: 2 of 4 documents dropped (50.0%): 2 empty or only whitespace"
     ]
+
+
+def test_a_tokenizer_with_code_of_its_own_works_where_that_is_asked_for_and_travels_with_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+
+    def own_code(model: Path) -> None:
+        (model / "tokenization_mine.py").write_text(
+            "from transformers import PreTrainedTokenizerFast\n\n\n"
+            "class MineTokenizerFast(PreTrainedTokenizerFast):\n    mine = True\n"
+        )
+        file = model / "tokenizer_config.json"
+        own = {"AutoTokenizer": [None, "tokenization_mine.MineTokenizerFast"]}
+        settings = json.loads(file.read_text()) | {"tokenizer_class": "MineTokenizerFast", "auto_map": own}
+        file.write_text(json.dumps(settings))
+
+    task = tasks(tmp_path, "model.trust_remote_code=true", edit=own_code)
+    prepare.run(task("prepare"))
+    base = task("prepare").paths.base
+    assert (base / "tokenization_mine.py").exists()
+    assert AutoTokenizer.from_pretrained(base, trust_remote_code=True).mine
