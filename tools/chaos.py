@@ -10,7 +10,7 @@ bytes of the undisturbed one (models, samples, selections, metrics) and without 
 table; the exit code is 1 when a case ended otherwise, with its number: the same seed and --only NUMBER
 disturb the same part in the same way again (a moment is the same in seconds, not in what it meets).
 
-local: tasks are forks of one process (tools/forked.py). slurm: on the cluster of this shell, one at a
+local: tasks are forks of one process (tools/disturb/forked.py). slurm: on the cluster of this shell, one at a
 time (tools/devcluster.sh), as a user starts them.
 """
 
@@ -34,7 +34,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.disturb.faults import LOCAL, PARTS, SLURM, Case
+from tools.disturb.faults import LOCAL, PARTS, SLURM, Bad, Case
 from tools.disturb.machines import ForkedMachine, Machine, SlurmMachine
 
 LAUNCHES = 4
@@ -79,8 +79,10 @@ def run_case(machine: Machine, undisturbed: Path, seed: str) -> End:
         faults = SLURM if isinstance(machine, SlurmMachine) else LOCAL
         fault = rng.choice(list(faults))
         try:
-            done = f"{part}: {faults[fault](case)}"
+            done = f"{part}: {faults[fault](case).strip()}"
             how, said = healed(case, outputs(undisturbed))
+        except Bad as bad:
+            done, (how, said) = part, bad.args
         finally:
             machine.clear(case.run)
     seconds = time.monotonic() - started

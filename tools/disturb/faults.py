@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import random
 import shutil
 import signal
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,10 @@ PARTS = {
     "warm start": Part(("iter-00", "iter-01"), STAGES[:6]),
     "all": Part(("base", "corpus", "warm", "heldout", "iter-00", "iter-01"), STAGES),
 }
+
+
+class Bad(Exception):
+    """Something that must not happen did: what (in capitals), and more about it."""
 
 
 @dataclass
@@ -125,8 +130,19 @@ def flip(path: Path, rng: random.Random) -> None:
 
 
 def second_launcher(case: Case) -> str:
+    jobs = case.run / "jobs.jsonl"
+    before = len(jobs.read_text().splitlines())
     processes = [case.machine.start(case.run) for _ in range(case.rng.randrange(2, 5))]
     ends = [case.machine.finish(process)[0] for process in processes]
+    happened = map(json.loads, jobs.read_text().splitlines()[before:])
+    submitted: Counter[str] = Counter()
+    for event in happened:
+        if event["event"] == "submit":
+            shards = [shard for task in event["shards"] for shard in task] or [""]
+            submitted.update(f"{event['stage']} {shard}" for shard in shards)
+    twice = [work for work, count in submitted.items() if count > 1]
+    if twice:
+        raise Bad("DOUBLE", f"{twice} by {len(processes)} at once")
     return f"{len(processes)} at once: {ends}"
 
 

@@ -119,7 +119,7 @@ def _alive(pid: int) -> bool:
 class SlurmMachine:
     """Runs on the cluster that SLURM_CONF of this shell names; nothing else may use it meanwhile."""
 
-    stage_seconds = 6.0
+    stage_seconds = 4.0
 
     def first(self, run: Path) -> None:
         code, output = self.finish(self.start(run))
