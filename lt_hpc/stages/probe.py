@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from lt_hpc.config.schema import Config
+from lt_hpc.engines.protocol import Engine
 from lt_hpc.errors import ConfigError
 
 LENGTHS = (9, 4, 13, 6)
@@ -34,18 +35,15 @@ def check(folder: Path, network: Any, config: Config) -> str:
     Raises:
         ConfigError: naming the kind of model, who computes it wrongly, and what does work.
     """
-    documents = _documents(network.config.get_text_config().vocab_size)
-    kind = network.config.model_type
-    network.set_attn_implementation("eager")  # the one that has caps and sinks of every kind
-    with torch.inference_mode():
-        plain = [_log_probabilities(network.eval(), ids) for ids in documents]
+    documents, kind = documents_for(network), network.config.model_type
+    expected = plain(network, documents)
     users = [("training", "choose another model", functools.partial(_packed, folder, config, documents))]
     if config.sample.engine == "torch":
         advice = "use sample.engine=vllm if that knows it"
         users.append(("sample.engine=torch", advice, functools.partial(_shared, folder, config, documents)))
     parts = []
     for name, advice, compute in users:
-        error = _largest_error(compute, plain)
+        error = _largest_error(compute, expected)
         if isinstance(error, str) or not error <= TOLERANCE:
             wrong = error if isinstance(error, str) else f"log-probabilities are off by {error:.1e} nats"
             raise ConfigError(
@@ -55,13 +53,32 @@ def check(folder: Path, network: Any, config: Config) -> str:
     return f"{kind}: largest error in nats of {', '.join(parts)}"
 
 
-def _documents(vocabulary: int) -> list[list[int]]:
-    generator = np.random.default_rng(0)
+def documents_for(network: Any) -> list[list[int]]:
+    """Token ids of a few short documents in the vocabulary of a model."""
+    generator, vocabulary = np.random.default_rng(0), network.config.get_text_config().vocab_size
     return [generator.integers(0, vocabulary, length).tolist() for length in LENGTHS]
 
 
+def plain(network: Any, documents: list[list[int]]) -> list[np.ndarray]:
+    """Log-probabilities of each token of each document but its first, by plain forwards of one document
+    each: float64 [T - 1], nats."""
+    network.set_attn_implementation("eager")  # the one that has caps and sinks of every kind
+    with torch.inference_mode():
+        return [_log_probabilities(network.eval(), ids) for ids in documents]
+
+
+def scored(engine: Engine, documents: list[list[int]]) -> list[np.ndarray]:
+    """The same by an engine: each document as the continuation of its own start, two of them sharing one,
+    as in the E-step."""
+    half = [len(ids) // 2 for ids in documents]
+    prefixes = [ids[:cut] for ids, cut in zip(documents, half, strict=True)]
+    ends = [ids[cut:] for ids, cut in zip(documents, half, strict=True)]
+    starts = engine.score([ids[:1] for ids in documents], [[ids[1:]] for ids in prefixes])
+    rests = engine.score(prefixes, [[ids, ids[::-1]] for ids in ends])
+    return [np.concatenate([start[0], one[0]]) for start, one in zip(starts, rests, strict=True)]
+
+
 def _log_probabilities(network: Any, ids: list[int]) -> np.ndarray:
-    """Of each token of one document but the first, by a plain forward: float64 [T - 1], nats."""
     logits = network(input_ids=torch.tensor([ids]), use_cache=False).logits[0, :-1].double()
     return np.asarray(logits.log_softmax(-1)[range(len(ids) - 1), ids[1:]])
 
@@ -121,13 +138,6 @@ def _packed(folder: Path, config: Config, documents: list[list[int]]) -> list[np
 
 
 def _shared(folder: Path, config: Config, documents: list[list[int]]) -> list[np.ndarray]:
-    """Each document as the continuation of its own start, two of them sharing one, as in the E-step."""
     from lt_hpc.engines.torch_engine import TorchEngine
 
-    engine = TorchEngine(folder, "float32", 64, config.model.trust_remote_code)
-    half = [len(ids) // 2 for ids in documents]
-    prefixes = [ids[:cut] for ids, cut in zip(documents, half, strict=True)]
-    ends = [ids[cut:] for ids, cut in zip(documents, half, strict=True)]
-    starts = engine.score([ids[:1] for ids in documents], [[ids[1:]] for ids in prefixes])
-    scored = engine.score(prefixes, [[ids, ids[::-1]] for ids in ends])
-    return [np.concatenate([start[0], one[0]]) for start, one in zip(starts, scored, strict=True)]
+    return scored(TorchEngine(folder, "float32", 64, config.model.trust_remote_code), documents)
