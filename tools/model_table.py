@@ -39,12 +39,12 @@ PLAIN = {
 }  # fmt: skip
 GPT = {"n_embd": 64, "n_layer": 2, "n_head": 2, "n_positions": 64, "n_ctx": 64, "rotary_dim": 8}
 MLA = {
-    **{**LLAMA, "num_key_value_heads": 2}, "moe_intermediate_size": 32, "n_routed_experts": 2,
+    **{**LLAMA, "num_key_value_heads": 2, "head_dim": 8}, "moe_intermediate_size": 32, "n_routed_experts": 2,
     "n_shared_experts": 1, "num_experts_per_tok": 1, "n_group": 1, "topk_group": 1,
     "q_lora_rank": 16, "kv_lora_rank": 16,
     "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 16, "first_k_dense_replace": 1,
 }  # fmt: skip
-MAMBA = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8, "mamba_n_groups": 1, "mamba_expand": 2}
+MAMBA = {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 8, "mamba_n_groups": 1, "mamba_expand": 2}
 
 
 def _all(names: str, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -90,7 +90,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "expert_layer_offset": 1, "num_experts": 2, "num_experts_per_tok": 1, "mamba_d_state": 4,
         "use_mamba_kernels": False,
     },
-    "falcon_h1": {**LLAMA, **MAMBA, "mamba_d_ssm": 64},
+    "falcon_h1": {**LLAMA, **MAMBA, "mamba_d_ssm": 128},
     "granitemoehybrid": {
         **LLAMA, **MAMBA, "layer_types": ["mamba", "attention"], "num_local_experts": 2,
         "num_experts_per_tok": 1, "shared_intermediate_size": 32,

@@ -4,21 +4,39 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from lt_hpc.launch import main
 from tests.slurm.conftest import REPOSITORY, Cluster
 
 SHELL = {
+    **{f"SQUEUE_{name}": "nobody" for name in ("ACCOUNT", "LICENSES", "NAMES", "PARTITION", "QOS", "USERS")},
     "SQUEUE_STATES": "RUNNING",
-    "SQUEUE_PARTITION": "high",
+    "SQUEUE_FORMAT": "%i",
+    "SQUEUE_FORMAT2": "jobid",
+    "SQUEUE_SORT": "-i",
     "SBATCH_JOB_NAME": "lab",
     "SBATCH_TIMELIMIT": "3",
     "SBATCH_PARTITION": "high",
+    "SBATCH_MEM_PER_NODE": "100M",
     "SBATCH_NO_REQUEUE": "1",
     "SBATCH_ARRAY_INX": "0-3",
     "SBATCH_OUTPUT": "/dev/null",
+    "SBATCH_ERROR": "/dev/null",
+    "SBATCH_OPEN_MODE": "truncate",
+    "SBATCH_SIGNAL": "TERM@1",
+    "SBATCH_WAIT": "1",
     "SCANCEL_STATE": "RUNNING",
+    "SCANCEL_PARTITION": "high",
+    "SCANCEL_NAME": "lab",
+    "SCANCEL_INTERACTIVE": "1",
+    "SCONTROL_ALL": "1",
+    "SLURM_CLUSTERS": "elsewhere",
 }
 """As a .bashrc or a module of a site sets them."""
 
@@ -52,13 +70,73 @@ def test_a_users_variables_hide_no_jobs_and_beat_no_setting(cluster: Cluster, tm
         word.partition("=")[::2] for word in cluster.run("scontrol", "show", "job", identity).split()
     )
     assert (asked["Partition"], asked["TimeLimit"], asked["Requeue"]) == ("preempt", "00:10:00", "1")
-    assert asked["StdOut"].startswith(str(run))
+    assert asked["StdOut"].startswith(str(run)) and asked["MinMemoryNode"] == "0"
+    assert "JobState=PENDING" in cluster.run("scontrol", "show", "job", identity)
     changed = launch(cluster, run, "seed=5")  # scancel reaches the jobs of the old settings, which all wait
     assert "cancelled" in changed
     left = {job for job, *_ in cluster.queue()}
     assert left & jobs.keys() == {identity}, "only prepare is the same with another seed"
     cluster.run("scancel", "--user", os.environ.get("USER", "root"))
     cluster.wait_idle()
+
+
+OWN = {
+    "job_name=mine": "slurm.options.job_name",
+    "job-name=mine": "slurm.options.job-name",
+    "J=mine": "slurm.options.J",
+    "array=0-9": "slurm.options.array",
+    "dependency=singleton": "slurm.options.dependency",
+    "signal=B:TERM@10": "slurm.signal_seconds",
+    "output=/dev/null": "slurm.options.output",
+    "requeue=false": "slurm.options.requeue",
+    "no-requeue=true": "slurm.options.no-requeue",
+    "time=5": "minutes",
+    "nodes=3": "nodes",
+    "ntasks=1": "tasks_per_node",
+    "mem=1G": "memory",
+    "partition=high": "slurm.partition",
+    "clusters=gpu": "slurm.options.clusters",
+}
+"""Options of sbatch that launch sets itself, and what is named in their place."""
+
+
+@pytest.mark.parametrize("option", OWN)
+def test_an_option_that_launch_sets_itself_is_refused_and_nothing_is_submitted(
+    cluster: Cluster, tmp_path: Path, option: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    before = cluster.queue()
+    monkeypatch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
+    for place in ("slurm.options", "slurm.train.options"):
+        name, _, value = option.partition("=")
+        arguments = cluster.launch_command(tmp_path / "run", f"{place}={{{name}: '{value}'}}")[3:]
+        assert main(arguments) == 2
+        said = capsys.readouterr().err
+        assert place in said and OWN[option].removeprefix("slurm.options.") in said
+        assert len(said.splitlines()) == 1
+    assert cluster.queue() == before and not (tmp_path / "run").exists()
+
+
+def test_other_options_reach_the_jobs_as_they_were_typed(cluster: Cluster, tmp_path: Path) -> None:
+    typed = "slurm.options={begin: now+1hour, comment: 'a #b 007', nice: 12, exclude: n4}"
+    out = launch(cluster, tmp_path / "run", typed, "slurm.train.options={comment: '1e3'}")
+    jobs = re.findall(r"submitted as job (\d+)", out)
+    assert len(jobs) == 7
+    comments = []
+    for job in jobs:
+        asked = cluster.run("scontrol", "show", "job", job)
+        comments.append(re.findall(r"Comment=(.*)", asked)[0].strip())
+        assert "ExcNodeList=n4" in asked and re.search(r"Nice=12\b", asked)
+    assert sorted(set(comments)) == ["1e3", "a #b 007"]
+    assert comments.count("1e3") == 2, "the two trainings"
+    cluster.run("scancel", *jobs)
+    cluster.wait_idle()
+
+
+@pytest.mark.parametrize("name", ["a%u b", "e%%f", "c%j", "g\\h"])
+def test_a_run_folder_that_slurm_would_expand_is_refused(cluster: Cluster, tmp_path: Path, name: str) -> None:
+    before = cluster.queue()
+    said = cluster.run(*cluster.launch_command(tmp_path / name), check=False)
+    assert "Slurm expands % and" in said and cluster.queue() == before
 
 
 def test_a_failed_stage_starts_nothing_that_waits_for_it(cluster: Cluster, tmp_path: Path) -> None:
