@@ -148,15 +148,15 @@ def row(kind: str) -> list[str]:
         # A process of its own, which vLLM fills with one model's settings.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
             try:
-                found = process.submit(vllm_scores, Path(name), documents).result(VLLM_SECONDS)
+                scored = process.submit(vllm_scores, Path(name), documents).result(VLLM_SECONDS)
             except Exception as error:  # whatever vLLM says to a model that it does not know
                 said = " ".join(str(error).replace(name, "the model").replace("|", "/").split())
                 cells.append(f"not loaded: {said[:160]}")
                 return cells
-    pairs = zip(found, probe.plain(network, documents), strict=True)
-    error = max(float(np.abs(one - other).max()) for one, other in pairs)
-    why = "exact" if error <= EXACT else f"off: {KNOWN[kind]}" if kind in KNOWN else "WRONG"
-    cells.append(f"{why} ({error:.0e})")
+    pairs = zip(scored, probe.plain(network, documents), strict=True)
+    off = max(float(np.abs(one - other).max()) for one, other in pairs)
+    why = "exact" if off <= EXACT else f"off: {KNOWN[kind]}" if kind in KNOWN else "WRONG"
+    cells.append(f"{why} ({off:.0e})")
     return cells
 
 
