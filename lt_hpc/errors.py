@@ -4,6 +4,7 @@ LtError
 ├── ConfigError      2   a setting, file or argument is wrong; nothing was started
 ├── IncompleteError  3   an input of a stage is missing or fails verification
 ├── StageError       4   a stage failed; the message names it and its log
+├── HardwareError   71   a GPU, a driver or the network between ranks failed
 └── Interrupted     75   stopped by a signal with all finished work kept; run again to continue
 
 A command ends with 74 (EX_IOERR) for a file that can't be read or written, 130 on Ctrl-C, 141 when nobody
@@ -44,6 +45,13 @@ class StageError(LtError):
     """A stage ended without its output."""
 
     exit_code = 4
+
+
+class HardwareError(LtError):
+    """A GPU, its driver or the network between ranks failed, or another rank is gone: the same work may
+    succeed elsewhere (71 is EX_OSERR)."""
+
+    exit_code = 71
 
 
 class Interrupted(LtError):

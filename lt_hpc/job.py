@@ -18,7 +18,7 @@ from lt_hpc.cluster.place import Place
 from lt_hpc.cluster.reconcile import cancel_stranded
 from lt_hpc.cluster.signals import Supervisor, fail
 from lt_hpc.cluster.slurm.scheduler import Slurm
-from lt_hpc.errors import IncompleteError, Interrupted, LtError, StageError
+from lt_hpc.errors import HardwareError, IncompleteError, Interrupted, LtError, StageError
 from lt_hpc.run import events, state
 from lt_hpc.run.events import Ended
 from lt_hpc.store.paths import RunPaths
@@ -83,7 +83,8 @@ class Job:
         if self.first and code == Interrupted.exit_code:
             code, requeued, more = self.requeue()
             cause += f"; {more}"
-        if self.first and code not in (0, Interrupted.exit_code):
+        # What comes of ranks that were lost is seen after all of them have ended: crash.py.
+        if self.first and code not in (0, Interrupted.exit_code, HardwareError.exit_code):
             code, cause = self._after_failure(code, cause)
         elif code == 0 and kind.reports:
             self._report()

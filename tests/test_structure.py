@@ -20,7 +20,7 @@ HEAVY = ("torch", "transformers", "deepspeed", "vllm", "submitit", "datasets")
 
 FLOORS: tuple[set[str], ...] = (
     {"__version__", "errors", "host_memory"},
-    {"kinds", "latent", "versions"},
+    {"kinds", "latent", "versions", "hardware"},
     {"config"},
     {"store"},
     {"data"},
@@ -28,6 +28,7 @@ FLOORS: tuple[set[str], ...] = (
     {"training", "engines", "cluster"},
     {"stages", "report", "display", "dry_run"},
     {"job"},
+    {"crash"},
     {"launch", "status"},
     {"cli"},
 )

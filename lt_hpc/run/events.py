@@ -104,8 +104,21 @@ class Ended(Event):
     rank: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Crash(Event):
+    """The ranks of a training job were lost when its newest checkpoint was that of `step`."""
+
+    event: ClassVar[str] = "crash"
+    stage: str
+    fingerprint: str
+    step: int
+    job: str
+    restart: int
+    cause: str
+
+
 _EVENTS: dict[str, type[Event]] = {
-    kind.event: kind for kind in (Launch, Submit, Submitted, Heal, Claim, Started, Ended)
+    kind.event: kind for kind in (Launch, Submit, Submitted, Heal, Claim, Started, Ended, Crash)
 }
 
 
@@ -150,6 +163,18 @@ def count_heals(events: Sequence[Event], fingerprint: str, missing: int) -> int:
     return 0 if before is not None and missing < before else count
 
 
+def count_crashes(happened: Sequence[Event], fingerprint: str) -> int:
+    """Consecutive crashes of a stage since the last launch with no newer checkpoint between them. Pure."""
+    count, step = 0, -1
+    for event in happened:
+        if isinstance(event, Launch):
+            count, step = 0, -1
+        elif isinstance(event, Crash) and event.fingerprint == fingerprint:
+            count = count + 1 if event.step == step else 1
+            step = event.step
+    return count
+
+
 def ever_queued(happened: Sequence[Event]) -> bool:
     """Whether any job of a queue has ever worked on the run, beside processes of launches. Pure."""
     return any(
@@ -159,10 +184,11 @@ def ever_queued(happened: Sequence[Event]) -> bool:
 
 
 def failures(happened: Sequence[Event]) -> dict[str, Ended]:
-    """Stage key -> the last end of a job of it that failed, where it was not submitted again. Pure."""
+    """Stage key -> the last end of a job of it that failed, where it was not submitted again, or went back
+    into the queue after a crash. Pure."""
     found: dict[str, Ended] = {}
     for one in happened:
-        if isinstance(one, Submit):
+        if isinstance(one, Submit | Crash):
             found.pop(one.stage, None)
         elif isinstance(one, Ended) and one.code not in (0, Interrupted.exit_code):
             found[one.stage] = one

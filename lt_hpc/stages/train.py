@@ -38,14 +38,16 @@ MAX_SKIPPED_IN_A_ROW = 10
 def run(task: Task) -> None:
     """Train and export the model of the iteration."""
     from lt_hpc.training import zero
+    from lt_hpc.training.ranks import hardware_errors
 
     if state.problem(task.paths, task.stage) is None:
         return _clean_up(task)  # an earlier attempt was killed between its last two actions
     folder = task.paths.checkpoints(task.stage.iteration, task.stage.fingerprint)
     folder.mkdir(parents=True, exist_ok=True)
     store = rendezvous.store(folder, task.place)
-    ranks = zero.init_process_group(store, task.place.rank, task.place.count)
-    _Training(task, ranks, folder).run()
+    with hardware_errors():
+        ranks = zero.init_process_group(store, task.place.rank, task.place.count)
+        _Training(task, ranks, folder).run()
     ranks.leave()  # a rank that fails does not: it would wait for the others, and they for its end
     _clean_up(task)
 

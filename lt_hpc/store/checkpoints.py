@@ -59,7 +59,8 @@ class Cost:
 
 def all_of(folder: Path) -> list[Checkpoint]:
     """Every checkpoint folder, finished or not, oldest step first."""
-    matches = (_NAME.fullmatch(path.name) for path in folder.iterdir() if path.is_dir())
+    inside = folder.iterdir() if folder.is_dir() else ()
+    matches = (_NAME.fullmatch(path.name) for path in inside if path.is_dir())
     return sorted(Checkpoint(int(match.group(1)), match.group(2)) for match in matches if match)
 
 

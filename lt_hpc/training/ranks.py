@@ -4,19 +4,49 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 import resource
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from lt_hpc.errors import ConfigError
+from lt_hpc.errors import ConfigError, HardwareError
 
 TEXT_BYTES = 512
 COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=30)
 """More than rank 0 waits for the others' parts of a checkpoint. No rank waits as long for one that failed:
 that one's process ends at once, and its job with it."""
+
+
+_LOST = re.compile(
+    r"connection (closed|reset)|broken pipe|socket (timeout|closed)|timed out waiting|NCCL|CUDA error|ECC",
+    re.IGNORECASE,
+)
+"""What gloo, NCCL and CUDA say where a peer, a cable or a card is gone."""
+
+
+@contextmanager
+def hardware_errors() -> Iterator[None]:
+    """Failures of a card or of the network, and of a peer that is gone, as HardwareError. Lack of memory
+    is neither."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (dist.DistError, torch.AcceleratorError) as error:
+        raise HardwareError(_first_line(error)) from error
+    except RuntimeError as error:
+        if _LOST.search(str(error)) is None:
+            raise
+        raise HardwareError(_first_line(error)) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
 
 
 def device() -> str:

@@ -58,11 +58,25 @@ class Disturber:
         while not any(self.run.glob(files)):
             assert time.monotonic() < deadline, f"{stage} made no {files}"
             time.sleep(0.01)
+        for process in self.tasks():
+            os.kill(process, signal.SIGSTOP)
+
+    def tasks(self) -> list[int]:
+        """The processes of the run's jobs that compute."""
+        found = []
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 command = (folder / "cmdline").read_text()
                 if "submitit" in command and str(self.run) in command:
-                    os.kill(int(folder.name), signal.SIGSTOP)
+                    found.append(int(folder.name))
+        return found
+
+    def abort_one(self) -> None:
+        """Have one of the processes that were stopped abort, as NCCL does it; the others go on."""
+        first, *others = self.tasks()
+        for process, number in ((first, signal.SIGABRT), *((other, signal.SIGCONT) for other in others)):
+            os.kill(process, number)
+        os.kill(first, signal.SIGCONT)
 
     def restarts(self, stage: str) -> int:
         """The largest restart count a job of the stage ended with."""

@@ -16,7 +16,7 @@ _ACCESS = {"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"}
 
 def place(environment: Mapping[str, str], host: str | None = None) -> Place:
     """The place of a process that srun started. `host`: the address of its node."""
-    job, restart = environment["SLURM_JOB_ID"], int(environment.get("SLURM_RESTART_COUNT", "0"))
+    job, restart = environment["SLURM_JOB_ID"], attempt(environment)[1]
     return Place(
         rank=int(environment["SLURM_PROCID"]),
         count=int(environment["SLURM_NTASKS"]),
@@ -38,6 +38,11 @@ def own_job(environment: Mapping[str, str]) -> str:
     """The id of the job this process runs in, with its array index if it has one; empty outside."""
     array, index = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
     return f"{array}_{index}" if array and index else environment.get("SLURM_JOB_ID", "")
+
+
+def attempt(environment: Mapping[str, str]) -> tuple[str, int]:
+    """The id of the job whose script this process is of, and how often it was started before."""
+    return own_job(environment), int(environment.get("SLURM_RESTART_COUNT", "0"))
 
 
 @dataclass(frozen=True)

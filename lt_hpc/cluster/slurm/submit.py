@@ -42,8 +42,10 @@ def submit(
     paths.slurm.chmod(0o700)  # jobs unpickle what lies there
     executor = submitit.SlurmExecutor(paths.slurm, python=python_command())
     asked = parameters(plan, stage, name, after)
-    executor.update_parameters(**asked)
     arguments = [str(paths.root.resolve()), plan.fingerprint, stage.key]
+    if stage.kind.ranked:
+        asked["setup"].append(watched(arguments))
+    executor.update_parameters(**asked)
     try:
         with _environment(clean_environment(os.environ, LEFT_OPEN - asked.keys())):
             if stage.kind.sharded:
@@ -97,6 +99,13 @@ def checked(line: str) -> str:
     text = shlex.quote(line)
     told = f"printf 'slurm.setup failed with exit code %s: %s\\n' $code {text}"
     return f"eval {text} || {{ code=$?; {told}; exit $code; }}"
+
+
+def watched(arguments: list[str]) -> str:
+    """The line after which the end of a job's ranks is looked at by lt_hpc/crash.py, with these arguments:
+    a rank that aborts can't ask for anything itself."""
+    call = shlex.join([sys.executable, "-m", "lt_hpc.crash", *arguments])
+    return f"trap {shlex.quote(f'code=$?; [ $code = 0 ] || {call} $code; exit $code')} EXIT"
 
 
 def python_command() -> str:
