@@ -152,6 +152,9 @@ class TrainConfig:
     clip_norm: float = setting(1.0, "largest norm of the gradient", gt=0)
     dtype: TrainDtype = setting("float32", "of weights and activations; the optimizer's are float32")
     zero_stage: int = execution(2, "of DeepSpeed's ZeRO; 0: none", ge=0, le=3)
+    float32_reduction: bool = execution(
+        False, "under ZeRO-2 and 3 too, gradients go between ranks in float32: twice the bytes"
+    )
     micro_batch_rows: int = execution(8, "packed sequences per forward and rank", ge=1)
     checkpoint_seconds: float = execution(600.0, "seconds from one checkpoint to the next", gt=0)
     checkpoint_steps: int | None = execution(None, "steps per checkpoint; overrides checkpoint_seconds", ge=1)

@@ -44,7 +44,11 @@ def draw(
         tokens = logits_BV.argmax(dim=-1)[branches_R]
         return tokens, torch.zeros(tokens.shape, dtype=torch.float32, device=tokens.device)
     log_q = log_proposal(logits_BV, params)
-    cumulative = log_q.double().exp().cumsum(dim=-1)[branches_R]
+    cumulative = log_q.double().exp().cumsum(dim=-1)
+    if cumulative.is_cuda:
+        # A parallel sum may fall by a rounding, and a search in it end at a token of probability 0.
+        cumulative = cumulative.cummax(dim=-1).values
+    cumulative = cumulative[branches_R]
     total = cumulative[:, -1:]
     # Rounding may carry u * total up to total itself, past the last possible token.
     target = torch.minimum(uniforms_R[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))

@@ -68,7 +68,10 @@ class ZeroTrainer:
         self.engine.train()
 
     def _deepspeed_config(self) -> dict[str, Any]:
+        # Without ZeRO, and under ZeRO-1, gradients go between ranks once a step: float32 costs little.
+        exact = self.config.zero_stage <= 1 or self.config.float32_reduction
         return {
+            **({"communication_data_type": "fp32"} if exact else {}),
             "train_micro_batch_size_per_gpu": 1,  # rows are batched by the caller
             "gradient_accumulation_steps": self.micro_batches,
             "gradient_clipping": self.config.clip_norm,

@@ -7,11 +7,14 @@ import json
 import os
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM
 
 from lt_hpc.errors import ConfigError
@@ -20,6 +23,8 @@ from tests.training import zero_worker
 
 STEPS, SAVED = 8, 4
 KINDS = [(stage, "float32") for stage in range(4)] + [(stage, "bfloat16") for stage in (1, 2, 3)]
+REDUCED = [(1, False), (2, True), (3, True), (2, False), (3, False)]
+"""(ZeRO stage, train.float32_reduction)."""
 MOVES = [(1, 2, 2), (1, 0, 3), (2, 2, 3), (2, 3, 1), (2, 1, 0), (4, 2, 2)]
 """(ranks, ZeRO stage that wrote the checkpoint on two ranks, stage that goes on from it)."""
 TIMEOUT_SECONDS = 240
@@ -74,7 +79,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         first[index]["recompute"] = True
     again = [job(root, *kind, "again", resume=True) for kind in models]
     forgetful = job(root, "llama", 2, "float32", "forgetful", resume=True, forget=True)
-    train(root / "first", 2, first)
+    train(root / "first", 2, [*first, *(reduced(root, *kind) for kind in REDUCED)])
     for count in (1, 2, 4):
         moved = [
             {**job(root, "llama", after, "float32", moved_name(count, after), resume=True)}
@@ -82,8 +87,31 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for ranks, before, after in MOVES
             if ranks == count
         ]
-        train(root / f"again-{count}", count, [*again, forgetful, *moved] if count == 2 else moved)
+        more = {1: [alone(root, rank) for rank in range(2)], 2: [*again, forgetful]}.get(count, [])
+        train(root / f"again-{count}", count, [*more, *moved])
     return root
+
+
+def reduced(root: Path, stage: int, exact: bool, **more: Any) -> dict[str, Any]:
+    """One step in bfloat16, whose gradients are not clipped; Adam's first moment is a tenth of them."""
+    name = f"reduced-{'exact' if exact else 'rounded'}"
+    given = job(root, "llama", stage, "bfloat16", name, moments=True, exact=exact, clip=1e9)
+    return {**given, "steps": 1} | more
+
+
+def alone(root: Path, rank: int) -> dict[str, Any]:
+    """The gradient of one of two ranks, which nobody else adds to."""
+    return reduced(root, 1, True, only=[rank, 2], name=f"alone-{rank}")
+
+
+def moments(root: Path, stage: int, name: str) -> dict[str, np.ndarray]:
+    """Of each parameter, from the files of all ranks: float32, flat."""
+    parts: dict[str, dict[int, np.ndarray]] = defaultdict(dict)
+    for path in (root / f"llama-{stage}-bfloat16").glob(f"{name}-?.safetensors"):
+        for key, value in load_file(path).items():
+            parameter, start = key.split()
+            parts[parameter][int(start)] = value
+    return {key: np.concatenate([found[at] for at in sorted(found)]) for key, found in parts.items()}
 
 
 def moved_name(ranks: int, stage: int) -> str:
@@ -134,6 +162,19 @@ def test_positions_are_turned_in_float32_under_every_stage_and_dtype(root: Path)
     }
     assert len(found) == len(KINDS)
     assert set(map(tuple, found.values())) == {("torch.float32",)}
+
+
+def test_gradients_in_bfloat16_are_added_between_ranks_in_float32_where_that_is_said(root: Path) -> None:
+    one, other = (moments(root, 1, f"alone-{rank}") for rank in range(2))
+    largest = max(np.abs(value).max() for value in one.values())
+    errors = {}
+    for stage, exact in REDUCED:
+        found = moments(root, stage, f"reduced-{'exact' if exact else 'rounded'}")
+        assert found.keys() == one.keys()
+        gaps = [np.abs(found[name] - (one[name] + other[name])).max() for name in found]
+        errors[stage, exact] = max(gaps) / largest
+    assert max(errors[kind] for kind in ((1, False), (2, True), (3, True))) < 1e-6
+    assert min(errors[kind] for kind in ((2, False), (3, False))) > 1e-4, "so the bound means something"
 
 
 class Turned(torch.nn.Module):

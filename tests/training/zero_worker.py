@@ -2,7 +2,8 @@
 
 A job is {"name", "model", "stage", "dtype", "steps", "folder"} and maybe "save_at" (write a
 checkpoint into folder after that step), "resume" (go on from the checkpoint there), "forget"
-(Adam's moments), "export" (a folder).
+(Adam's moments), "export" (a folder), "only" ([rank, count]: alone, what that rank of so many has),
+"exact" (reduction in float32), "moments" (each rank writes what it holds of Adam's first moment).
 Rank 0 writes NAME.json: the loss of each step it made, and what was seen of them.
 """
 
@@ -13,6 +14,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from safetensors.torch import save_file
 
 from lt_hpc.cluster import rendezvous
 from lt_hpc.cluster.place import Place
@@ -72,12 +74,13 @@ def run(job: dict, ranks: Ranks) -> None:
     from lt_hpc.training.saving import Saver
 
     config = TrainConfig(
-        zero_stage=job["stage"], dtype=job["dtype"], weight_decay=0.1, clip_norm=0.5,
-        activation_checkpointing=job.get("recompute", False),
+        zero_stage=job["stage"], dtype=job["dtype"], weight_decay=0.1, clip_norm=job.get("clip", 0.5),
+        activation_checkpointing=job.get("recompute", False), float32_reduction=job.get("exact", False),
     )  # fmt: skip
     folder = Path(job["folder"])
     folder.mkdir(parents=True, exist_ok=True)
-    trainer = zero.ZeroTrainer(Path(job["model"]), config, len(batches(0, 0, count)), False)
+    share = job.get("only", (rank, count))
+    trainer = zero.ZeroTrainer(Path(job["model"]), config, len(batches(0, *share)), False)
     saver = Saver(folder, ranks, expected="model", attempt=job["name"], keep=2)
     first = saver.resume(trainer) if job.get("resume") else 0
     if job.get("forget"):
@@ -85,12 +88,21 @@ def run(job: dict, ranks: Ranks) -> None:
     losses = {}
     for step in range(first, job["steps"]):
         tokens = scored_tokens(step)
-        nll, norm = trainer.step(batches(step, rank, count), tokens, RATES[step], seed=100 * step + rank)
+        nll, norm = trainer.step(batches(step, *share), tokens, RATES[step], seed=100 * step + rank)
         losses[step] = ranks.all_sum(nll)[0] / tokens
         if step + 1 == job.get("save_at"):
             saver.save(trainer, step + 1)
     saver.wait()
     ranks.all_sum(0)
+    if job.get("moments"):
+        held = {
+            f"{piece.name} {piece.start}": one.tensors["exp_avg"][piece.offset : piece.offset + piece.size]
+            for one in partitions.partitions(trainer.engine, trainer.adam, job["stage"])
+            for piece in one.pieces
+        }
+        save_file(
+            {name: part.clone() for name, part in held.items()}, folder / f"{job['name']}-{rank}.safetensors"
+        )
     if "export" in job:
         trainer.export(Path(job["export"]))
     if rank == 0:
