@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 PROC = Path("/proc/driver/nvidia")
@@ -41,6 +42,23 @@ def too_old(cuda: str | None) -> str | None:
         f"driver {version} is older than the {least} that CUDA {cuda} needs: ask the site, or install a "
         "torch for an earlier CUDA"
     )
+
+
+def runs_on(built: Sequence[str], major: int, minor: int) -> bool:
+    """Whether code built for these targets (sm_80, compute_90, ...) runs on a GPU of compute capability
+    major.minor: binaries within their generation from their own on, code for a virtual GPU on every later
+    one. Pure."""
+    for target in built:
+        kind, _, number = target.partition("_")
+        digits = "".join(character for character in number if character.isdigit())
+        if not digits:
+            continue
+        wanted = int(digits[:-1]), int(digits[-1])
+        if kind == "compute" and wanted <= (major, minor):
+            return True
+        if kind == "sm" and wanted[0] == major and wanted[1] <= minor:
+            return True
+    return False
 
 
 def found(attention: str = "") -> dict[str, str]:

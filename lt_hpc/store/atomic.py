@@ -181,8 +181,17 @@ def clean_temporaries(folder: Path, alone: bool = True) -> None:
             leftover.unlink(missing_ok=True)
 
 
+def _runs(process: str) -> bool:
+    """Not one that ended and that nobody has taken note of, which may stay for long in a container."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
+
+
 def _may_be_at_work(leftover: Path) -> bool:
     writer = re.search(rf"\.{re.escape(socket.gethostname())}-(\d+)-[0-9a-f]+$", leftover.name)
     if writer:  # see temporary_name
-        return Path(f"/proc/{writer[1]}").exists()
+        return _runs(writer[1])
     return time.time() - leftover.lstat().st_mtime < _OLD_SECONDS

@@ -164,3 +164,12 @@ def test_only_leftovers_that_nobody_can_be_at_are_removed_beside_others(tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
     atomic.clean_temporaries(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_writer_that_was_killed_and_not_yet_reaped_is_at_nothing(tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as ended:
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)  # it stays as a zombie
+        leftover = tmp_path / f".tmp-shards.json.{socket.gethostname()}-{ended.pid}-ab12"
+        leftover.write_text("half")
+        atomic.clean_temporaries(tmp_path, alone=False)
+        assert not leftover.exists()
