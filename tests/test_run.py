@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from importlib.metadata import version
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -154,3 +155,23 @@ def test_recorded_log_probabilities_are_those_of_plain_transformers(undisturbed:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "40 thoughts of iteration 1" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("stage", "made", "attention"),
+    [
+        ("sample-01", "iter-01/samples/shard-00000", "lt_hpc.shared_prefix"),
+        ("evaluate-01", "iter-01/eval", "lt_hpc.shared_prefix"),
+        ("train-01", "iter-01/model", "lt_hpc.documents"),
+    ],
+)
+def test_what_computed_stands_in_the_log_and_beside_the_result(
+    undisturbed: Path, stage: str, made: str, attention: str
+) -> None:
+    torch = version("torch")
+    text = "\n".join(path.read_text() for path in (undisturbed / "logs").glob(f"{stage}*"))
+    (line,) = {line for line in text.splitlines() if line.startswith("computes with device ")}
+    assert line.endswith(f"attention {attention}") and f"torch {torch}" in line
+    assert ("2 over gloo" in line) == stage.startswith("train")
+    kept = json.loads((undisturbed / made / "manifest.json").read_text())["provenance"]
+    assert (kept["torch"], kept["attention"]) == (torch, attention) and kept["device"] in line

@@ -6,6 +6,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from lt_hpc import hardware
 from lt_hpc.config.schema import Config, EngineName
 from lt_hpc.engines.protocol import Engine
 from lt_hpc.errors import ConfigError
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 def load(config: Config, model_path: Path, dtype: str) -> Engine:
     """The configured engine on the model in `model_path`: what `load` of engines/NAME_engine.py makes.
+    Prints what it computes with.
 
     Raises:
         ConfigError: when there is no such engine, it does not import here, or it can't run the model
@@ -29,6 +31,7 @@ def load(config: Config, model_path: Path, dtype: str) -> Engine:
     except ImportError as error:
         raise ConfigError(f"sample.engine={name}: {name} does not import here ({error})") from error
     engine: Engine = module.load(config, model_path, dtype)
+    print(hardware.line(hardware.found(engine.attention)), flush=True)
     return engine
 
 

@@ -1,8 +1,10 @@
 """What the stages ask of an engine. Token ids in, token ids and log-probabilities (nats) out.
 
-An engine is deterministic: the same list of prompts, seeds and parameters gives the same
+On a CPU an engine is deterministic: the same list of prompts, seeds and parameters gives the same
 bytes. Floating-point sums depend on what is batched together, so callers pass one whole
-block at a time and never mix blocks.
+block at a time and never mix blocks. On a GPU log-probabilities may differ in their last bits from
+one attempt to the next, and where a draw falls on such a bit, so may the thought; its log q is of what
+was drawn in any case. The torch engine gave the same bytes there wherever it was tried (docs/log.md).
 """
 
 from __future__ import annotations
@@ -40,6 +42,11 @@ class Completion:
 
 class Engine(Protocol):
     """Samples and scores with one loaded model."""
+
+    @property
+    def attention(self) -> str:
+        """The kernel it takes, for the log."""
+        ...
 
     def sample(
         self, prompts: Sequence[Ids], seeds: Sequence[Sequence[int]], params: SamplingParams

@@ -68,6 +68,7 @@ class TorchEngine:
             )
         except KeyError as error:  # in models with a table of attentions of their own
             raise self._unknown_attention(model_path.name) from error
+        self.attention = shared_prefix.NAME
         self.longest = longest_sequence(self.model.config.to_dict())
         self.model.to(self.device).eval()
         if self.device.type == "cpu":

@@ -87,6 +87,7 @@ class VllmEngine:
                 sizes = CPUAttentionBackend.get_supported_head_sizes()
                 folder = with_supported_heads(model_path, sizes, Path(scratch))
                 cache_gb = cache_gb or CPU_CACHE_GB
+            self.attention = f"vLLM's on {current_platform.device_type}"
             self.llm = _start(folder, dtype, settings, self.max_tokens, cache_gb, trust_remote_code)
 
     def sample(

@@ -47,7 +47,9 @@ def run(task: Task) -> None:
     for path, numbers in missing.items():
         task.stop_if_asked()
         started = time.monotonic()
-        measures = measures or Measures(task, load(config, model, config.evaluate.dtype), tokenizer)
+        if measures is None:
+            engine = load(config, model, config.evaluate.dtype)
+            measures, parts.attention = Measures(task, engine, tokenizer), engine.attention
         columns = measures.block([corpus.chunk(n) for n in numbers], corpus.document[numbers].tolist())
         tables.write(path, tables.MEASURED, columns)
         parts.add(manifest.describe(path, {"chunks": len(numbers)}), time.monotonic() - started)

@@ -36,6 +36,8 @@ def run(task: Task) -> None:
         chunks = sampler.chunks(block)
         proposals, counts = sampler.sample(chunks)
         tables.write(block.path, tables.SAMPLES, _columns(chunks, proposals))
+        assert sampler.engine is not None
+        block.parts.attention = sampler.engine.attention
         block.parts.statistics |= sampler.statistics()
         block.commit(counts)
         measured = sampler.precision(chunks, proposals)  # after the commit: it may run out of memory
@@ -140,6 +142,10 @@ class _Timed:
 
     engine: Engine
     seconds: dict[str, float]
+
+    @property
+    def attention(self) -> str:
+        return self.engine.attention
 
     def sample(
         self, prompts: Sequence[Ids], seeds: Sequence[Sequence[int]], params: SamplingParams

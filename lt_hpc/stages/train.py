@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from lt_hpc import hardware
 from lt_hpc.cluster import rendezvous
 from lt_hpc.errors import Interrupted, StageError
 from lt_hpc.latent import cost, seeds
@@ -96,6 +97,7 @@ class _Training:
         self.trainer: Trainer = ZeroTrainer(
             start, self.config, self.micro_batches, task.plan.config.model.trust_remote_code
         )
+        print(hardware.line(hardware.found(self.trainer.attention)), flush=True)
         self.saver = Saver(
             folder,
             ranks,
@@ -254,6 +256,6 @@ class _Training:
             counts={"steps": self.steps.count, "trained_tokens": sum(size.scored for size in sizes)},
             seconds=sum(line["seconds"] for line in lines),
             statistics=statistics,
-            provenance=manifest.provenance(),
+            provenance=manifest.provenance(self.trainer.attention),
         )
         manifest.write(folder, record)

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lt_hpc import __version__
+from lt_hpc import __version__, hardware
 from lt_hpc.errors import IncompleteError
 from lt_hpc.store.atomic import read_sealed, sealed, write_json
 
@@ -61,13 +61,14 @@ def describe(path: Path, counts: Mapping[str, int] | None = None, root: Path | N
     return FileEntry(name, path.stat().st_size, sha256(path), dict(counts or {}))
 
 
-def provenance() -> dict[str, Any]:
-    """Where and by what something was made."""
+def provenance(attention: str = "") -> dict[str, Any]:
+    """Where and by what something was made; `attention`: by which kernel."""
     return {
         "host": socket.gethostname(),
         "threads": os.environ.get("OMP_NUM_THREADS"),  # sums on a CPU depend on their number
         "python": platform.python_version(),
         "lt_hpc": __version__,
+        **hardware.found(attention),
     }
 
 

@@ -15,12 +15,13 @@ class Parts:
     """The parts in `folder` that were made for `fingerprint` and still verify, and the manifest
     that records each new one as soon as it is written.
 
-    `seconds` and `statistics` go on from an earlier attempt. `complete`: nothing is left to do.
+    `seconds` and `statistics` go on from an earlier attempt. `complete`: nothing is left to do. `attention`:
+    the kernel that its parts are made with, for the record.
     """
 
     def __init__(self, folder: Path, stage: str, fingerprint: str) -> None:
         self.folder, self.stage, self.fingerprint = folder, stage, fingerprint
-        self.seconds = 0.0
+        self.seconds, self.attention = 0.0, ""
         self.statistics: dict[str, Any] = {}
         self._entries: dict[str, FileEntry] = {}
         self.complete = False
@@ -59,6 +60,6 @@ class Parts:
             counts.update(entry.counts)
         record = Manifest(
             self.stage, self.fingerprint, complete, tuple(entries), dict(counts), self.seconds,
-            self.statistics, manifest.provenance(),
+            self.statistics, manifest.provenance(self.attention),
         )  # fmt: skip
         manifest.write(self.folder, record)

@@ -46,6 +46,11 @@ class Trainer(Protocol):
     """A model in training, as one rank holds it. Every rank calls the same methods in the same order."""
 
     @property
+    def attention(self) -> str:
+        """The kernel it takes, for the log."""
+        ...
+
+    @property
     def shape(self) -> ModelShape:
         """The whole model's, not this rank's share; tied parameters count once."""
         ...
