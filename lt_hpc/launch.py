@@ -18,8 +18,8 @@ from lt_hpc.cluster import lock, schedulers, shared
 from lt_hpc.cluster.heal import heal
 from lt_hpc.cluster.reconcile import cancel_superseded, reconcile, run_id
 from lt_hpc.cluster.scheduler import Scheduler
-from lt_hpc.config.checks import missing_engine
-from lt_hpc.config.load import config_to_yaml, demo_file, load_config
+from lt_hpc.config.checks import missing_engine, missing_gpus, slow_jobs
+from lt_hpc.config.load import beaten, config_to_yaml, demo_file, load_config
 from lt_hpc.config.schema import Config
 from lt_hpc.data import base_model, sources
 from lt_hpc.display import Display
@@ -89,12 +89,21 @@ def _launch(options: argparse.Namespace) -> None:
     config = load_config(options.config or demo_file(), options.overrides, options.profile)
     paths = RunPaths(options.run_dir or Path("runs") / config.name)
     plan = make_plan(config, options.iters, paths)
+    if options.profile:
+        for line in beaten(options.config or demo_file(), options.profile):
+            print(f"{options.profile} goes before the configuration: {line}", flush=True)
     for line in dict.fromkeys(line for name in CORPORA for line in sources.remarks(getattr(config, name))):
         print(f"warning: {line}", flush=True)
     pending = state.pending(paths, plan)
     _say_what_changes(plan, paths, pending)
     name, why = schedulers.choose(options.cluster)
     print(f"cluster: {name} ({why})", flush=True)
+    if name == "slurm":
+        lacking = missing_gpus(config)
+        if lacking:
+            raise ConfigError(lacking)
+        for line in slow_jobs(config):
+            print(f"warning: {line}", flush=True)
     if options.dry_run:
         dry_run.show(plan, paths)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 
 from lt_hpc import kinds
@@ -75,8 +76,8 @@ def missing_engine(config: Config) -> str | None:
     if package is None or importlib.util.find_spec(package):
         return None
     return (
-        f"sample.engine={engine}: {package} is not installed; bash tools/setup.sh {package}, "
-        "or use sample.engine=torch"
+        f"sample.engine={engine}: {package} is not installed; bash tools/setup.sh {package} for GPUs, "
+        f"{package}-cpu without, or use sample.engine=torch"
     )
 
 
@@ -148,6 +149,13 @@ def _check_jobs(config: Config) -> None:
         for key in ("nodes", "tasks_per_node"):
             if getattr(job, key) > 1:
                 raise ConfigError(f"slurm.{stage}.{key}={getattr(job, key)}: must be 1, one task does it all")
+    for kind in kinds.KINDS:
+        job = config.slurm.job(kind.name)
+        if kind.ranked and 0 < job.gpus_per_node < job.tasks_per_node:
+            raise ConfigError(
+                f"slurm.{kind.name}.tasks_per_node={job.tasks_per_node}: with gpus_per_node="
+                f"{job.gpus_per_node} at most that many, one rank per GPU"
+            )
     sections: dict[str, SlurmConfig | JobConfig] = {"slurm": config.slurm}
     sections |= {f"slurm.{stage}": config.slurm.job(stage) for stage in kinds.NAMES}
     for section, options in sections.items():
@@ -161,9 +169,42 @@ def _check_vllm(config: Config) -> None:
     sample = config.sample
     if not 0.01 <= sample.temperature <= 2:
         raise ConfigError(f"sample.temperature={sample.temperature}: sample.engine=vllm takes 0.01 to 2")
+    trains_on_gpus = any(kind.ranked and config.slurm.job(kind.name).gpus_per_node for kind in kinds.KINDS)
     for stage in ("sample", "evaluate"):
         gpus, size = config.slurm.job(stage).gpus_per_node, sample.vllm.tensor_parallel_size
         if 0 < gpus < size:
             raise ConfigError(
                 f"slurm.{stage}.gpus_per_node={gpus}: sample.vllm.tensor_parallel_size={size} needs {size}"
             )
+        if not gpus and trains_on_gpus:
+            raise ConfigError(
+                f"slurm.{stage}.gpus_per_node=0: training asks for GPUs, and sample.engine=vllm needs {size}"
+            )
+
+
+def missing_gpus(config: Config) -> str | None:
+    """What the E-step or the evaluation lacks on a cluster with the engine that is installed here; None
+    for nothing."""
+    engine = config.sample.engine
+    idle = [stage for stage in ("sample", "evaluate") if not config.slurm.job(stage).gpus_per_node]
+    if engine not in OPTIONAL_ENGINES or not idle:
+        return None
+    try:
+        importlib.metadata.distribution(OPTIONAL_ENGINES[engine])  # its CPU build has another name
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    return (
+        f"slurm.{idle[0]}.gpus_per_node=0: the {engine} that is installed runs on GPUs alone; ask for "
+        f"{config.sample.devices_per_engine}, or bash tools/setup.sh {OPTIONAL_ENGINES[engine]}-cpu"
+    )
+
+
+def slow_jobs(config: Config) -> list[str]:
+    """Warnings of stages that would compute on CPUs beside a training on GPUs."""
+    if not any(kind.ranked and config.slurm.job(kind.name).gpus_per_node for kind in kinds.KINDS):
+        return []
+    return [
+        f"slurm.{stage}.gpus_per_node=0: training asks for GPUs, this stage computes on CPUs"
+        for stage in ("sample", "evaluate")
+        if not config.slurm.job(stage).gpus_per_node
+    ]

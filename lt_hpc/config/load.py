@@ -50,6 +50,27 @@ def load_config(
     return _checked(_merged([dataclasses.asdict(Config()), *parts]), origins)
 
 
+def beaten(file: Path, profile: Path) -> list[str]:
+    """Fields that a file and a profile set to different values, of which the profile's counts; with both."""
+    mine, site = (
+        _leaves(_known(_read_file(option, path), Config, "", str(path), {}))
+        for option, path in (("--config", file), ("--profile", profile))
+    )
+    return [
+        f"{name}={shown(site[name])} (not {shown(mine[name])})"
+        for name in site
+        if name in mine and site[name] != mine[name]
+    ]
+
+
+def _leaves(values: Any, parent: str = "") -> dict[str, Any]:
+    """Dotted name -> value."""
+    if not isinstance(values, dict):
+        return {parent: values}
+    inner = [_leaves(value, f"{parent}.{name}" if parent else str(name)) for name, value in values.items()]
+    return {name: value for one in inner for name, value in one.items()}
+
+
 def config_from_dict(values: dict[str, Any]) -> Config:
     """The tree back from `dataclasses.asdict`, checked again.
 

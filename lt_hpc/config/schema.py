@@ -22,7 +22,8 @@ T = TypeVar("T")
 EngineName = Literal["torch", "vllm"]
 """Each is the module lt_hpc/engines/NAME_engine.py."""
 OPTIONAL_ENGINES = {"vllm": "vllm"}
-"""Engine -> the package it needs that is not always installed; `tools/setup.sh PACKAGE` installs it."""
+"""Engine -> the package it needs that is not always installed; `tools/setup.sh PACKAGE` installs it, and
+PACKAGE-cpu its build for CPUs."""
 Dtype = Literal["float32", "bfloat16", "float16"]
 TrainDtype = Literal["float32", "bfloat16"]
 BosChoice = Literal["auto", "always", "never"]
