@@ -13,6 +13,8 @@ make another engine (reloaded weights would leave stale caches and tied embeddin
 from __future__ import annotations
 
 import os
+import re
+import signal
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +27,12 @@ from transformers import AutoConfig
 
 for _name, _value in {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # fixed batches, and a kill leaves nothing behind
-    "VLLM_USE_V2_MODEL_RUNNER": "0",  # the runner that the tests know
+    # The newer runner needs Triton, so a GPU. It draws from (seed, position) in one kernel, where the other
+    # one makes a call per request and step, and scores prompts in pieces of 1,024 rows of the vocabulary.
+    "VLLM_USE_V2_MODEL_RUNNER": "1" if torch.cuda.is_available() else "0",
+    "VLLM_USE_FLASHINFER_SAMPLER": "0",  # never taken with seeds and log-probabilities; would be compiled
+    # Workers of tensor parallelism: torch has asked the driver for its GPUs, which a fork does not survive.
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # tasks on one machine must not sit on the same cores
     # Of its attention on GPUs, which otherwise rounds float32 to TF32.
     "TRITON_F32_DEFAULT": "ieee",
@@ -41,7 +48,7 @@ from lt_hpc import hardware, host_memory, versions  # noqa: E402
 from lt_hpc.config.schema import Config, VllmConfig  # noqa: E402
 from lt_hpc.engines.head_padding import with_supported_heads  # noqa: E402
 from lt_hpc.engines.protocol import Completion, Ids, SamplingParams  # noqa: E402
-from lt_hpc.errors import ConfigError  # noqa: E402
+from lt_hpc.errors import ConfigError, HardwareError  # noqa: E402
 
 CPU_BLOCK_TOKENS = 32
 """Of the prefix cache on a CPU, the fewest it takes there (its own choice is 128): a prefix is shared
@@ -70,6 +77,7 @@ class VllmEngine:
         versions.check("vllm", vllm.__version__)
         versions.check("transformers", transformers.__version__)
         _check_platform()
+        self.workers = settings.tensor_parallel_size
         config = AutoConfig.from_pretrained(model_path, trust_remote_code=trust_remote_code)
         longest = getattr(config.get_text_config(), "max_position_embeddings", None)
         # One more than asked for: scoring draws a token, and throws it away.
@@ -137,11 +145,8 @@ class VllmEngine:
         outputs = self._run([[*prefix, *ids] for prefix, ids in pairs], [params] * len(pairs))
         rows = []
         for (prefix, ids), output in zip(pairs, outputs, strict=True):
-            # The first prompt token has no log-probability; each other one has exactly one.
-            logprobs = np.array(output.prompt_logprobs.logprobs, np.float32)[len(prefix) - 1 :]
-            assert len(logprobs) == len(ids)
-            # Token t is predicted at position t - 1, which must not come from the cache.
-            rows.append((logprobs, max(0, (output.num_cached_tokens or 0) - (len(prefix) - 1))))
+            found, cached = np.array(output.prompt_logprobs.logprobs, np.float32), output.num_cached_tokens
+            rows.append(of_continuation(found, len(prefix), len(ids), cached or 0))
         return rows
 
     def _run(self, prompts: Sequence[Ids], params: list[vllm.SamplingParams]) -> list[vllm.RequestOutput]:
@@ -154,6 +159,8 @@ class VllmEngine:
             # Log-probabilities of a prompt are over the whole vocabulary, and vLLM's own estimate
             # of what it needs leaves them out.
             raise _config_error(error) from error
+        except RuntimeError as error:
+            raise _of_workers(error, self.workers) from error
 
     def _check_length(self, num_tokens: int, num_new: int) -> None:
         if num_tokens + num_new > self.max_tokens:
@@ -161,6 +168,17 @@ class VllmEngine:
                 f"a prompt of {num_tokens} tokens and {num_new} new ones do not fit the {self.max_tokens} of "
                 "the model: lower model.context_length or evaluate.max_answer_tokens"
             )
+
+
+def of_continuation(found: np.ndarray, prefix: int, length: int, cached: int) -> tuple[np.ndarray, int]:
+    """The last `length` of a prompt's log-probabilities `found`, float32 [length] nats, and how many at
+    their start are missing. The first token of a prompt has none, each other one has exactly one; token t
+    is predicted at position t - 1, and for the `cached` positions one runner gives values without a
+    meaning, the newer one none at all. Pure."""
+    absent = prefix + length - 1 - len(found)
+    assert absent in (0, cached), f"{absent} log-probabilities are absent, {cached} positions were cached"
+    whole = np.concatenate([np.full(absent, np.nan, np.float32), found])
+    return whole[prefix - 1 :], max(0, cached - (prefix - 1))
 
 
 def _check_platform() -> None:
@@ -188,6 +206,9 @@ def _check_platform() -> None:
 def _start(
     folder: Path, dtype: str, settings: VllmConfig, max_tokens: int, cache_gb: float | None, trusted: bool
 ) -> vllm.LLM:
+    # Workers inherit what is blocked while they start: a warning that reaches the whole job must not end
+    # them. One that arrives meanwhile is delivered to this process after that.
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGUSR2})
     try:
         return vllm.LLM(
             str(folder),
@@ -210,11 +231,27 @@ def _start(
         )
     except (ValueError, NotImplementedError, torch.OutOfMemoryError) as error:
         raise _config_error(error) from error
+    except RuntimeError as error:
+        raise _of_workers(error, settings.tensor_parallel_size) from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
+def _of_workers(error: RuntimeError, workers: int) -> Exception:
+    """What an error means where there are several: vLLM says little of why they ended."""
+    if workers == 1:
+        return error
+    if "out of memory" in str(error):
+        return _config_error(error)
+    cause = (str(error).splitlines() or [type(error).__name__])[0]
+    return HardwareError(f"sample.engine=vllm: its workers ended ({cause})")
 
 
 def _config_error(error: Exception) -> ConfigError:
+    # pydantic names a class first, and the reason in a later line: Value error, REASON [type=...]
+    reason = re.search(r"(?:Value|Assertion) error, (.+?)(?: \[type=|$)", str(error), flags=re.MULTILINE)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    cause = lines[0] if lines else type(error).__name__
+    cause = reason[1] if reason else lines[0] if lines else type(error).__name__
     return ConfigError(f"sample.engine=vllm: {cause}{_advice(cause)}")
 
 

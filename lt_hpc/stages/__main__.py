@@ -18,7 +18,7 @@ from pathlib import Path
 from lt_hpc.cluster import devices, schedulers
 from lt_hpc.cluster.place import Place
 from lt_hpc.cluster.signals import Supervisor, die_with_parent, fail
-from lt_hpc.errors import FILE_ERROR, LtError, explained
+from lt_hpc.errors import FILE_ERROR, HardwareError, Interrupted, LtError, explained
 from lt_hpc.run import state
 from lt_hpc.run.progress import Progress
 from lt_hpc.stages.task import Task
@@ -102,6 +102,9 @@ def run_task(
         task.check_inputs()
         importlib.import_module(f"lt_hpc.stages.{stage.kind.name}").run(task)
     except LtError as error:
+        if isinstance(error, HardwareError) and supervisor.stop_requested():
+            # What was told to stop this process has reached others first, which it needs.
+            return Ending(Interrupted.exit_code, f"stopped while it was at work: {error}")
         return Ending(error.exit_code, str(error))
     except OSError as error:
         return Ending(FILE_ERROR, explained(error))
