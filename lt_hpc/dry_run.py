@@ -28,6 +28,7 @@ def lines(plan: Plan, found: Estimate) -> Iterator[str]:
     """The estimate in words."""
     if found.sampling is not None:
         yield _sampling(found.sampling)
+        yield from (f"  {line}" for line in _beside(plan, found.sampling))
     for training in found.training:
         same = f" and {training.more} more like it" if training.more else ""
         yield f"{training.stage}{same}: {_amount(training)}"
@@ -51,6 +52,21 @@ def _sampling(found: Sampling) -> str:
         f"{found.stage}{same}: K={found.num_samples}, {_short(found.sampled_tokens)} tokens to sample and "
         f"{_short(found.scored_tokens)} to score"
     )
+
+
+def _beside(plan: Plan, found: Sampling) -> Iterator[str]:
+    """What an engine that fills a share of a GPU leaves to others."""
+    share, memory = plan.config.sample.vllm.gpu_memory_utilization, plan.config.hardware.memory_gb
+    if found.prompt_bytes is None or memory is None:
+        return
+    left = (1 - share) * memory * _GB
+    text = f"of {memory:g} GB vLLM leaves {_memory(left)}: scoring takes {_memory(found.prompt_bytes)}"
+    if found.reference_bytes is None:
+        yield text
+        return
+    fits = found.prompt_bytes + found.reference_bytes <= left
+    advice = "" if fits else "; not both fit: lower sample.vllm.gpu_memory_utilization, or no check is made"
+    yield f"{text}, the check in float32 {_memory(found.reference_bytes)}{advice}"
 
 
 def _amount(found: Training) -> str:

@@ -190,6 +190,9 @@ class EstimateConfig:
     parameters: int | None = execution(None, "of a model that is not in a local folder", ge=1)
     layers: int | None = execution(None, "likewise", ge=1)
     hidden_size: int | None = execution(None, "likewise", ge=1)
+    intermediate_size: int | None = execution(
+        None, "likewise, of the feed-forward layers; null: 2.75 of hidden_size", ge=1
+    )
     vocabulary: int | None = execution(None, "likewise, in tokens", ge=1)
     warm_tokens: int | None = execution(None, "raw tokens of the warm documents", gt=0)
     corpus_tokens: int | None = execution(None, "raw tokens of the corpus, of one iteration", gt=0)

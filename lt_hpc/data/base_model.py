@@ -4,6 +4,7 @@ the same model with the four markers in its tokenizer and embeddings."""
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,18 @@ def _check_positions(model: ModelConfig, settings: dict[str, Any]) -> None:
         raise ConfigError(
             f"model.context_length={model.context_length}: {model.path} has positions for {longest} tokens"
         )
+
+
+def stored_parameters(folder: Path) -> int:
+    """Elements of all tensors in the safetensors files of a folder, from their headers."""
+    from safetensors import safe_open
+
+    total = 0
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="np") as stored:
+            for name in stored.keys():  # noqa: SIM118 (no iterator)
+                total += math.prod(stored.get_slice(name).get_shape())
+    return total
 
 
 def load_tokenizer(folder: Path | str, model: ModelConfig, **options: Any) -> Any:

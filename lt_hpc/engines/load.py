@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, get_args
 
 from lt_hpc import hardware
 from lt_hpc.config.schema import Config, EngineName
+from lt_hpc.data.base_model import stored_parameters
 from lt_hpc.engines.protocol import Engine
 from lt_hpc.errors import ConfigError
+from lt_hpc.latent.cost import reference_bytes
 
 if TYPE_CHECKING:
     from lt_hpc.engines.torch_engine import TorchEngine
@@ -39,11 +41,26 @@ def load_reference(config: Config, model_path: Path) -> TorchEngine:
     """A float32 engine to check another one's log-probabilities against.
 
     Raises:
-        MemoryError: when it does not fit beside the other one.
+        MemoryError: when it does not fit beside the other one; on a GPU that is seen before it is loaded.
     """
+    import torch
+    from transformers import AutoConfig
+
     from lt_hpc.engines.torch_engine import TorchEngine, memory_errors
 
     with memory_errors():
+        if torch.cuda.is_available():
+            settings = AutoConfig.from_pretrained(
+                model_path, trust_remote_code=config.model.trust_remote_code
+            ).get_text_config()
+            needed = reference_bytes(
+                stored_parameters(model_path), config.model.context_length, settings.vocab_size
+            )
+            free = torch.cuda.mem_get_info()[0]
+            if free < needed:
+                raise MemoryError(
+                    f"float32 needs {needed / 1e9:.1f} GB of the GPU, {free / 1e9:.1f} are free"
+                )
         return TorchEngine(model_path, "float32", config.sample.batch_tokens, config.model.trust_remote_code)
 
 

@@ -10,6 +10,7 @@ Shapes: N prompts, K samples per prompt, R = N * K rows, T continuation width.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,14 +37,20 @@ _FOREIGN = (NotImplementedError, IndexError, RuntimeError, TypeError, AttributeE
 """What models say whose layers are no attention, or one with keys and values of another form."""
 
 
+_NO_MEMORY = re.compile(r"out of memory|CU(BLAS|DNN|SPARSE|SOLVER)_STATUS_(ALLOC_FAILED|NOT_INITIALIZED)")
+
+
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """A device's lack of memory as Python's MemoryError, with the memory that was taken given back."""
+    """A device's lack of memory as Python's MemoryError, with the memory that was taken given back. Its
+    libraries and the driver say it in words of their own."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:  # OutOfMemoryError and AcceleratorError are such
+        if not isinstance(error, torch.OutOfMemoryError) and _NO_MEMORY.search(str(error)) is None:
+            raise
         torch.cuda.empty_cache()
-        raise MemoryError(str(error).partition(".")[0]) from error
+        raise MemoryError(str(error).strip().splitlines()[0].partition(".")[0]) from error
 
 
 class TorchEngine:
@@ -65,6 +72,8 @@ class TorchEngine:
                 dtype=getattr(torch, dtype),
                 trust_remote_code=trust_remote_code,
                 attn_implementation=shared_prefix.NAME,
+                # Straight to the GPU: the host's memory may be smaller than a model in float32.
+                device_map={"": self.device} if self.device.type == "cuda" else None,
             )
         except KeyError as error:  # in models with a table of attentions of their own
             raise self._unknown_attention(model_path.name) from error

@@ -1,6 +1,6 @@
 """What training costs: floating-point operations and memory, from a model's shape alone.
 
-N parameters, L layers, d hidden size, T tokens of a document.
+N parameters, L layers, d hidden size, f width of the feed-forward layers, T tokens of a document.
 """
 
 from __future__ import annotations
@@ -8,8 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-LAYER_BYTES = 45.0
-"""Activations that a layer keeps, per token and hidden unit, in 16 bits."""
+HIDDEN_BYTES, FEED_FORWARD_BYTES = 23.0, 8.0
+"""Activations that a layer keeps, per token and hidden or feed-forward unit, in 16 bits."""
+USUAL_FEED_FORWARD = 2.75
+"""f / d of Llama-like models, where it is not known."""
+BUCKET_ELEMENTS, LIVE_ELEMENTS = 5e8, 1e9
+"""DeepSpeed's defaults: gradients that are reduced together, parameters that ZeRO-3 has gathered."""
+CONTEXT_BYTES = 1.5e9
+"""What CUDA and NCCL take of a GPU, outside of torch's allocator; between 1 and 2 GB as a rule."""
+PROMPT_ROWS, PROMPT_BYTES = 1024, 7
+"""Rows of logits that vLLM scores at once, and bytes per row and token of the vocabulary: 16 bits, float32,
+and what lies between."""
 MASTER_BYTES = 12
 """Per parameter in AdamW: float32 master weight and two moments; also a checkpoint's size."""
 
@@ -22,6 +31,12 @@ class ModelShape:
     layers: int
     hidden_size: int
     vocabulary: int
+    intermediate_size: int | None = None
+
+    @property
+    def feed_forward(self) -> float:
+        """f."""
+        return self.intermediate_size or USUAL_FEED_FORWARD * self.hidden_size
 
 
 def flops_per_token(shape: ModelShape, length: float) -> float:
@@ -47,18 +62,38 @@ def state_bytes(shape: ModelShape, zero_stage: int, ranks: int, dtype_bytes: int
     return shape.parameters * (weights + gradients + master / (ranks if zero_stage >= 1 else 1))
 
 
+def buffer_bytes(shape: ModelShape, zero_stage: int, dtype_bytes: int, float32_reduction: bool) -> float:
+    """Bytes a rank holds under ZeRO-2 and 3 besides `state_bytes`: one bucket of gradients on their way to
+    other ranks, whole however small the model is, and under ZeRO-3 the parameters it has gathered
+    (DeepSpeed 0.19: stage_1_and_2.py, stage3.py, zero/config.py)."""
+    bucket = BUCKET_ELEMENTS * (4 if float32_reduction else dtype_bytes) if zero_stage >= 2 else 0.0
+    live = min(LIVE_ELEMENTS, shape.parameters) * dtype_bytes if zero_stage >= 3 else 0.0
+    return bucket + live
+
+
 def activation_bytes(shape: ModelShape, tokens: int, dtype_bytes: int, checkpointing: bool) -> float:
-    """Bytes of activations for `tokens` tokens in one forward: 45 d per layer and token in 16 bits,
-    measured on the Llama of transformers with a feed-forward of 2.75 d (51 d with 3.5 d; the fused
-    layer of Korthikanti et al., arXiv 2205.05198, section 4.1, keeps 34 d), without the attention matrix,
-    which neither flash attention nor one document at a time keeps; with activation checkpointing
-    the 2 d of each layer's input, and one layer in full. Then the logits and their gradient,
+    """Bytes of activations for `tokens` tokens in one forward: 23 d + 8 f per layer and token in 16 bits,
+    measured on the Llama of transformers (tests/training/test_memory.py): 45 d for f = 2.75 d, 51 d for
+    3.5 d; the fused layer of Korthikanti et al., arXiv 2205.05198, section 4.1, keeps 34 d. Without the
+    attention matrix, which neither flash attention nor one document at a time keeps; with activation
+    checkpointing the 2 d of each layer's input, and one layer in full. Then the logits and their gradient,
     in the training type and in float32.
     """
-    layer = LAYER_BYTES * shape.hidden_size * tokens * dtype_bytes / 2
+    per_token = HIDDEN_BYTES * shape.hidden_size + FEED_FORWARD_BYTES * shape.feed_forward
+    layer = per_token * tokens * dtype_bytes / 2
     kept = 2.0 * shape.hidden_size * tokens * dtype_bytes / 2
     layers = shape.layers * kept + layer if checkpointing else shape.layers * layer
     return layers + tokens * shape.vocabulary * 2.0 * (dtype_bytes + 4)
+
+
+def prompt_bytes(tokens: int, vocabulary: int) -> float:
+    """Bytes that vLLM takes of a GPU to score a prompt, outside of what it plans with."""
+    return float(min(tokens, PROMPT_ROWS) * vocabulary * PROMPT_BYTES)
+
+
+def reference_bytes(parameters: int, longest: int, vocabulary: int) -> float:
+    """Bytes of a model in float32 that checks an engine beside it, with the logits of one sequence."""
+    return 4.0 * parameters + 8.0 * longest * vocabulary + CONTEXT_BYTES
 
 
 _POSITIONS = (

@@ -4,13 +4,21 @@ configuration, a local model's headers and finished corpora alone."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from lt_hpc.config.schema import Config
 from lt_hpc.data import base_model
-from lt_hpc.latent.cost import ModelShape, activation_bytes, flops_per_token, state_bytes
+from lt_hpc.latent.cost import (
+    CONTEXT_BYTES,
+    ModelShape,
+    activation_bytes,
+    buffer_bytes,
+    flops_per_token,
+    prompt_bytes,
+    reference_bytes,
+    state_bytes,
+)
 from lt_hpc.run.plan import Plan, Stage
 from lt_hpc.store import manifest
 from lt_hpc.store.paths import RunPaths
@@ -28,6 +36,9 @@ class Sampling:
         num_samples: K, thoughts per chunk.
         sampled_tokens: tokens of all thoughts.
         scored_tokens: tokens of all thoughts and of the chunk after each of them, without prefixes.
+        prompt_bytes: bytes of a GPU that vLLM takes for scoring beside what it plans with; None: not known,
+            or another engine.
+        reference_bytes: bytes of the float32 check beside it; None likewise, or where there is none.
     """
 
     stage: str
@@ -35,6 +46,8 @@ class Sampling:
     num_samples: int
     sampled_tokens: float
     scored_tokens: float
+    prompt_bytes: float | None
+    reference_bytes: float | None
 
 
 @dataclass(frozen=True)
@@ -50,7 +63,7 @@ class Training:
         epoch_tokens: tokens of one pass at most: prefixes and thoughts included.
         ranks, ranks_per_node: what the job section asks for, or else this machine.
         held_bytes: bytes of documents and thoughts in the host memory of each rank.
-        memory: ZeRO stage -> bytes per rank for weights, gradients, optimizer and activations.
+        memory: ZeRO stage -> bytes per rank for weights, gradients, optimizer, buffers and activations.
         activation_bytes: bytes per rank for the activations of one micro-batch.
         micro_batch_tokens: tokens per micro-batch and rank.
         flops: floating-point operations of the whole stage, over all ranks.
@@ -92,7 +105,7 @@ def estimate(plan: Plan, paths: RunPaths) -> Estimate:
         _training(plan, stage, max(0, len(stages) - 2) if stage.iteration else 0, shape, paths)
         for stage in stages[:2]
     )
-    return Estimate(shape, _sampling(plan, paths), training)
+    return Estimate(shape, _sampling(plan, shape, paths), training)
 
 
 def model_shape(config: Config) -> ModelShape | None:
@@ -103,26 +116,16 @@ def model_shape(config: Config) -> ModelShape | None:
         settings = settings.get("text_config", settings)
         names = (("num_hidden_layers", "n_layer"), ("hidden_size", "n_embd"), ("vocab_size",))
         found = [next((settings[key] for key in keys if key in settings), None) for keys in names]
-        values = [sum(_stored_elements(source)), *found]
+        values = [base_model.stored_parameters(source), *found]
+        width = settings.get("intermediate_size") or settings.get("n_inner")
     else:
         given = config.estimate
         values = [given.parameters, given.layers, given.hidden_size, given.vocabulary]
+        width = given.intermediate_size
     if not all(values):
         return None
-    return ModelShape(*(int(value) for value in values if value))
-
-
-def _stored_elements(folder: Path) -> Iterator[int]:
-    """Elements of each tensor in the safetensors files of a folder, from their headers."""
-    from safetensors import safe_open
-
-    for path in folder.glob("*.safetensors"):
-        with safe_open(path, framework="np") as stored:
-            for name in stored.keys():  # noqa: SIM118 (no iterator)
-                elements = 1
-                for length in stored.get_slice(name).get_shape():
-                    elements *= length
-                yield elements
+    parameters, layers, hidden, vocabulary = (int(value) for value in values if value)
+    return ModelShape(parameters, layers, hidden, vocabulary, width)
 
 
 def raw_tokens(plan: Plan, folder: str, teacher: bool, paths: RunPaths) -> float | None:
@@ -135,15 +138,28 @@ def raw_tokens(plan: Plan, folder: str, teacher: bool, paths: RunPaths) -> float
     return given.warm_tokens if teacher else given.corpus_tokens
 
 
-def _sampling(plan: Plan, paths: RunPaths) -> Sampling | None:
+def _sampling(plan: Plan, shape: ModelShape | None, paths: RunPaths) -> Sampling | None:
     stages = [stage for stage in plan.stages if stage.kind.sharded and "corpus" in stage.inputs]
     thought = plan.config.estimate.thought_tokens
     raw = raw_tokens(plan, stages[0].inputs["corpus"], False, paths) if stages else None
     if raw is None or thought is None:
         return None
-    count = plan.config.sample.num_samples
-    sampled, scored = count * thought * raw, count * (1 + thought) * raw
-    return Sampling(stages[0].key, len(stages) - 1, count, sampled, scored)
+    settings, length = plan.config.sample, plan.config.model.context_length
+    count = settings.num_samples
+    prompts = reference = None
+    if shape is not None and settings.engine == "vllm":
+        prompts = prompt_bytes(length, shape.vocabulary)
+        if settings.dtype != "float32" and settings.precision_chunks:
+            reference = reference_bytes(shape.parameters, length, shape.vocabulary)
+    return Sampling(
+        stage=stages[0].key,
+        more=len(stages) - 1,
+        num_samples=count,
+        sampled_tokens=count * thought * raw,
+        scored_tokens=count * (1 + thought) * raw,
+        prompt_bytes=prompts,
+        reference_bytes=reference,
+    )
 
 
 def num_steps(plan: Plan, stage: Stage, paths: RunPaths) -> int | None:
@@ -177,7 +193,14 @@ def _training(plan: Plan, stage: Stage, more: int, shape: ModelShape | None, pat
     if shape is not None:
         activations = activation_bytes(shape, tokens, size, settings.activation_checkpointing)
         zero = [number for number in range(4) if number or size == 4]
-        memory = {number: state_bytes(shape, number, ranks, size) + activations for number in zero}
+        on_gpus = job.gpus_per_node > 0 or config.hardware.memory_gb is not None
+        memory = {
+            number: state_bytes(shape, number, ranks, size)
+            + buffer_bytes(shape, number, size, settings.float32_reduction)
+            + activations
+            + (CONTEXT_BYTES if on_gpus else 0.0)
+            for number in zero
+        }
     if shape is not None and steps is not None:
         flops = steps * settings.batch_tokens * flops_per_token(shape, config.model.context_length)
     peak, mfu = config.hardware.peak_tflops, config.hardware.expected_mfu

@@ -26,6 +26,9 @@ from lt_hpc.stages.shards import Block, missing_blocks
 from lt_hpc.stages.task import Task
 from lt_hpc.store import tables
 
+COMPARED_SHARDS = 8
+"""Shards of an E-step, at most, whose tasks compare their thoughts with float32."""
+
 
 def run(task: Task) -> None:
     """Complete the shards of this task."""
@@ -43,6 +46,12 @@ def run(task: Task) -> None:
         measured = sampler.precision(chunks, proposals)  # after the commit: it may run out of memory
         if measured:
             block.parts.statistics["precision"] = measured
+
+
+def compares(shards: Sequence[int], count: int) -> bool:
+    """Whether a task with these of `count` shards loads the model once more, in float32: that takes minutes,
+    so few do. Pure."""
+    return any(shard % -(-count // COMPARED_SHARDS) == 0 for shard in shards)
 
 
 @dataclass
@@ -99,11 +108,13 @@ class _Sampler:
         }
 
     def precision(self, chunks: list[Chunk], proposals: list[Proposals]) -> dict[str, Any] | None:
-        """Once a task: what float32 would have changed in a few chunks; None where sampling
-        is in float32, or this task has told already."""
+        """Once a task, in few of the tasks: what float32 would have changed in a few chunks; None where
+        sampling is in float32, or this task has told already."""
         config = self.task.plan.config
         count = config.sample.precision_chunks
         if self.checked or count == 0 or config.sample.dtype == "float32":
+            return None
+        if not compares(self.task.shards, self.task.stage.shards):
             return None
         self.checked = True
         layout, params = self._parameters()

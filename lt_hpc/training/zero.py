@@ -88,7 +88,9 @@ class ZeroTrainer:
         module = self.engine.module
         settings = module.config.get_text_config()
         parameters = sum(getattr(p, "ds_numel", p.numel()) for p in module.parameters())
-        return ModelShape(parameters, settings.num_hidden_layers, settings.hidden_size, settings.vocab_size)
+        width = getattr(settings, "intermediate_size", None)
+        sizes = (settings.num_hidden_layers, settings.hidden_size, settings.vocab_size)
+        return ModelShape(parameters, *sizes, intermediate_size=width)
 
     def step(
         self, batches: list[Batch], global_tokens: int, learning_rate: float, seed: int

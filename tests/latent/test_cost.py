@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lt_hpc.latent.cost import ModelShape, activation_bytes, flops_per_token, state_bytes
+from lt_hpc.latent.cost import (
+    ModelShape,
+    activation_bytes,
+    buffer_bytes,
+    flops_per_token,
+    prompt_bytes,
+    state_bytes,
+)
 
 SHAPE = ModelShape(7_500_000_000, 32, 4096, 32000)
 
@@ -38,3 +45,15 @@ def test_activations_grow_with_tokens_and_shrink_with_checkpointing() -> None:
     full, kept = (activation_bytes(SHAPE, 4096, 2, checkpointing) for checkpointing in (False, True))
     assert activation_bytes(SHAPE, 8192, 2, False) == 2 * full
     assert full - kept == 31 * 45 * 4096 * 4096 - 32 * 2 * 4096 * 4096
+
+
+def test_buffers_are_those_of_deepspeeds_defaults() -> None:
+    assert [buffer_bytes(SHAPE, stage, 2, False) for stage in range(4)] == [0, 0, 1e9, 3e9]
+    assert buffer_bytes(SHAPE, 3, 2, True) == 4e9
+    small = ModelShape(10_000_000, 2, 128, 1000)
+    assert buffer_bytes(small, 3, 2, False) == 1e9 + 2e7, "a bucket is whole however small the model is"
+
+
+def test_prompts_are_scored_in_pieces() -> None:
+    assert prompt_bytes(4096, 128_256) == prompt_bytes(1024, 128_256) == 1024 * 128_256 * 7
+    assert prompt_bytes(100, 10) == 7000

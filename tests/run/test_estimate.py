@@ -29,10 +29,13 @@ def test_the_published_run_is_33060_steps_and_13b_tokens(tmp_path: Path) -> None
     assert "33,060 steps of 393,216 tokens = 13B tokens" in text  # 192 x 2048
     assert "4,069 steps of 196,608 tokens = 800M tokens" in text  # 96 x 2048
     assert "1.1B parameters, bfloat16, 8 ranks" in text
-    # 2 + 4 + 2 + 12/8 bytes per parameter under ZeRO-1, (2 + 4 + 12)/8 under ZeRO-3.
-    assert "ZeRO-1 30.2 GB" in text and "ZeRO-3 22.2 GB" in text and "ZeRO-0" not in text
-    # 13B tokens x (6 x 1.1B + 12 x 22 x 2048 x 2048), at 40% of 312 TFLOP/s
-    assert "223 GPU hours, 27.9 hours on 8 GPUs" in text
+    # Per parameter 2 + 4 + 2 + 12/8 bytes under ZeRO-1, (2 + 4 + 12)/8 under ZeRO-3 with a bucket of 1 GB and
+    # the gathered parameters (2 GB); and 1.5 GB for the contexts of CUDA and NCCL.
+    assert "ZeRO-1 31.7 GB" in text and "ZeRO-3 26.7 GB" in text and "ZeRO-0" not in text
+    # 13B tokens x (6 x 1.1B + 12 x 22 x 2048 x 2048), at 35% of 312 TFLOP/s
+    assert "255 GPU hours, 31.9 hours on 8 GPUs" in text
+    # 1024 rows x 32,000 tokens x 7 bytes; 4 bytes per parameter, two rows of logits, a context
+    assert "of 80 GB vLLM leaves 8.0 GB: scoring takes 229 MB, the check in float32 6.4 GB\n" in text
     assert "K=4, 18.4B tokens to sample" in text  # about 18B in the publication
     # 1.92B tokens of text and 2.4 times as many of thoughts, 4 bytes each, on 8 ranks.
     assert "26.1 GB of host memory per rank, 208.9 GB per node" in text
@@ -90,3 +93,12 @@ def test_epochs_become_steps_of_the_estimated_tokens(tmp_path: Path) -> None:
     paths = RunPaths(tmp_path)
     plan = make_plan(config, 1, paths)
     assert estimate.num_steps(plan, plan.stage("train-01"), paths) == pytest.approx(33060, rel=0.01)
+
+
+def test_a_check_that_does_not_fit_beside_vllm_is_told(tmp_path: Path) -> None:
+    text = "\n".join(lines("llama8b_finemath.yaml", tmp_path, "sample.vllm.gpu_memory_utilization=0.9"))
+    assert "vLLM leaves 8.0 GB" in text and "not both fit: lower sample.vllm.gpu_memory_utilization" in text
+    text = "\n".join(lines("llama8b_finemath.yaml", tmp_path))
+    assert "vLLM leaves 40.0 GB" in text and "not both fit" not in text
+    text = "\n".join(lines("llama8b_finemath.yaml", tmp_path, "sample.precision_chunks=0"))
+    assert "scoring takes 919 MB\n" in text

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lt_hpc.latent import diagnostics
 from lt_hpc.report.warnings import warnings
+from lt_hpc.stages.sample import compares
 from lt_hpc.store import manifest
 from lt_hpc.store.figures import SelectionStatistics
 from tests.report.rows import iteration
@@ -29,6 +32,12 @@ def test_bfloat16_is_measured_against_float32(
     assert 0 < found["selection_change"] < 0.5
     moved = SelectionStatistics.of({**merged.statistics, "precision": {**found, "selection_change": 0.2}})
     assert any("sample.dtype moves 20%" in line for line in warnings([iteration(selection=moved)]))
+
+
+@given(st.integers(1, 5000))
+def test_few_tasks_of_many_are_measured_and_one_at_least(count: int) -> None:
+    measured = [shard for shard in range(count) if compares([shard], count)]
+    assert measured[0] == 0 and min(count, 5) <= len(measured) <= 8
 
 
 def test_float32_has_nothing_to_measure(tmp_path: Path) -> None:

@@ -63,8 +63,10 @@ def main() -> None:
             speeds.append(float(lengths.sum()) / seconds)
             flops.append(speeds[-1] * cost.flops_per_token(trainer.shape, float(lengths.mean())))
     cuda = sizes.device == "cuda"
-    estimated = cost.state_bytes(trainer.shape, spec["stage"], 1, 2) + cost.activation_bytes(
-        trainer.shape, sizes.rows * sizes.context, 2, spec["recompute"]
+    estimated = (
+        cost.state_bytes(trainer.shape, spec["stage"], 1, 2)
+        + cost.buffer_bytes(trainer.shape, spec["stage"], 2, False)
+        + cost.activation_bytes(trainer.shape, sizes.rows * sizes.context, 2, spec["recompute"])
     )
     found = {
         "tokens_per_second": statistics.median(speeds),
