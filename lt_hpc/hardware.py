@@ -72,8 +72,9 @@ def found(attention: str = "") -> dict[str, str]:
     if on_gpu:
         facts |= {"driver": driver() or "?", "cuda": str(torch.version.cuda)}
     facts["torch"] = str(torch.__version__)
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        facts["ranks"] = f"{torch.distributed.get_world_size()} over {torch.distributed.get_backend()}"
+    ranks = torch.distributed
+    if ranks.is_available() and ranks.is_initialized() and ranks.get_world_size() > 1:
+        facts["ranks"] = f"{ranks.get_world_size()} over {ranks.get_backend()}"
     if vllm is not None:
         platform = sys.modules["vllm.platforms"].current_platform.device_type
         runner = "V2" if os.environ.get("VLLM_USE_V2_MODEL_RUNNER") == "1" else "V1"

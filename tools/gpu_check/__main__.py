@@ -33,9 +33,12 @@ CHECKS = {
     "draws": ("engines", 60),
     "engine": ("engines", 150),
     "reference": ("engines", 90),
-    "vllm": ("engines", 240),
+    "vllm": ("vllm", 240),
+    "vllm_v1": ("vllm", 240),
+    "vllm_scoring": ("vllm", 120),
     "launch": ("run", 420),
     "two_gpus": ("training", 180),
+    "vllm_parallel": ("vllm", 240),
 }
 """Check -> (its module here, seconds it may take)."""
 
@@ -69,7 +72,7 @@ def main() -> int:
 def _has_gpu() -> bool:
     import torch
 
-    return torch.cuda.is_available()
+    return bool(torch.cuda.is_available())
 
 
 def _run(check: str, folder: Path, rehearse: bool) -> list[Row]:

@@ -1,9 +1,7 @@
-"""The E-step: draws from a large vocabulary, exact scores, the float32 reference beside a full card,
-and vLLM."""
+"""The E-step: draws from a large vocabulary, exact scores, the float32 reference beside a full card."""
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -53,7 +51,7 @@ def draws(sizes: Sizes, folder: Path) -> Iterator[Row]:
         )  # fmt: skip
 
 
-def _prompts(sizes: Sizes) -> tuple[list[list[int]], list[list[int]]]:
+def make_prompts(sizes: Sizes) -> tuple[list[list[int]], list[list[int]]]:
     rng = np.random.default_rng(0)
     prompts = [
         rng.integers(1, sizes.sampled.vocabulary, rng.integers(8, sizes.context // 4)).tolist()
@@ -62,7 +60,7 @@ def _prompts(sizes: Sizes) -> tuple[list[list[int]], list[list[int]]]:
     return prompts, [[1000 * index + k for k in range(SAMPLES)] for index in range(len(prompts))]
 
 
-def _flat(found: Sequence[Sequence[Any]]) -> list[Any]:
+def flat(found: Sequence[Sequence[Any]]) -> list[Any]:
     return [one for of_prompt in found for one in of_prompt]
 
 
@@ -72,7 +70,7 @@ def engine(sizes: Sizes, folder: Path) -> Iterator[Row]:
     from lt_hpc.engines.torch_engine import TorchEngine
 
     model = make_llama(folder / "sampled", sizes.sampled, sizes.context, sizes.device)
-    prompts, seeds = _prompts(sizes)
+    prompts, seeds = make_prompts(sizes)
     params = SamplingParams(sizes.thought, 0)
     for dtype in ("bfloat16", "float32"):
         under_test = TorchEngine(model, dtype, 65536)
@@ -80,14 +78,14 @@ def engine(sizes: Sizes, folder: Path) -> Iterator[Row]:
         started = time.perf_counter()
         samples = under_test.sample(prompts, seeds, params)
         seconds = time.perf_counter() - started
-        drawn = sum(len(sample.ids) for sample in _flat(samples))
+        drawn = sum(len(sample.ids) for sample in flat(samples))
         started = time.perf_counter()
         continuations = [[sample.ids.tolist() for sample in of_prompt] for of_prompt in samples]
         scores = under_test.score(prompts, continuations, params)
         scored = time.perf_counter() - started
         worst = max(
             float(np.abs(sample.logprobs - score).max())
-            for sample, score in zip(_flat(samples), _flat(scores), strict=True)
+            for sample, score in zip(flat(samples), flat(scores), strict=True)
         )
         bound = 1e-4 if dtype == "float32" else 0.3
         yield Row(
@@ -99,7 +97,7 @@ def engine(sizes: Sizes, folder: Path) -> Iterator[Row]:
         again = under_test.sample(prompts, seeds, params)
         same = all(
             np.array_equal(a.ids, b.ids) and np.array_equal(a.logprobs, b.logprobs)
-            for a, b in zip(_flat(samples), _flat(again), strict=True)
+            for a, b in zip(flat(samples), flat(again), strict=True)
         )
         yield verdict(f"{dtype}: the same block twice", same, "same bytes" if same else "other bytes")
     yield _against_cpu(under_test, model, prompts[:4], [c[:2] for c in continuations[:4]])
@@ -150,42 +148,3 @@ def reference(sizes: Sizes, folder: Path) -> Iterator[Row]:
         torch.cuda.empty_cache()
     load_reference(config, model)
     yield verdict("reference on a free card", True, "loaded")
-
-
-def vllm(sizes: Sizes, folder: Path) -> Iterator[Row]:
-    """vLLM's log-probabilities against the torch engine's, in the dtype it samples in."""
-    if importlib.util.find_spec("vllm") is None:
-        yield Row("vLLM", "skipped", "vllm is not installed")
-        return
-    from lt_hpc.config.schema import VllmConfig
-    from lt_hpc.engines.protocol import SamplingParams
-    from lt_hpc.engines.torch_engine import TorchEngine
-    from lt_hpc.engines.vllm_engine import VllmEngine
-
-    model = make_llama(folder / "sampled", sizes.sampled, sizes.context, sizes.device)
-    prompts, seeds = _prompts(sizes)
-    params = SamplingParams(sizes.thought, 0)
-    dtype = "bfloat16" if sizes.device == "cuda" else "float32"
-    under_test = VllmEngine(
-        model, dtype, VllmConfig(gpu_memory_utilization=0.5), sizes.context + sizes.thought, False
-    )
-    from vllm.platforms import current_platform
-
-    good = current_platform.is_cuda() == (sizes.device == "cuda")
-    yield verdict("platform", good, str(current_platform.device_type))
-    under_test.sample(prompts[:2], seeds[:2], SamplingParams(4, 0))
-    started = time.perf_counter()
-    samples = under_test.sample(prompts, seeds, params)
-    seconds = time.perf_counter() - started
-    drawn = sum(len(sample.ids) for sample in _flat(samples))
-    yield Row(f"{dtype}: speed", "measured", f"sampled {drawn / seconds:,.0f} tokens/s")
-    continuations = [[sample.ids.tolist() for sample in of_prompt] for of_prompt in samples]
-    scores = under_test.score(prompts, continuations)
-    exact = TorchEngine(model, dtype, 65536).score(prompts, continuations)
-    for what, found in (("scores", scores), ("log q", [[s.logprobs for s in of] for of in samples])):
-        gaps = np.concatenate([a - b for a, b in zip(_flat(found), _flat(exact), strict=True)])
-        worst, bound = float(np.abs(gaps).max()), 0.5 if dtype == "bfloat16" else 1e-3
-        yield verdict(f"{what} against the torch engine", worst < bound, f"within {worst:.1e} nats per token")
-    again = under_test.sample(prompts, seeds, params)
-    same = np.mean([np.array_equal(a.ids, b.ids) for a, b in zip(_flat(samples), _flat(again), strict=True)])
-    yield Row("the same block twice", "measured", f"{same:.0%} of the thoughts the same")
