@@ -60,14 +60,16 @@ KINDS: dict[str, dict[str, Any]] = {
     **_all(
         "llama mistral qwen2 qwen3 gemma phi3 olmo olmo2 olmo3 granite smollm3 starcoder2 stablelm cohere "
         "cohere2 glm glm4 helium nemotron exaone4 arcee seed_oss ministral hunyuan_v1_dense ernie4_5 "
-        "diffllama apertus phi",
+        "apertus phi",
         LLAMA,
     ),
+    "diffllama": {**LLAMA, "num_key_value_heads": 2},
     **_all("gemma2 gemma3_text vaultgemma", {**LLAMA, "query_pre_attn_scalar": 32}),
     **_all(
         "mixtral qwen2_moe qwen3_moe olmoe granitemoe phimoe gpt_oss ernie4_5_moe", {**LLAMA, **EXPERTS}
     ),
-    **_all("gpt2 gptj codegen gpt_bigcode openai-gpt ctrl", GPT),
+    **_all("gpt2 gptj gpt_bigcode openai-gpt ctrl", GPT),
+    "codegen": {**GPT, "n_head": 4},
     "gpt_neo": {
         "hidden_size": 64, "num_layers": 2, "num_heads": 2, "attention_types": [[["global", "local"], 1]],
         "max_position_embeddings": 64, "window_size": 4,

@@ -249,7 +249,9 @@ def _of_workers(error: RuntimeError, workers: int) -> Exception:
 
 def _config_error(error: Exception) -> ConfigError:
     # pydantic names a class first, and the reason in a later line: Value error, REASON [type=...]
-    reason = re.search(r"(?:Value|Assertion) error, (.+?)(?: \[type=|$)", str(error), flags=re.MULTILINE)
+    reason = re.search(
+        r"(?:Value error|Assertion failed), (.+?)(?: \[type=|$)", str(error), flags=re.MULTILINE
+    )
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     cause = reason[1] if reason else lines[0] if lines else type(error).__name__
     return ConfigError(f"sample.engine=vllm: {cause}{_advice(cause)}")
