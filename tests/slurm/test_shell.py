@@ -94,7 +94,7 @@ OWN = {
     "nodes=3": "nodes",
     "ntasks=1": "tasks_per_node",
     "mem=1G": "memory",
-    "partition=high": "slurm.partition",
+    "partition=high": "partition",
     "clusters=gpu": "slurm.options.clusters",
 }
 """Options of sbatch that launch sets itself, and what is named in their place."""
