@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
 
+from lt_hpc.cluster.place import Place
+from lt_hpc.errors import HardwareError, Interrupted
 from lt_hpc.latent.layout import NUM_MARKERS
+from lt_hpc.run import state
+from lt_hpc.stages import prepare
+from lt_hpc.stages.__main__ import run_task
+from lt_hpc.stages.task import Task
 from lt_hpc.store import manifest
 from lt_hpc.store.paths import shard_folder
-from tests.runs.tiny_run import TEXTS, THOUGHT, run_e_step
+from tests.runs.tiny_run import TEXTS, THOUGHT, run_e_step, tasks
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
@@ -55,3 +63,18 @@ def test_prefixes_that_had_to_be_cut_are_counted(tmp_path: Path) -> None:
     )
     shards = [manifest.read(shard_folder(task.paths.samples(1), shard)) for shard in range(2)]
     assert sum(shard.counts["cut_prefixes"] for shard in shards if shard) == cut > 0
+
+
+@pytest.mark.parametrize(("asked", "code"), [(True, Interrupted.exit_code), (False, HardwareError.exit_code)])
+def test_a_stop_that_reaches_what_a_task_needs_before_it_is_an_interruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: bool, code: int
+) -> None:
+    def lose(_: Task) -> None:
+        raise HardwareError("its workers ended")
+
+    task = tasks(tmp_path)("prepare")
+    state.pin_plan(task.paths, task.plan)
+    monkeypatch.setattr(prepare, "run", lose)
+    supervisor: Any = SimpleNamespace(stop_requested=lambda: asked)
+    ending = run_task(supervisor, Place(), [str(task.paths.root), task.plan.fingerprint, "prepare"])
+    assert ending.code == code and "its workers ended" in ending.cause

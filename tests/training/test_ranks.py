@@ -1,4 +1,5 @@
-"""One of four ranks fails: the others don't wait for it, and every process ends at once."""
+"""One of four ranks fails: the others don't wait for it, and every process ends at once; they say that they
+were left, not that they failed."""
 
 from __future__ import annotations
 
@@ -7,6 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from lt_hpc.errors import HardwareError
+from lt_hpc.training.ranks import hardware_errors
 
 RANK = """
 import os, signal, sys
@@ -14,16 +19,20 @@ from pathlib import Path
 from lt_hpc.cluster import rendezvous
 from lt_hpc.cluster.place import Place
 from lt_hpc.cluster.signals import fail
+from lt_hpc.errors import HardwareError
 from lt_hpc.training import ranks
 rank, folder, how = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 joined = ranks.join(rendezvous.store(folder, Place(rank, 4, rank, "test")), rank, 4)
 if rank == 2 and how == "killed":
     os.kill(os.getpid(), signal.SIGKILL)
 try:
-    if rank == 2:
-        raise RuntimeError("out of memory")
-    while True:
-        joined.all_sum(1.0)
+    with ranks.hardware_errors():
+        if rank == 2:
+            raise RuntimeError("a shape that does not fit")
+        while True:
+            joined.all_sum(1.0)
+except HardwareError as error:
+    fail(error.exit_code, str(error))
 except RuntimeError as error:
     fail(1, str(error))
 """
@@ -40,6 +49,16 @@ def test_a_rank_that_fails_ends_the_training(how: str, code: int, tmp_path: Path
         for rank in range(4)
     ]
     outputs = [process.communicate(timeout=SECONDS)[1] for process in processes]
-    assert [process.returncode for process in processes] == [1, 1, code, 1], outputs
+    lost = HardwareError.exit_code
+    assert [process.returncode for process in processes] == [lost, lost, code, lost], outputs
     if how == "raises":
-        assert "exit code 1: out of memory" in outputs[2]
+        assert "exit code 1: a shape that does not fit" in outputs[2]
+
+
+def test_lack_of_memory_is_no_fault_of_the_hardware() -> None:
+    with pytest.raises(torch.OutOfMemoryError), hardware_errors():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    with pytest.raises(HardwareError, match="ECC"), hardware_errors():
+        raise torch.AcceleratorError(
+            "CUDA error: uncorrectable ECC error encountered\nCUDA kernel errors might be"
+        )
