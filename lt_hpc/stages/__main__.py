@@ -52,7 +52,7 @@ def _take_devices(task: Task) -> None:
     asked = task.plan.config.slurm.job(task.stage.name).gpus_per_node if task.place.job else 0
     if task.stage.kind.ranked or "model" in task.stage.inputs:
         computes = task.stage.kind.ranked or task.plan.config.sample.engine == "torch"
-        if computes and found:
+        if computes and found and "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:
             # Rows, groups of documents and logits differ in size at every step; before torch is imported.
             os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
         devices.require(found, asked, f"slurm.{task.stage.name}.gpus_per_node", computes)
