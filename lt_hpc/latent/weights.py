@@ -52,13 +52,13 @@ def effective_sample_size(log_w: np.ndarray) -> np.ndarray:
     weights = normalised(log_w)
     square = np.sum(weights**2, axis=-1)
     ess = np.where(square > 0, 1.0 / np.where(square > 0, square, 1.0), 0.0)
-    return np.minimum(ess, log_w.shape[-1])  # rounding must not lift it above K
+    return np.asarray(np.minimum(ess, log_w.shape[-1]))  # rounding must not lift it above K
 
 
 def bounds_by_k(log_w: np.ndarray) -> np.ndarray:
     """[..., K] the bound of every k <= K from the first k samples."""
     running = np.logaddexp.accumulate(log_w, axis=-1)
-    return running - np.log(np.arange(1, log_w.shape[-1] + 1))
+    return np.asarray(running - np.log(np.arange(1, log_w.shape[-1] + 1)))
 
 
 def length_normalised(log_w: np.ndarray, lengths: np.ndarray) -> np.ndarray:
