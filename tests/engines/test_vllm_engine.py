@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from lt_hpc.config.load import demo_file, load_config
 from lt_hpc.config.schema import VllmConfig
+from lt_hpc.engines import vllm_engine
 from lt_hpc.engines.head_padding import head_size, with_supported_heads
 from lt_hpc.engines.load import load
 from lt_hpc.engines.protocol import SamplingParams
@@ -82,3 +84,26 @@ def test_heads_that_can_not_be_padded_are_refused(tmp_path: Path) -> None:
         with_supported_heads(make_gpt2(tmp_path / "gpt2", 6), [32], tmp_path)
     with pytest.raises(ConfigError, match="heads of 8"):
         with_supported_heads(make_llama(tmp_path / "llama", 6), [4], tmp_path)
+
+
+def test_the_build_for_cpus_is_refused_beside_gpus_before_a_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(ConfigError, match=r"CPU build is installed, and this node has GPUs.*setup\.sh vllm,"):
+        VllmEngine(tmp_path / "no model", "float32", VllmConfig(), 128)
+
+
+def test_the_build_for_gpus_is_refused_without_one_or_with_one_that_torch_was_not_built_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found = SimpleNamespace(
+        is_cpu=lambda: False, get_device_capability=lambda: SimpleNamespace(major=7, minor=0)
+    )
+    monkeypatch.setattr(vllm_engine, "current_platform", found)
+    with pytest.raises(ConfigError, match=r"no GPU is here; set gpus_per_node of slurm\.sample"):
+        VllmEngine(tmp_path / "no model", "float32", VllmConfig(), 128)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_80", "sm_90"])
+    with pytest.raises(ConfigError, match=r"built for sm_80, sm_90, not for this GPU .* 7\.0"):
+        VllmEngine(tmp_path / "no model", "float32", VllmConfig(), 128)

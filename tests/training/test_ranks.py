@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from lt_hpc.errors import HardwareError
-from lt_hpc.training.ranks import hardware_errors
+from lt_hpc.training.ranks import _check_own, hardware_errors
 
 RANK = """
 import os, signal, sys
@@ -62,3 +64,15 @@ def test_lack_of_memory_is_no_fault_of_the_hardware() -> None:
         raise torch.AcceleratorError(
             "CUDA error: uncorrectable ECC error encountered\nCUDA kernel errors might be"
         )
+
+
+@pytest.mark.parametrize(("gpus", "refused"), [(["A", "B", "A"], True), (["A", "B", "C"], False)])
+def test_ranks_that_would_share_a_gpu_are_refused_on_every_one_of_them(
+    gpus: list[str], refused: bool
+) -> None:
+    """Before any of them has started NCCL: all that is known of the GPUs are their names."""
+    store = dist.HashStore()
+    with ThreadPoolExecutor(len(gpus)) as threads:
+        ranks = [threads.submit(_check_own, store, rank, len(gpus), gpu) for rank, gpu in enumerate(gpus)]
+    said = [str(rank.exception()) if rank.exception() else "" for rank in ranks]
+    assert all(("more ranks than GPUs: 2 ranks share" in one) is refused for one in said)
