@@ -20,6 +20,8 @@ SETTINGS = [
     "local.threads=1", "evaluate.num_samples=1",
 ]  # fmt: skip
 HANG_SECONDS = 240
+HELD = ("DependencyNeverSatisfied", "JobHeldUser", "JobHeldAdmin")
+"""Reasons of jobs that nothing starts any more; root holds as an administrator."""
 PROFILE = Path(__file__).parents[2] / "configs" / "cluster" / "devcluster.yaml"
 SLURM_SETTINGS = ["slurm.train.tasks_per_node=1", "slurm.train.nodes=1"]
 
@@ -151,7 +153,7 @@ class SlurmMachine:
             job, state, reason = line.split("|")
             if reason == "BeginTime":
                 self.tell("scontrol", "update", f"JobId={job}", "StartTime=now")
-            moving |= state != "PENDING" or reason not in ("DependencyNeverSatisfied", "JobHeldUser")
+            moving |= state != "PENDING" or reason not in HELD
         return moving
 
     def tell(self, *command: str) -> str:
