@@ -130,7 +130,7 @@ def test_new_stages_a_rule_and_a_plot_serve_a_finished_run(changed: Path, finish
     for row, folder in zip(report, (first, second), strict=True):
         benchmark = json.loads((folder / "benchmark" / "benchmark.json").read_text())
         assert benchmark["nll"] == pytest.approx(row["nll_marked"], rel=1e-5)
-    assert "<!-- unfinished thoughts -->" in (finished / "report.html").read_text()
+    assert "<!-- cut thoughts -->" in (finished / "report.html").read_text()
     check_that_damage_is_found_and_mended(changed, finished)
 
 
@@ -158,4 +158,4 @@ def test_a_new_engine_samples_and_scores_a_run(changed: Path, finished: Path) ->
     assert len(samples) == len(questions)
     for question, row in zip(questions, samples, strict=True):
         assert row["thoughts"] == [[*question[:3], layout["eol"]]] * 4
-        assert row["log_q"] == [0.0] * 4 and row["finished"] == [True] * 4
+        assert row["log_q"] == [0.0] * 4 and row["cut"] == [False] * 4

@@ -32,11 +32,8 @@ def test_the_report_holds_every_iteration(undisturbed: Path) -> None:
     for row in report["iterations"]:
         assert 0 <= row["accuracy"] <= 1
         assert row["intervals"]["nll"][0] <= row["nll"] <= row["intervals"]["nll"][1]
-        if row["bound_undefined_chunks"] < 12:  # so short a training leaves thoughts without an end
-            assert row["bound"] < 0
-        else:
-            assert row["bound"] is None
-        assert row["selected_unfinished"] == 0
+        assert row["bound"] < 0 and row["intervals"]["bound"][0] <= row["bound"]
+        assert row["log_likelihood"] < 0 and row["estimate_chunks"] == 6
         assert row["seconds"] > 0
     assert 1 <= report["iterations"][1]["ess_mean"] <= 2
     page = (undisturbed / "report.html").read_text()
@@ -62,9 +59,8 @@ def test_each_chunk_is_selected_once_and_from_its_own_samples(undisturbed: Path)
     for drawn, chosen in zip(samples, selected, strict=True):
         (sample,), (thought,) = chosen["samples"], chosen["thoughts"]
         if sample < 0:
-            assert not any(drawn["finished"])
+            assert all(drawn["cut"])
             continue
-        assert drawn["finished"][sample]
         assert drawn["thoughts"][sample][:-1] == thought
 
 
@@ -74,28 +70,52 @@ def test_status_of_a_finished_run_is_success(undisturbed: Path) -> None:
     assert result.returncode == 0, result.stderr
 
 
-def shown(value: float | None, nothing: str) -> str:
-    return nothing if value is None else f"{value:.3f}"
+def shown(value: float | None, interval: list[float] | None) -> list[str]:
+    """Value and interval as tables show them."""
+    if value is None:
+        return ["–"]
+    return [f"{value:.3f}", *([] if interval is None else [f"[{interval[0]:.3f}, {interval[1]:.3f}]"])]
 
 
-def test_the_table_shows_what_the_report_holds(undisturbed: Path) -> None:
+def negative(interval: list[float] | None) -> list[float] | None:
+    return None if interval is None else [-interval[1], -interval[0]]
+
+
+def test_the_tables_show_what_the_report_holds(undisturbed: Path) -> None:
     command = [sys.executable, "-m", "lt_hpc.report", str(undisturbed)]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     lines = [re.split("[┃│]", line)[1:-1] for line in printed.splitlines() if line[:1] in "┃│"]
-    titles, *cells = [[cell.strip() for cell in line] for line in lines]
+    cells = [[cell.strip() for cell in line] for line in lines]
+    starts = [n for n, line in enumerate(cells) if line[0] == "iteration"]
+    held_out, e_step = cells[: starts[1]], cells[starts[1] :]
+
+    def column(table: list[list[str]], title: str) -> list[str]:
+        return [line[table[0].index(title)] for line in table[1:] if line[table[0].index(title)]]
+
     rows = json.loads((undisturbed / "report.json").read_text())["iterations"]
-    for row, line in zip(rows, cells, strict=True):
-        table = dict(zip(titles, line, strict=True))
-        assert table["iteration"] == str(row["iteration"])
-        for title, value in {
-            "accuracy": row["accuracy"],
-            "bound": row["bound"],
-            "NLL": row["nll"],
-            "ESS": row["ess_mean"],
-            "unfinished": row["selection"].get("unfinished_share"),
-        }.items():
-            assert table[title] == shown(value, "-"), title
-    assert 0 < rows[1]["selection"]["unfinished_share"] < 1, "so short a training leaves some without an end"
+    for title, name in {"accuracy": "accuracy", "log p(x | c)": "log_likelihood", "bound": "bound"}.items():
+        expected = [one for row in rows for one in shown(row[name], row["intervals"][name])]
+        assert column(held_out, title) == expected, title
+    raw = [one for row in rows for one in shown(-row["nll"], negative(row["intervals"]["nll"]))]
+    assert column(held_out, "raw text") == raw
+    selection = rows[1]["selection"]
+    for title, name in {
+        "ESS": "ess_mean",
+        "effective": "effective_different_mean",
+        "cut": "cut_share",
+    }.items():
+        assert column(e_step, title) == shown(selection[name], selection["intervals"][name]), title
+    assert 0 < selection["cut_share"] < 1, "so short a training leaves some without an end"
+    assert f"iteration 1 against the one before: {rows[1]['change']['verdict']}" in printed
+    assert "warning: iteration 0: the held-out figures are of 12 documents" in printed
+
+
+def test_a_run_is_compared_with_a_control_on_the_same_documents(undisturbed: Path) -> None:
+    command = [sys.executable, "-m", "lt_hpc.report", str(undisturbed), "--against"]
+    same = subprocess.run([*command, str(undisturbed)], capture_output=True, text=True, check=True).stdout
+    assert "cannot be told: log p(x | c) 0.000 [0.000, 0.000]" in same
+    for line in ("training FLOPs", "computed tokens in training", "FLOPs with the E-steps"):
+        assert re.search(rf"{line}: (\S+) and \1, 1.00 times as much", same), line
 
 
 class Tables(HTMLParser):
@@ -127,27 +147,34 @@ class Tables(HTMLParser):
 def test_the_page_shows_what_the_report_holds(undisturbed: Path) -> None:
     report = json.loads((undisturbed / "report.json").read_text())
     page = (undisturbed / "report.html").read_text()
-    assert f"by {report['config']['evaluate']['num_samples']} samples" in page
-    measures, of_weights, thoughts, answers = Tables(page).found
-    for row, line in zip(report["iterations"], measures[1:], strict=True):
-        table = dict(zip(measures[0], line, strict=True))
-        assert table["accuracy"] == shown(row["accuracy"], "–")
-        assert table["bound"] == shown(row["bound"], "–")
-        assert table["no bound"] == str(row["bound_undefined_chunks"])
-        assert (table["NLL"], table["NLL, marked"]) == (shown(row["nll"], ""), shown(row["nll_marked"], ""))
-        assert table["task-seconds"] == shown(row["seconds"], "")
+    likelihoods, answered, changes, of_weights, thoughts, costs, examples = Tables(page).found
+    for row, line in zip(report["iterations"], likelihoods[1:], strict=True):
+        table = dict(zip(likelihoods[0], line, strict=True))
+        for title, name in {
+            "log p(x | c)": "log_likelihood",
+            "bound": "bound",
+            "bound: gain": "bound_gain",
+        }.items():
+            assert table[title] == " ".join(shown(row[name], row["intervals"][name])), title
+        assert table["raw text"] == " ".join(shown(-row["nll"], negative(row["intervals"]["nll"])))
+    for row, line in zip(report["iterations"], answered[1:], strict=True):
+        assert line[1] == " ".join(shown(row["accuracy"], row["intervals"]["accuracy"]))
+    assert changes[1][:2] == ["1", report["iterations"][1]["change"]["verdict"]]
     selection = report["iterations"][1]["selection"]
-    ((_, *cells),) = [line for line in of_weights[1:] if line[0] == "1"]
-    table = dict(zip(of_weights[0][1:], cells, strict=True))
-    assert table["mean ESS"] == shown(selection["ess_mean"], "")
-    assert table["unfinished"] == shown(selection["unfinished_share"], "")
-    assert table["no thought"] == str(selection["fallback_chunks"])
+    (cells,) = [line for line in of_weights[1:] if line[0] == "1"]
+    table = dict(zip(of_weights[0], cells, strict=True))
+    for title, name in {"ESS": "ess_mean", "different": "different_mean", "cut": "cut_share"}.items():
+        assert table[title] == " ".join(shown(selection[name], selection["intervals"][name])), title
+    assert table["all cut"] == str(selection["fallback_chunks"])
     weights = {line[0]: 0.0 for line in thoughts[1:]}
     for line in thoughts[1:]:
         weights[line[0]] += float(line[2])
     assert weights == pytest.approx(dict.fromkeys(weights, 1.0), abs=2e-3), "of two thoughts both are shown"
-    assert answers[0] == ["question", "thought", "answer", "expected"]
-    assert "None" not in {cell for line in answers for cell in line}
+    taken = dict(zip(costs[0], costs[2], strict=True))
+    assert taken["computed"] == str(report["iterations"][1]["tokens"]["computed"])
+    assert taken["training FLOPs"] == f"{report['iterations'][1]['compute']['training_flops']:.2e}"
+    assert examples[0] == ["question", "thought", "answer", "expected"]
+    assert "None" not in {cell for line in examples for cell in line}
 
 
 def test_recorded_log_probabilities_are_those_of_plain_transformers(undisturbed: Path) -> None:

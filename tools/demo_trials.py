@@ -1,9 +1,9 @@
-"""python tools/demo_trials.py --seeds 0 1 2 [--samples 4 16] [--out runs/trials]
+"""python tools/demo_trials.py [--task demo routes] [--seeds 0 1 2] [--arms ...] [--parallel 2] [--out DIR]
 
-The paper's claims on the demo: EM with a small and a large K, against training on the raw text
-and against the warm start's labelled documents alone, all from the same base and with the same
-number of training tokens. Seeds change the documents, the labelled subset and every draw; the
-held-out documents stay. Run again, it goes on. Writes trials.json and trials.svg.
+What selects thoughts, how many there are, and the controls, on the two built-in tasks. Every arm starts from
+the same warm start of its seed and takes the same number of optimizer steps per iteration; a seed moves the
+documents, the labelled subset, the held-out documents and every draw. Run again, it goes on. Writes
+trials.json, trials-TASK.svg, and prints tables: figures over seeds, and differences paired over documents.
 """
 
 from __future__ import annotations
@@ -14,93 +14,245 @@ import shutil
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
+from lt_hpc.data import routes_task
+from lt_hpc.latent.intervals import t_quantile
+from lt_hpc.report.changes import compare
+from lt_hpc.report.collect import measured_of
+from lt_hpc.store.paths import RunPaths
+
+ITERATIONS = 3
 SHARED = ("base", "corpus", "warm", "heldout", "iter-00")
+ARMS = {
+    "K=1": ["sample.num_samples=1"],
+    **{f"importance, K={k}": [f"sample.num_samples={k}"] for k in (4, 16)},
+    **{f"argmax, K={k}": [f"sample.num_samples={k}", "merge.method=argmax"] for k in (4, 16)},
+    **{f"uniform, K={k}": [f"sample.num_samples={k}", "merge.method=uniform"] for k in (4, 16)},
+    **{f"half from the prior, K={k}": [f"sample.num_samples={k}", "sample.prior_share=0.5"] for k in (4, 16)},
+    **{f"weighted, K={k}": [f"sample.num_samples={k}", "merge.select=weighted"] for k in (4, 16)},
+    "raw text": ["objective=raw", f"train.steps={ITERATIONS * 200}"],
+    "labelled documents only": ["objective=warm", f"train.steps={ITERATIONS * 200}"],
+}
+"""The controls take the optimizer steps of all iterations at once."""
+PAIRS = [
+    *(
+        (f"importance, K={k}", other)
+        for k in (4, 16)
+        for other in ("K=1", f"argmax, K={k}", f"uniform, K={k}")
+    ),
+    ("importance, K=16", "importance, K=4"),
+    *(
+        (f"{name}, K={k}", f"importance, K={k}")
+        for k in (4, 16)
+        for name in ("half from the prior", "weighted")
+    ),
+    ("importance, K=4", "raw text"),
+    ("importance, K=4", "labelled documents only"),
+]
+"""Of the last models: the first less the second."""
+MEASURES = ("accuracy", "log_likelihood", "bound", "nll")
 Rows = list[dict[str, Any]]
 
 
-def run_one(out: Path, seed: int, name: str, iterations: int, settings: list[str]) -> Rows:
-    """Launch one run (its warm start is taken over from an earlier one of the seed); its rows."""
-    run = out / f"seed{seed}-{name}"
-    donors = [
-        path for path in sorted(out.glob(f"seed{seed}-*")) if (path / "iter-00/eval/metrics.json").exists()
-    ]
-    if donors and not run.exists():
+def short(arm: str) -> str:
+    """Of a folder's name."""
+    return "".join(c if c.isalnum() else "-" for c in arm)
+
+
+def run_one(out: Path, task: str, seed: int, arm: str, alone: bool) -> Path:
+    """Launch one run, unless it is done; its warm start is taken over from another one of the seed."""
+    run = out / f"{task}-{seed}" / short(arm)
+    iterations = 1 if arm in ("raw text", "labelled documents only") else ITERATIONS
+    warm = out / f"{task}-{seed}" / "warm-start"
+    if arm != "warm-start" and not run.exists():
         for folder in SHARED:
-            shutil.copytree(donors[0] / folder, run / folder)
+            shutil.copytree(warm / folder, run / folder)
     command = [
-        sys.executable, "-m", "lt_hpc.launch", "--cluster", "local", "--iters", str(iterations),
-        "--run-dir", str(run), f"seed={seed}", f"corpus.seed={100 + seed}", f"warm.seed={200 + seed}",
-        *settings,
+        sys.executable, "-m", "lt_hpc.launch", "--cluster", "local", "--config", f"configs/{task}.yaml",
+        "--iters", str(iterations if arm != "warm-start" else 0), "--run-dir", str(run), f"seed={seed}",
+        f"corpus.seed={100 + seed}", f"warm.seed={200 + seed}", f"heldout.seed={300 + seed}",
+        "evaluate.estimate_chunks=150", "evaluate.estimate_samples=64", *ARMS.get(arm, []),
+        *([] if alone else ["local.processes=1", "local.train_ranks=1"]),
     ]  # fmt: skip
-    subprocess.run(command, check=True)
-    return list(json.loads((run / "report.json").read_text())["iterations"])
+    with (out / f"{task}-{seed}-{short(arm)}.log").open("w") as log:
+        subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
+    return run
 
 
-def table(results: dict[str, dict[int, Rows]]) -> str:
-    """Markdown: a line per setting, accuracy and bound by iteration as median (lowest to highest)."""
-    lines = ["| setting | measure | it 0 | it 1 | it 2 | it 3 |", "|---|---|---|---|---|---|"]
-    for name, by_seed in results.items():
-        for measure in ("accuracy", "bound", "ess_mean"):
+def rows_of(run: Path) -> Rows:
+    """The iterations of a report, without what is long."""
+    found: Rows = json.loads((run / "report.json").read_text())["iterations"]
+    kept = (*MEASURES, "intervals", "iteration", "tokens", "compute", "seconds", "bound_gap", "change")
+    selected = ("ess_mean", "effective_different_mean", "different_mean", "pareto_k_pooled", "cut_share")
+    return [
+        {name: row[name] for name in kept} | {name: row["selection"].get(name) for name in selected}
+        for row in found
+    ]
+
+
+def truth(run: Path) -> float:
+    """Exact log p(x | c) of the held-out answers under the task of routes, nats per token of `= v <eos>`."""
+    import yaml
+
+    settings = yaml.safe_load((run / "config.yaml").read_text())["heldout"]
+    problems = list(routes_task.problems(int(settings["seed"]), int(settings["num_documents"])))
+    return statistics.mean(routes_task.log_likelihood(p.question, p.answer) for p in problems) / 3
+
+
+def paired(out: Path, task: str, seed: int, first: str, second: str) -> dict[str, Any] | None:
+    """The last model of one arm less that of another."""
+    ends = [last(RunPaths(out / f"{task}-{seed}" / short(arm))) for arm in (second, first)]
+    if ends[0] is None or ends[1] is None:
+        return None
+    change = compare(ends[0], ends[1])
+    return {
+        "verdict": change.verdict,
+        **{
+            name: {"value": getattr(change.values, name), "interval": getattr(change.intervals, name)}
+            for name in MEASURES
+        },
+    }
+
+
+def last(paths: RunPaths) -> Any:
+    """What the last evaluation of a run measured, or None."""
+    numbers = (number for number in range(ITERATIONS, 0, -1) if paths.evaluation(number).exists())
+    number = next(numbers, None)
+    return None if number is None else measured_of(paths, number)
+
+
+def spread(values: list[float]) -> str:
+    """Mean over seeds with its t interval; the values themselves where they are fewer than three."""
+    mean = statistics.mean(values)
+    if len(values) < 3:
+        return ", ".join(f"{value:+.3f}" for value in values)
+    half = t_quantile(0.975, len(values) - 1) * statistics.stdev(values) / sqrt(len(values))
+    return f"{mean:+.3f} ± {half:.3f} ({min(values):+.3f} to {max(values):+.3f})"
+
+
+def figures(results: dict[str, dict[str, Rows]]) -> Iterator[str]:
+    """Markdown: a line per arm and measure, by iteration, the median over seeds (lowest to highest)."""
+    yield "| arm | measure | it 0 | it 1 | it 2 | it 3 |"
+    yield "|---|---|---|---|---|---|"
+    for arm, by_seed in results.items():
+        for measure in (*MEASURES[:3], "effective_different_mean"):
             cells = []
-            for iteration in range(4):
-                values = [
-                    row[measure]
-                    for rows in by_seed.values()
-                    for row in rows
-                    if row["iteration"] == iteration and row[measure] is not None
+            for iteration in range(ITERATIONS + 1):
+                found = [
+                    row[measure] for rows in by_seed.values() for row in rows if row["iteration"] == iteration
                 ]
+                known = [value for value in found if value is not None]
                 cells.append(
-                    f"{statistics.median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
-                    if values
-                    else "–"
+                    f"{statistics.median(known):.3f} ({min(known):.3f} to {max(known):.3f})" if known else "–"
                 )
-            lines.append(f"| {name} | {measure} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+            if set(cells) != {"–"}:
+                yield f"| {arm} | {measure} | {' | '.join(cells)} |"
 
 
-def plot(results: dict[str, dict[int, Rows]], path: Path) -> None:
-    """Accuracy and bound by iteration, a thin line per seed."""
+def differences(pairs: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Markdown: a line per pair of arms, differences of the last models over seeds, and the verdicts."""
+    yield "| first less second | log p(x given c) | bound | accuracy | verdicts by seed |"
+    yield "|---|---|---|---|---|"
+    for name, by_seed in pairs.items():
+        cells = []
+        for measure in ("log_likelihood", "bound", "accuracy"):
+            values = [one[measure]["value"] for one in by_seed.values()]
+            cells.append(spread(values) if None not in values else "–")
+        verdicts = ", ".join(one["verdict"] for one in by_seed.values())
+        yield f"| {name} | {' | '.join(cells)} | {verdicts} |"
+
+
+def plot(results: dict[str, dict[str, Rows]], path: Path, best: float | None) -> None:
+    """Accuracy and log p(x | c) by iteration, a thin line per seed. The axes are those of the arms with
+    thoughts; an arm outside of them is named at the edge."""
     import matplotlib
 
     matplotlib.use("svg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.5))
-    for axis, measure in zip(axes, ("accuracy", "bound"), strict=True):
-        for index, (name, by_seed) in enumerate(results.items()):
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4))
+    for axis, measure in zip(axes, ("accuracy", "log_likelihood"), strict=True):
+        inside = [
+            row[measure]
+            for arm, by_seed in results.items()
+            if arm not in ("raw text", "labelled documents only")
+            for rows in by_seed.values()
+            for row in rows
+        ]
+        low, high = min(inside), max(max(inside), best if measure != "accuracy" and best else -1e9)
+        margin = 0.05 * (high - low)
+        axis.set_ylim(low - margin, high + margin)
+        for index, (arm, by_seed) in enumerate(results.items()):
             for number, rows in enumerate(by_seed.values()):
-                points = [(row["iteration"], row[measure]) for row in rows if row[measure] is not None]
-                label = name if number == 0 else None
-                axis.plot(*zip(*points, strict=True), color=f"C{index}", marker="o", ms=3, lw=1, label=label)
-        unit = ", nats per token" if measure == "bound" else ""
-        axis.set(title=f"held-out {measure}{unit}", xlabel="iteration", xticks=range(4))
+                points = [(row["iteration"], row[measure]) for row in rows]
+                label = arm if number == 0 else None
+                style = {"color": f"C{index % 10}", "ls": "--" if index > 9 else "-", "label": label}
+                axis.plot(*zip(*points, strict=True), lw=1, marker="o", ms=3, **style)
+            ends = [rows[-1][measure] for rows in by_seed.values()]
+            if max(ends) < low - margin:
+                axis.annotate(
+                    f"{arm}: {statistics.median(ends):.2f}", (1, low - margin), fontsize=7, va="bottom"
+                )
+        if measure != "accuracy" and best is not None:
+            axis.axhline(best, color="grey", lw=1)
+            axis.annotate("the source itself", (0, best), fontsize=7, va="bottom")
+        unit = "" if measure == "accuracy" else ", nats per token"
+        name = "accuracy" if measure == "accuracy" else "log p(x | c)"
+        axis.set(title=f"held-out {name}{unit}", xlabel="iteration", xticks=range(ITERATIONS + 1))
         axis.grid(alpha=0.3)
-    axes[0].legend(fontsize=8)
+    axes[1].legend(fontsize=6, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
 
 
+def show(out: Path, task: str, seeds: list[int], arms: list[str]) -> dict[str, Any]:
+    """Tables and figure of a task; what they are made from."""
+    results: dict[str, dict[str, Rows]] = {}
+    for arm in arms:
+        runs = {str(seed): out / f"{task}-{seed}" / short(arm) for seed in seeds}
+        results[arm] = {seed: rows_of(run) for seed, run in runs.items() if (run / "report.json").exists()}
+    results = {arm: by_seed for arm, by_seed in results.items() if by_seed}
+    pairs: dict[str, dict[str, Any]] = {}
+    for first, second in PAIRS:
+        found = {str(seed): paired(out, task, seed, first, second) for seed in seeds}
+        known = {seed: one for seed, one in found.items() if one is not None}
+        if known:
+            pairs[f"{first} – {second}"] = known
+    runs_done = [out / f"{task}-{seed}" / "warm-start" for seed in seeds]
+    best = [truth(run) for run in runs_done if task == "routes" and (run / "config.yaml").exists()]
+    print(f"## {task}, seeds {seeds}\n", *figures(results), "", *differences(pairs), "", sep="\n")
+    if best:
+        print("log p(x | c) of the source itself:", ", ".join(f"{value:.3f}" for value in best))
+    plot(results, out / f"trials-{task}.svg", statistics.mean(best) if best else None)
+    return {"results": results, "pairs": pairs, "source": best}
+
+
 def main() -> None:
+    """The command."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--task", nargs="+", default=["demo", "routes"], choices=["demo", "routes"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--samples", type=int, nargs="+", default=[4, 16], help="values of K")
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
+    parser.add_argument("--parallel", type=int, default=1, help="runs at once, each with one process")
+    parser.add_argument("--show", action="store_true", help="start nothing, show what is done")
     parser.add_argument("--out", type=Path, default=Path("runs/trials"))
     options = parser.parse_args()
-    settings = {f"EM, K={k}": (f"k{k}", 3, [f"sample.num_samples={k}"]) for k in options.samples}
-    settings["raw text, same tokens"] = ("raw", 1, ["objective=raw"])
-    settings["labelled documents only, same tokens"] = ("warm", 1, ["objective=warm"])
-    results: dict[str, dict[int, Rows]] = {name: {} for name in settings}
-    for seed in options.seeds:
-        for name, (short, iterations, overrides) in settings.items():
-            results[name][seed] = run_one(options.out, seed, short, iterations, overrides)
-    (options.out / "trials.json").write_text(json.dumps(results, indent=1))
-    plot(results, options.out / "trials.svg")
-    print(table(results))
+    options.out.mkdir(parents=True, exist_ok=True)
+    alone = options.parallel == 1
+    todo = [] if options.show else [(seed, task) for seed in options.seeds for task in options.task]
+    for seed, task in todo:
+        run_one(options.out, task, seed, "warm-start", alone)
+        with ThreadPoolExecutor(options.parallel) as pool:
+            list(pool.map(lambda arm: run_one(options.out, task, seed, arm, alone), options.arms))  # noqa: B023
+    found = {task: show(options.out, task, options.seeds, options.arms) for task in options.task}
+    (options.out / "trials.json").write_text(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

@@ -125,6 +125,11 @@ def _check_together(config: Config) -> None:
             f"merge.target_ess={config.merge.target_ess}: must be at most "
             f"sample.num_samples={config.sample.num_samples}"
         )
+    if config.merge.select == "weighted" and config.merge.num_selected != 1:
+        raise ConfigError(
+            f"merge.num_selected={config.merge.num_selected}: merge.select=weighted trains on all different "
+            "thoughts already; use 1"
+        )
     if config.sample.engine == "vllm":
         _check_vllm(config)
     _check_jobs(config)
@@ -140,6 +145,8 @@ def _check_together(config: Config) -> None:
         raise ConfigError(f"warm_start.start={config.warm_start.start!r}: choose one of base")
     for section in ("warm_start", "train"):
         _check_training(config, section)
+    if config.objective == "raw" and config.train.raw_share:
+        raise ConfigError(f"train.raw_share={config.train.raw_share}: objective=raw trains on raw text alone")
     _check_fresh(config)
 
 
@@ -169,6 +176,11 @@ def _check_vllm(config: Config) -> None:
     sample = config.sample
     if not 0.01 <= sample.temperature <= 2:
         raise ConfigError(f"sample.temperature={sample.temperature}: sample.engine=vllm takes 0.01 to 2")
+    if sample.prior_share and (sample.temperature, sample.top_p, sample.top_k) != (1, 1, 0):
+        raise ConfigError(
+            f"sample.prior_share={sample.prior_share}: sample.engine=vllm scores at sample.temperature=1, "
+            "sample.top_p=1 and sample.top_k=0 alone; use these, or sample.engine=torch"
+        )
     trains_on_gpus = any(kind.ranked and config.slurm.job(kind.name).gpus_per_node for kind in kinds.KINDS)
     for stage in ("sample", "evaluate"):
         gpus, size = config.slurm.job(stage).gpus_per_node, sample.vllm.tensor_parallel_size

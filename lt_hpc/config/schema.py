@@ -53,7 +53,9 @@ class CorpusConfig:
     are `.jsonl`, plain or compressed, or `.parquet`; a folder holds these, or is of `save_to_disk`.
     Fingerprints have what identifies the content of a file, not its path."""
 
-    source: str = setting("builtin:chain", "builtin:chain, builtin:gsm, file, folder or hub name")
+    source: str = setting(
+        "builtin:chain", "builtin:chain, builtin:routes, builtin:gsm, file, folder or hub name"
+    )
     config_name: str | None = setting(None, "of a hub data set: its configuration")
     revision: str | None = setting(None, "of a hub data set: branch, tag or, best, a commit", neutral=True)
     split: str = setting("train", "of a hub data set, or of files that name theirs")
@@ -100,10 +102,16 @@ class SampleConfig:
     engine: EngineName = setting("torch", "what samples and scores; evaluation uses it too")
     dtype: Dtype = setting("float32", "of weights and activations")
     num_samples: int = setting(4, "K, thoughts per chunk", ge=1, le=100_000)
+    prior_share: float = setting(
+        0.0, "share of the K drawn from p(z | c), which does not know x; all weighted by the mixture",
+        ge=0, le=0.9, neutral=True,
+    )  # fmt: skip
     temperature: float = setting(1.0, "of the proposal distribution", ge=0.01)
     top_p: float = setting(1.0, "probability mass that sampling keeps; 1: all", gt=0, le=1)
     top_k: int = setting(0, "most likely tokens that sampling keeps; 0: all", ge=0)
-    max_thought_tokens: int = setting(24, "tokens per thought at most; a longer one is unfinished", ge=1)
+    max_thought_tokens: int = setting(
+        24, "tokens per thought at most; a longer one is cut, and ended there", ge=1
+    )
     block_chunks: int = setting(128, "chunks sampled and committed together; fixes every batch", ge=1)
     num_shards: int = execution(8, "pieces of the E-step; pinned when the first one starts", ge=1)
     precision_chunks: int = execution(4, "chunks scored again in float32 where dtype is lower; 0: none", ge=0)
@@ -126,13 +134,20 @@ class SampleConfig:
 class MergeConfig:
     """Selection among a chunk's K thoughts by their log-weights."""
 
-    method: resampling.Method = setting("multinomial", "selection rule; argmax is biased")
+    method: resampling.Method = setting(
+        "multinomial", "selection rule; two are controls: argmax is biased, uniform goes by no weight"
+    )
+    select: Literal["one", "weighted"] = setting(
+        "one", "weighted: train on all different thoughts, losses weighted by their probability", neutral=True
+    )
     num_selected: int = setting(1, "thoughts per chunk; epoch e trains on number e mod this", ge=1, le=1000)
     weights: Literal["exact", "tempered", "length_normalised"] = setting(
         "exact", "what selection goes by; all but exact are biased"
     )
     target_ess: float = setting(2.0, "of tempered weights: alpha in w^alpha makes the mean ESS this", ge=1)
-    unfinished: Literal["raw", "drop"] = setting("raw", "chunks with no finished thought: train raw, or drop")
+    unfinished: Literal["raw", "drop"] = setting(
+        "raw", "chunks all of whose thoughts were cut: train raw, or drop"
+    )
 
 
 @dataclass
@@ -143,6 +158,9 @@ class TrainConfig:
     start: Literal["base", "previous"] = setting("base", "model to start from; warm_start takes base alone")
     epochs: float = setting(2.0, "passes over the documents", gt=0, le=10_000)
     steps: int | None = setting(None, "optimizer steps; overrides epochs", ge=1, le=10**8)
+    raw_share: float = setting(
+        0.0, "share of the tokens that is whole documents without thoughts", ge=0, le=0.9, neutral=True
+    )
     batch_tokens: int = setting(2048, "tokens per optimizer step, over all ranks", ge=1)
     learning_rate: float = setting(1e-4, "at its peak", gt=0)
     schedule: Schedule = setting("cosine", "after warmup; wsd: warmup-stable-decay")
@@ -170,6 +188,9 @@ class EvaluateConfig:
     """Held-out measures of a model."""
 
     num_samples: int = setting(8, "K of the held-out bound, thoughts per chunk", ge=1, le=100_000)
+    estimate_chunks: int = setting(64, "chunks whose log p(x | c) is estimated from many thoughts", ge=0)
+    estimate_samples: int = setting(128, "thoughts for each of these", ge=2, le=100_000)
+    answer_samples: int = setting(4, "sampled thoughts and answers per question", ge=1, le=1000)
     max_answer_tokens: int = setting(16, "tokens per generated answer at most", ge=1)
     dtype: Dtype = setting("float32", "of weights and activations")
 
@@ -261,8 +282,8 @@ class SlurmConfig:
 
 @dataclass
 class Config:
-    """The whole tree. Two values of `objective` are controls: after the warm start, `raw` trains on text
-    without thoughts, `warm` on the teacher's thoughts alone."""
+    """The whole tree. Two values of `objective` are controls: after the warm start, `raw` trains on whole
+    documents without thoughts, `warm` on the teacher's thoughts alone."""
 
     name: str = execution("run", "of the run: its folder is runs/NAME unless --run-dir names one")
     seed: int = setting(0, "of the run: every draw comes from it", ge=0)

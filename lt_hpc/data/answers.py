@@ -41,6 +41,11 @@ def same(given: str, expected: str) -> bool:
     return " ".join(texts[0].split()) == " ".join(texts[1].split())
 
 
+def majority(answers: list[str]) -> str:
+    """The answer that most of them are the same as; of several such the first."""
+    return max(answers, key=lambda one: sum(same(one, other) for other in answers))
+
+
 def _marked(text: str) -> str | None:
     found = [(match.start(), match[1]) for match in _HASHES.finditer(text)]
     found += _boxed(text)

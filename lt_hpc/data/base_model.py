@@ -96,14 +96,21 @@ def _check_positions(model: ModelConfig, settings: dict[str, Any]) -> None:
 
 
 def stored_parameters(folder: Path) -> int:
-    """Elements of all tensors in the safetensors files of a folder, from their headers."""
-    from safetensors import safe_open
+    """Elements of all tensors in the safetensors files of a folder, from their headers.
+
+    Raises:
+        ConfigError: naming a file that is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
 
     total = 0
     for path in folder.glob("*.safetensors"):
-        with safe_open(path, framework="np") as stored:
-            for name in stored.keys():  # noqa: SIM118 (no iterator)
-                total += math.prod(stored.get_slice(name).get_shape())
+        try:
+            with safe_open(path, framework="np") as stored:
+                for name in stored.keys():  # noqa: SIM118 (no iterator)
+                    total += math.prod(stored.get_slice(name).get_shape())
+        except SafetensorError as error:
+            raise ConfigError(f"{path}: {error}") from error
     return total
 
 

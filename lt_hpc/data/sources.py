@@ -17,11 +17,12 @@ from typing import Any
 
 from lt_hpc.config.identity import identity_of
 from lt_hpc.config.schema import CorpusConfig
-from lt_hpc.data import chain_task, folders, readers
+from lt_hpc.data import chain_task, folders, readers, routes_task
 from lt_hpc.errors import ConfigError, LtError
 from lt_hpc.latent import seeds
 
-BUILTINS = ("builtin:chain", "builtin:gsm")
+_TASKS = {"builtin:chain": chain_task.problems, "builtin:routes": routes_task.problems}
+BUILTINS = (*_TASKS, "builtin:gsm")
 _PATTERNS = "*.jsonl (also .gz, .bz2, .xz, .zst, .lz4), *.parquet"
 _CHOICES = f"{', '.join(BUILTINS)}, {_PATTERNS}, a folder of these or of save_to_disk, a hub owner/name"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -276,8 +277,8 @@ def _builtin_documents(corpus: CorpusConfig, mode: str) -> Iterator[Document]:
     _check_builtin(corpus)
     stop = corpus.offset + (corpus.num_documents or 0)
     triples: Iterable[tuple[str, str, str]]
-    if corpus.source == "builtin:chain":
-        problems = itertools.islice(chain_task.problems(corpus.seed, stop), corpus.offset, None)
+    if corpus.source in _TASKS:
+        problems = itertools.islice(_TASKS[corpus.source](corpus.seed, stop), corpus.offset, None)
         triples = ((problem.question, problem.answer, problem.thought) for problem in problems)
     else:
         triples = (_gsm_problem(corpus.seed, index) for index in range(corpus.offset, stop))

@@ -53,4 +53,6 @@ def draw(
     # Rounding may carry u * total up to total itself, past the last possible token.
     target = torch.minimum(uniforms_R[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
     tokens = torch.searchsorted(cumulative, target, right=True)[:, 0]
+    # Where a model says what is no number, its log q is none either: that is seen with the weights.
+    tokens = tokens.clamp(max=log_q.shape[-1] - 1)
     return tokens, log_q[branches_R, tokens]

@@ -29,6 +29,11 @@ class SamplingParams:
     top_p: float = 1.0
     top_k: int = 0  # 0: off
 
+    @property
+    def plain(self) -> bool:
+        """Whether tokens are drawn from what the model itself says."""
+        return (self.temperature, self.top_p, self.top_k) == (1.0, 1.0, 0)
+
 
 @dataclass(frozen=True)
 class Completion:
@@ -55,8 +60,16 @@ class Engine(Protocol):
         ...
 
     def score(
-        self, prefixes: Sequence[Ids], continuations: Sequence[Sequence[Ids]]
+        self,
+        prefixes: Sequence[Ids],
+        continuations: Sequence[Sequence[Ids]],
+        params: SamplingParams | None = None,
     ) -> list[list[np.ndarray]]:
         """log p(continuation token | prefix, earlier tokens), float32 nats [T], for every
-        continuation of every prefix, untempered. A prefix has at least one token."""
+        continuation of every prefix: untempered, or as `params` samples (-inf for what they never would).
+        A prefix has at least one token.
+
+        Raises:
+            ConfigError: from an engine that scores the model's own distribution alone, for other `params`.
+        """
         ...

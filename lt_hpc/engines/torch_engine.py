@@ -177,8 +177,7 @@ class TorchEngine:
         continuations: Sequence[Sequence[Ids]],
         params: SamplingParams | None = None,
     ) -> list[list[np.ndarray]]:
-        """See `protocol.Engine.score`; with `params`, under that sampling distribution instead of
-        the model's own."""
+        """See `protocol.Engine.score`."""
         rows = [len(of_prefix) for of_prefix in continuations]
         longest = [max((len(ids) for ids in of_prefix), default=0) for of_prefix in continuations]
         widths = [len(prefix) + width for prefix, width in zip(prefixes, longest, strict=True)]

@@ -110,9 +110,16 @@ class VllmEngine:
         return [[next(completions) for _ in of_prompt] for of_prompt in seeds]
 
     def score(
-        self, prefixes: Sequence[Ids], continuations: Sequence[Sequence[Ids]]
+        self,
+        prefixes: Sequence[Ids],
+        continuations: Sequence[Sequence[Ids]],
+        params: SamplingParams | None = None,
     ) -> list[list[np.ndarray]]:
-        """See `protocol.Engine.score`."""
+        """See `protocol.Engine.score`; of the model's own distribution alone."""
+        if params is not None and not params.plain:
+            raise ConfigError(
+                "sample.engine=vllm: scores at sample.temperature=1 without top_p and top_k alone"
+            )
         longest = [
             len(prefix) + max(map(len, of_prefix), default=0)
             for prefix, of_prefix in zip(prefixes, continuations, strict=True)

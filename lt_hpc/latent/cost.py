@@ -47,6 +47,12 @@ def flops_per_token(shape: ModelShape, length: float) -> float:
     return 6.0 * shape.parameters + 12.0 * shape.layers * shape.hidden_size * length
 
 
+def forward_flops(shape: ModelShape, tokens: float) -> float:
+    """Floating-point operations that sampling or scoring needs for so many tokens, each computed once: 2N per
+    token. Attention is left out, which at the published sizes adds less than a tenth."""
+    return 2.0 * shape.parameters * tokens
+
+
 def state_bytes(shape: ModelShape, zero_stage: int, ranks: int, dtype_bytes: int) -> float:
     """Bytes a rank holds in weights, gradients and optimizer state under ZeRO (Rajbhandari et
     al., arXiv 1910.02054, section 3.1 and figure 1), with gradients accumulated in float32.

@@ -1,12 +1,9 @@
-"""Whether importance weights say anything: tail shape, intervals, dependence on length.
+"""Whether importance weights say anything: tail shape, dependence on length.
 
-Pure; log-weights in nats, float64. Arrays of log-weights end in the sample axis K.
+Pure; log-weights in nats, float64.
 """
 
 from __future__ import annotations
-
-from math import sqrt
-from statistics import NormalDist
 
 import numpy as np
 
@@ -19,17 +16,18 @@ WARN_SELECTION_CHANGE = 0.05
 told."""
 
 
-def pareto_k(log_w_K: np.ndarray) -> float:
-    """Shape of the generalised Pareto distribution of the largest of K weights. Below 0.5 the weights have
+def pareto_k(log_w_S: np.ndarray) -> float:
+    """Shape of the generalised Pareto distribution of the largest of S weights: of a chunk's, or, where K is
+    small, of many chunks' after each one's mean log-weight is taken off. Below 0.5 the weights have
     a finite variance; above 0.7 their means can't be trusted. -inf where the tail is flat: all its weights
     equal those before it. nan where it cannot be estimated: fewer than MIN_SAMPLES_FOR_PARETO weights are
     above zero, or fewer than MIN_TAIL are above the tail's threshold, as when a thought that was drawn many
     times ties with it.
 
     Vehtari et al., "Pareto smoothed importance sampling" (arXiv 1507.02646, section 3): the tail is
-    the min(K / 5, 3 sqrt(K)) largest weights.
+    the min(S / 5, 3 sqrt(S)) largest weights.
     """
-    usable = np.sort(log_w_K[np.isfinite(log_w_K)])
+    usable = np.sort(log_w_S[np.isfinite(log_w_S)])
     count = len(usable)
     if count < MIN_SAMPLES_FOR_PARETO:
         return float("nan")
@@ -60,36 +58,6 @@ def _generalised_pareto_shape(excess: np.ndarray) -> float:
     mean = float(np.sum(theta * posterior) / posterior.sum())
     estimate = float(np.log1p(-mean * excess).mean())
     return (count * estimate + 10 * 0.5) / (count + 10)
-
-
-def ratio_interval(
-    numerators: np.ndarray,
-    denominators: np.ndarray,
-    generator: np.random.Generator,
-    level: float = 0.95,
-    draws: int = 1000,
-) -> tuple[float, float]:
-    """Percentile bootstrap interval (low, high) of sum(numerators) / sum(denominators) over N documents.
-
-    Both are [N], one sum per document, such as nats and tokens: documents are what a corpus is a sample of;
-    tokens and chunks of one document depend on each other.
-    """
-    count = len(denominators)
-    ratios = np.empty(draws)
-    for draw in range(draws):
-        chosen = generator.integers(count, size=count)
-        ratios[draw] = numerators[chosen].sum() / denominators[chosen].sum()
-    tail = (1 - level) / 2
-    return float(np.quantile(ratios, tail)), float(np.quantile(ratios, 1 - tail))
-
-
-def wilson_interval(successes: int, count: int, level: float = 0.95) -> tuple[float, float]:
-    """Score interval (low, high) of the share of successes among `count` > 0 independent trials (Wilson
-    1927); unlike a bootstrap's, it is not empty where all of them failed, or none."""
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    centre = (successes + z**2 / 2) / (count + z**2)
-    half = z / (count + z**2) * sqrt(successes * (count - successes) / count + z**2 / 4)
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def mean_by_length(values: np.ndarray, lengths: np.ndarray, bins: int = 5) -> list[tuple[float, float, int]]:

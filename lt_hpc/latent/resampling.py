@@ -1,6 +1,6 @@
 """Which of a chunk's K thoughts are selected, from its log-weights and given random numbers.
 
-Every function returns indices [count]; all are -1 where no thought has any weight.
+Functions that select return indices [count]; all are -1 where a rule goes by weights and no thought has any.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 
 from lt_hpc.latent.weights import normalised
 
-Method = Literal["multinomial", "systematic", "argmax"]
+Method = Literal["multinomial", "systematic", "argmax", "uniform"]
 """The selection rules; `merge.method` takes these."""
 
 
@@ -24,6 +24,21 @@ def select(method: Method, log_w_K: np.ndarray, count: int, generator: np.random
             return systematic(log_w_K, generator.random(), generator.permutation(count))
         case "argmax":
             return argmax(log_w_K, count)
+        case "uniform":
+            return generator.integers(len(log_w_K), size=count)
+        case _:
+            assert_never(method)
+
+
+def probabilities(method: Method, log_w_K: np.ndarray) -> np.ndarray:
+    """[K] with which probability a rule selects each thought; all zero where none has any weight."""
+    match method:
+        case "multinomial" | "systematic":
+            return normalised(log_w_K)
+        case "argmax":
+            return np.eye(len(log_w_K) + 1)[argmax(log_w_K, 1)[0], :-1]
+        case "uniform":
+            return np.full(len(log_w_K), 1 / len(log_w_K))
         case _:
             assert_never(method)
 

@@ -1,9 +1,10 @@
 """Importance weights over the K thoughts of a chunk, in float64 and nats.
 
-    log w_k = log p(z_k | c) + log p(x | c, z_k) - log q(z_k | c, x)
+    log w_k = log p(z_k | c) + log p(x | c, z_k) - log m(z_k)
 
-(Ruan et al., arXiv 2503.18866, section 3.) A thought without its <EOL> has weight zero.
-Arrays end in the sample axis K; leading axes are free.
+where m is what the K thoughts were drawn from: the model's posterior q(z | c, x) (Ruan et al., arXiv
+2503.18866, section 3), or a mixture of it with thoughts that do not know x. Arrays end in the sample axis K;
+leading axes are free.
 """
 
 from __future__ import annotations
@@ -11,17 +12,27 @@ from __future__ import annotations
 import numpy as np
 
 
-def log_weights(
-    log_prior: np.ndarray, log_likelihood: np.ndarray, log_q: np.ndarray, finished: np.ndarray
-) -> np.ndarray:
-    """[..., K] log-weights in nats; -inf where the thought is unfinished."""
-    with np.errstate(invalid="ignore"):  # -inf - -inf belongs to an unfinished thought
-        log_w = (
-            np.asarray(log_prior, np.float64)
-            + np.asarray(log_likelihood, np.float64)
-            - np.asarray(log_q, np.float64)
-        )
-    return np.where(finished, log_w, -np.inf)
+def prior_count(num_samples: int, share: float) -> int:
+    """How many of K thoughts come from the prior p(z | c), the last ones: a share of them, rounded down."""
+    return int(num_samples * share + 1e-9)
+
+
+def log_mixture(log_q: np.ndarray, log_p: np.ndarray, share: float) -> np.ndarray:
+    """[...] log of (1 - share) q + share p at each of the thoughts, from the two log densities there: what
+    they are drawn from where that share of them is drawn from p and the rest from q.
+
+    All are weighted by the mixture, whichever part drew them (Hesterberg 1995; Owen and Zhou 2000; the
+    balance heuristic of Veach and Guibas 1995): the mean of the weights stays unbiased, and none is above
+    p(x | c, z) / share.
+    """
+    if share == 0:
+        return log_q
+    return np.asarray(np.logaddexp(log_q + np.log1p(-share), log_p + np.log(share)))
+
+
+def log_weights(log_prior: np.ndarray, log_likelihood: np.ndarray, log_proposal: np.ndarray) -> np.ndarray:
+    """[..., K] log-weights in nats, float64."""
+    return np.asarray(np.asarray(log_prior, np.float64) + log_likelihood - log_proposal)
 
 
 def log_sum_exp(log_w: np.ndarray) -> np.ndarray:
@@ -48,17 +59,50 @@ def normalised(log_w: np.ndarray) -> np.ndarray:
 
 
 def effective_sample_size(log_w: np.ndarray) -> np.ndarray:
-    """[...] Kish's (sum w)^2 / sum w^2, in [1, K]; 0 where no thought has any weight."""
-    weights = normalised(log_w)
+    """[...] Kish's (sum w)^2 / sum w^2, in [1, K]; 0 where no thought has any weight. It counts samples: of
+    equal thoughts each one (`inverse_simpson` of `of_different` counts thoughts)."""
+    return inverse_simpson(normalised(log_w))
+
+
+def of_different(weights: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """[..., K] weights of the different ones among K thoughts: equal thoughts' weights added up at the first
+    of them, zero at the others. `kinds` [..., K]: index of the first thought that equals each."""
+    total = np.zeros(weights.shape)
+    places = np.indices(weights.shape)
+    places[-1] = kinds
+    np.add.at(total, tuple(places), weights)
+    return total
+
+
+def inverse_simpson(weights: np.ndarray) -> np.ndarray:
+    """[...] 1 / sum of squares of weights that sum to 1: as many equal ones would give the same; 0 where all
+    are zero. (Simpson 1949; of all K samples' weights this is Kish's ESS.)"""
     square = np.sum(weights**2, axis=-1)
-    ess = np.where(square > 0, 1.0 / np.where(square > 0, square, 1.0), 0.0)
-    return np.asarray(np.minimum(ess, log_w.shape[-1]))  # rounding must not lift it above K
+    # Rounding must not lift it above K.
+    return np.where(square > 0, np.minimum(1.0 / np.where(square > 0, square, 1.0), weights.shape[-1]), 0.0)
 
 
-def bounds_by_k(log_w: np.ndarray) -> np.ndarray:
-    """[..., K] the bound of every k <= K from the first k samples."""
-    running = np.logaddexp.accumulate(log_w, axis=-1)
-    return np.asarray(running - np.log(np.arange(1, log_w.shape[-1] + 1)))
+def bounds_by_k(log_w: np.ndarray, orders: int = 8) -> np.ndarray:
+    """[..., K] the bound of every k <= K: the mean over subsets of k of the K samples, rotations of a few
+    fixed orders, in which each sample is as often as any other. Unbiased for the mean over all subsets, and
+    so below log p(x | c) in expectation also where the samples are of a mixture; exact for k = 1, K - 1, K.
+    """
+    count = log_w.shape[-1]
+    generator = np.random.Generator(np.random.Philox(count))
+    total = np.zeros(log_w.shape)
+    for _ in range(orders):
+        order = generator.permutation(count)
+        for start in range(count):
+            total += np.logaddexp.accumulate(log_w[..., np.roll(order, start)], axis=-1)
+    return np.asarray(total / (orders * count) - np.log(np.arange(1, count + 1)))
+
+
+def gain(log_w: np.ndarray) -> np.ndarray:
+    """[...] how much the bound of K samples is above that of K // 2: what more of them still bring, and so
+    a sign of how far below log p(x | c) it may be. 0 for K = 1."""
+    count = log_w.shape[-1]
+    half = max(1, count // 2)
+    return np.asarray(log_mean_exp(log_w) - bounds_by_k(log_w)[..., half - 1])
 
 
 def length_normalised(log_w: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -73,7 +117,7 @@ def length_normalised(log_w: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 def tempered_exponent(log_w_NK: np.ndarray, target_ess: float) -> float:
     """The largest alpha in [0, 1] with which the weights w^alpha have a mean ESS of `target_ess`
-    or more; 1 where w itself does, and 0, all finished thoughts alike, where not even that does. Chunks
+    or more; 1 where w itself does, and 0, all thoughts alike, where not even that does. Chunks
     without any weight are left out.
 
     Biased: w^alpha selects from the geometric path q^(1 - alpha) p^alpha between the proposal

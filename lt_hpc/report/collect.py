@@ -6,29 +6,49 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lt_hpc.report.rows import Iteration, Report
-from lt_hpc.run import state
+from lt_hpc.errors import IncompleteError, LtError
+from lt_hpc.latent.cost import forward_flops
+from lt_hpc.report.changes import Change, compare
+from lt_hpc.report.rows import Compute, Iteration, Report
+from lt_hpc.run import estimate, state
 from lt_hpc.run.plan import Plan, Stage, plan_to_json
-from lt_hpc.store import manifest, shards
+from lt_hpc.store import manifest, measured, shards
 from lt_hpc.store.figures import HeldOut, SelectionStatistics
 from lt_hpc.store.manifest import Manifest
+from lt_hpc.store.measured import Measured
 from lt_hpc.store.paths import METRICS, RunPaths, relative_paths, shard_folder
 
 
 def collect(plan: Plan, paths: RunPaths) -> Report:
     """Settings, corpora and a row per iteration; iterations whose evaluation is not done are left out."""
+    iterations: list[Iteration] = []
+    before: Measured | None = None
+    for stage in plan.stages:
+        if stage.kind.reports and state.problem(paths, stage) is None:
+            now = measured_of(paths, stage.iteration)
+            change = compare(before, now) if before is not None and now is not None else None
+            iterations.append(_iteration(plan, paths, stage, change))
+            before = now
     return Report(
         name=plan.config.name,
         plan=plan.fingerprint,
         config=plan_to_json(plan)["config"],
         corpora={name: _counts(paths.documents(name)) for name in _corpora(plan)},
         complete=not state.pending(paths, plan),
-        iterations=[
-            _iteration(paths, stage)
-            for stage in plan.stages
-            if stage.kind.reports and state.problem(paths, stage) is None
-        ],
+        iterations=iterations,
     )
+
+
+def measured_of(paths: RunPaths, iteration: int) -> Measured | None:
+    """What the evaluation of an iteration measured of each chunk; None where an older release did it."""
+    folder = paths.evaluation(iteration)
+    record = manifest.read(folder)
+    if record is None:
+        return None
+    try:
+        return measured.read([folder / one.name for one in record.files if one.name != METRICS])
+    except IncompleteError:
+        return None
 
 
 def _corpora(plan: Plan) -> list[str]:
@@ -42,7 +62,7 @@ def _counts(folder: Path) -> dict[str, int]:
     return dict(record.counts) if record else {}
 
 
-def _iteration(paths: RunPaths, evaluate: Stage) -> Iteration:
+def _iteration(plan: Plan, paths: RunPaths, evaluate: Stage, change: Change | None) -> Iteration:
     number = evaluate.iteration
     records = {
         "train": manifest.read(paths.model(number)),
@@ -57,20 +77,49 @@ def _iteration(paths: RunPaths, evaluate: Stage) -> Iteration:
     trained: dict[str, Any] = model.statistics if model else {"skipped_steps": 0}
     if "rank_seconds" in trained:
         seconds["train"] = trained["rank_seconds"]
+    tokens = _tokens(plan, paths, number, sampled, model)
     return Iteration(
         number=number,
         held_out=HeldOut.of(json.loads((paths.evaluation(number) / METRICS).read_text())),
+        change=change,
         selection=SelectionStatistics.of(merged.statistics) if merged else None,
-        tokens={
-            "sampled": sum(record.counts.get("sampled_tokens", 0) for record in sampled),
-            "scored": sum(record.counts.get("scored_tokens", 0) for record in sampled),
-            "trained": model.counts.get("trained_tokens", 0) if model else 0,
-        },
+        tokens=tokens,
+        compute=Compute(
+            passes=trained.get("passes"),
+            text_passes=trained.get("text_passes"),
+            training_flops=trained.get("flops"),
+            e_step_flops=_e_step_flops(paths, tokens) if tokens["prompt"] or not sampled else None,
+        ),
         cut_prefixes=sum(record.counts.get("cut_prefixes", 0) for record in sampled),
         skipped_steps=trained.get("skipped_steps"),
         losses=trained.get("losses", []),
         seconds_by_stage=seconds,
     )
+
+
+def _tokens(
+    plan: Plan, paths: RunPaths, iteration: int, sampled: list[Manifest], model: Manifest | None
+) -> dict[str, int]:
+    data = next(s for s in plan.stages if s.kind.ranked and s.iteration == iteration).inputs["data"]
+    counted = model.counts if model else {}
+    return {
+        "raw": _counts(paths.root / data).get("tokens", 0),
+        "computed": counted.get("computed_tokens", 0),
+        "trained": counted.get("trained_tokens", 0),
+        **{
+            name: sum(record.counts.get(f"{name}_tokens", 0) for record in sampled)
+            for name in ("prompt", "sampled", "scored")
+        },
+    }
+
+
+def _e_step_flops(paths: RunPaths, tokens: dict[str, int]) -> float | None:
+    try:
+        shape = estimate.shape_of(paths.base)
+    except (OSError, ValueError, LtError):  # damaged, or gone
+        return None
+    count = sum(tokens[name] for name in ("prompt", "sampled", "scored"))
+    return forward_flops(shape, count) if shape is not None else None
 
 
 def _samples(paths: RunPaths, iteration: int) -> list[Manifest]:

@@ -1,19 +1,24 @@
-"""Where the report goes: report.json, report.html, and a table on the terminal."""
+"""Where the report goes: report.json, report.html, and tables on the terminal."""
 
 from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from lt_hpc.report import columns
 from lt_hpc.report.collect import collect
+from lt_hpc.report.columns import Shown
 from lt_hpc.report.rows import Report
 from lt_hpc.report.warnings import warnings
 from lt_hpc.run.plan import Plan
 from lt_hpc.store import manifest
 from lt_hpc.store.atomic import write_json, write_text
-from lt_hpc.store.figures import SelectionStatistics
 from lt_hpc.store.paths import RunPaths
+
+HELD_OUT = {"accuracy": "accuracy", "log p(x | c)": "log_likelihood", "bound": "bound", "raw text": "nll"}
+E_STEP = ("ESS", "different", "effective", "cut")
 
 
 def write(plan: Plan, paths: RunPaths) -> Report:
@@ -38,34 +43,62 @@ def _decoder(paths: RunPaths) -> Any:
 
 
 def print_table(report: Report, paths: RunPaths) -> None:
-    """The iterations as a table on the terminal, and where the report is."""
+    """The iterations as tables on the terminal, what their changes say, and where the report is."""
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
-    table = Table(title=escape(report.name))
-    for column in ("iteration", "accuracy", "bound", "NLL", "ESS", "unfinished", "task-seconds"):
-        table.add_column(column, justify="right")
-    for row in report.iterations:
-        held_out, selection = row.held_out, row.selection or SelectionStatistics()
-        table.add_row(
-            str(row.number), _number(held_out.accuracy), _number(held_out.bound), _number(held_out.nll),
-            _number(selection.ess_mean), _number(selection.unfinished_share),
-            f"{row.seconds:.0f}",
-        )  # fmt: skip
     # By way of a string: rich itself would end the process when nobody reads the output any more.
     text, terminal = io.StringIO(), sys.stdout.isatty()
-    console = Console(file=text, force_terminal=terminal, width=None if terminal else 100)
-    console.print(table)
+    console = Console(file=text, force_terminal=terminal, width=None if terminal else 110)
+    held_out = [
+        [
+            str(row.number),
+            *(_cell(columns.shown(row.held_out, name)) for name in HELD_OUT.values()),
+            f"{row.seconds:.0f}",
+        ]
+        for row in report.iterations
+    ]
+    console.print(_table(escape(report.name), ["iteration", *HELD_OUT, "task-seconds"], held_out))
     console.print(
-        "held out: accuracy, bound and NLL, these two in nats per token; of the E-step before it: ESS of the "
-        "K thoughts, share of unfinished ones"
+        "held out, higher is better: accuracy, then nats per token: log p(x | c) from many thoughts on some "
+        "chunks, the bound by few thoughts on all, raw text; 95% intervals over documents, not over seeds",
+        markup=False,
     )
+    e_step = [
+        [str(row.number), *(_cell(columns.weighed(row, columns.WEIGHTS[name])) for name in E_STEP)]
+        for row in report.iterations
+        if row.selection
+    ]
+    if e_step:
+        console.print(_table("E-step", ["iteration", *E_STEP], e_step))
+        console.print(
+            "per chunk: ESS of the K samples; different thoughts among them, and their effective number; "
+            "share of thoughts cut at the limit",
+            markup=False,
+        )
+    for row in report.iterations:
+        if row.change is not None:
+            said = columns.in_words(row.change)
+            console.print(f"iteration {row.number} against the one before: {said}", markup=False)
     for line in warnings(report.iterations, report.corpora):
         console.print(f"warning: {line}", markup=False)
     console.print(f"report: {paths.report_html}", soft_wrap=True, markup=False, highlight=False)
     print(text.getvalue(), end="", flush=True)
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def _table(title: str, names: Iterable[str], lines: Sequence[Sequence[str]]) -> Any:
+    from rich.table import Table
+
+    table = Table(title=title)
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    for line in lines:
+        table.add_row(*line)
+    return table
+
+
+def _cell(figure: Shown) -> str:
+    """The interval below its value."""
+    from rich.markup import escape
+
+    return escape(str(figure).replace(" [", "\n["))

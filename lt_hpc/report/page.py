@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from lt_hpc.report import plots
+from lt_hpc.report import columns, plots
 from lt_hpc.report.rows import Report
 from lt_hpc.report.warnings import warnings
 from lt_hpc.store.figures import WeighedThoughts
@@ -35,6 +35,7 @@ def render(report: Report, decode: Decode) -> str:
         lstrip_blocks=True,
     )
     environment.filters["figure"] = _figure
+    environment.filters["flops"] = _flops
     selections = report.selections
     examples = selections[max(selections)].examples if selections else []
     return environment.get_template("page.html.jinja").render(
@@ -42,6 +43,7 @@ def render(report: Report, decode: Decode) -> str:
         config=report.config,
         warnings=warnings(report.iterations, report.corpora),
         plots=plots,
+        columns=columns,
         thoughts=[line for example in examples for line in _thoughts(example, decode)],
     )
 
@@ -50,6 +52,10 @@ def _figure(value: object) -> str:
     if value is None:
         return "–"
     return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _flops(value: float | None) -> str | None:
+    return None if value is None else f"{value:.2e}"
 
 
 def _thoughts(example: WeighedThoughts, decode: Decode) -> Iterator[_Thought]:

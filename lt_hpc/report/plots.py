@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from lt_hpc.report import columns
 from lt_hpc.report.rows import Iteration
 from lt_hpc.store.figures import SelectionStatistics
 
@@ -32,48 +33,43 @@ def _svg(draw: Callable[[Any], None], panels: int) -> str:
 
 
 def measures(rows: Rows) -> str:
-    """Accuracy, bound and NLL by iteration, with 95% intervals."""
+    """Accuracy, log p(x | c), bound and raw text by iteration, with 95% intervals."""
+    titles = {
+        "accuracy": "accuracy",
+        "log_likelihood": "log p(x | c), nats per token",
+        "bound": "bound, nats per token",
+        "nll": "raw text, nats per token",
+    }
 
     def draw(axes: Any) -> None:
-        for axis, (key, title) in zip(
-            axes,
-            (("accuracy", "accuracy"), ("bound", "bound, nats per token"), ("nll", "NLL, nats per token")),
-            strict=True,
-        ):
-            found = [
-                (row.number, getattr(row.held_out, key), getattr(row.held_out.intervals, key)) for row in rows
+        for axis, (name, title) in zip(axes, titles.items(), strict=True):
+            found = [(row.number, columns.shown(row.held_out, name)) for row in rows]
+            known = [(number, one.value, one.interval) for number, one in found if one.value is not None]
+            values = [value for _, value, _ in known]
+            # Without an interval, over one document or of an older release, a point without bars.
+            spread = [
+                [0.0 if one is None else max(0.0, side * (value - one[end])) for _, value, one in known]
+                for end, side in ((0, 1), (1, -1))
             ]
-            points = [point for point in found if None not in point]
-            low = [y - interval[0] for _, y, interval in points]
-            high = [interval[1] - y for _, y, interval in points]
-            spread = [[max(0.0, width) for width in side] for side in (low, high)]
-            axis.errorbar([p[0] for p in points], [p[1] for p in points], spread, marker="o", capsize=3)
+            axis.errorbar([number for number, *_ in known], values, spread, marker="o", capsize=3)
             axis.set(title=title, xlabel="iteration", xticks=[row.number for row in rows])
             axis.grid(alpha=0.3)
 
-    return _svg(draw, 3)
+    return _svg(draw, len(titles))
 
 
 def bounds(rows: Rows) -> str:
-    """The held-out bound by number of samples of the chunks all of whose thoughts finished, a line per
-    iteration, with 95% intervals."""
+    """The held-out bound by number of thoughts, a line per iteration, with 95% intervals."""
 
     def draw(axes: Any) -> None:
         for row in rows:
             held_out = row.held_out
-            points = [
-                (k, value, interval)
-                for k, (value, interval) in enumerate(
-                    zip(held_out.bound_by_k, held_out.intervals.bound_by_k, strict=False), start=1
-                )
-                if value is not None and interval is not None
-            ]
+            found = enumerate(zip(held_out.bound_by_k, held_out.intervals.bound_by_k, strict=False), start=1)
+            points = [(k, v, i) for k, (v, i) in found if v is not None and i is not None]
             ks = [k for k, _, _ in points]
-            of = (held_out.chunks or 0) - (held_out.bound_by_k_undefined_chunks or 0)
-            label = f"iteration {row.number} ({of} of {held_out.chunks} chunks)"
-            axes[0].plot(ks, [v for _, v, _ in points], marker=".", label=label)
+            axes[0].plot(ks, [v for _, v, _ in points], marker=".", label=f"iteration {row.number}")
             axes[0].fill_between(ks, [i[0] for _, _, i in points], [i[1] for _, _, i in points], alpha=0.15)
-        axes[0].set(title="bound by K, nats per token", xlabel="samples K")
+        axes[0].set(title="bound by K, nats per token", xlabel="thoughts K")
         axes[0].set_xscale("log", base=2)
         axes[0].legend(fontsize=7)
 

@@ -5,23 +5,50 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from lt_hpc.report.changes import Change
 from lt_hpc.store.figures import HeldOut, SelectionStatistics, to_json
+
+
+@dataclass(frozen=True)
+class Compute:
+    """What one iteration took. None where an older release did not count it.
+
+    `passes` over the chunks with thoughts, `text_passes` over whole documents. Floating-point operations:
+    `training_flops`, and `e_step_flops`, without attention.
+    """
+
+    passes: float | None = None
+    text_passes: float | None = None
+    training_flops: float | None = None
+    e_step_flops: float | None = None
+
+    @property
+    def flops(self) -> float | None:
+        """Of both."""
+        if self.training_flops is None:
+            return None
+        return self.training_flops + (self.e_step_flops or 0.0)
 
 
 @dataclass(frozen=True)
 class Iteration:
     """One iteration whose evaluation is done: measures of its model, and the E-step and training behind it.
 
-    `selection`: None where there was no E-step (iteration 0, other objectives). `tokens`: sampled, scored,
-    trained. `cut_prefixes`: chunks whose prefix was cut to fit. `skipped_steps`: training steps left
-    out, their gradient not finite. `losses`: by logged step, nats per token. `seconds_by_stage`: summed
-    over the tasks of a stage (shards, ranks), for training those of its steps.
+    `change`: against the iteration before, None where there is none or an older release measured one of them.
+    `selection`: None where there was no E-step (iteration 0, other objectives). `cut_prefixes`: chunks
+    whose prefix was cut to fit. `skipped_steps`: training steps left out, their gradient not finite.
+    `losses`: by logged step, nats per token. `seconds_by_stage`: summed over the tasks of a stage (shards,
+    ranks), for training those of its steps. `tokens`: `raw`, of the documents that were trained on, each
+    counted once; `computed`, through the model in training, of which `trained` took a loss; in the E-step
+    `prompt`, `sampled`, `scored`.
     """
 
     number: int
     held_out: HeldOut
+    change: Change | None
     selection: SelectionStatistics | None
     tokens: dict[str, int]
+    compute: Compute
     cut_prefixes: int
     skipped_steps: int | None
     losses: list[float]
@@ -35,16 +62,17 @@ class Iteration:
     def to_json(self) -> dict[str, Any]:
         """The row in report.json: the held-out measures beside the rest."""
         held_out = to_json(self.held_out)
-        heldout_ess_mean = held_out.pop("ess_mean")
+        for name in ("ess_mean", "cut_share"):
+            held_out[f"heldout_{name}"] = held_out.pop(name)
         selection = to_json(self.selection) if self.selection else {}
         return {
             **held_out,
             "iteration": self.number,
-            "heldout_ess_mean": heldout_ess_mean,
+            "change": to_json(self.change) if self.change else None,
             "ess_mean": selection.get("ess_mean"),
-            "selected_unfinished": selection.get("selected_unfinished", 0),
             "selection": selection,
             "tokens": self.tokens,
+            "compute": to_json(self.compute),
             "cut_prefixes": self.cut_prefixes,
             "skipped_steps": self.skipped_steps,
             "losses": self.losses,
@@ -73,7 +101,7 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """report.json."""
         return {
-            "format": 1,
+            "format": 2,
             "name": self.name,
             "plan": self.plan,
             "config": self.config,

@@ -112,16 +112,23 @@ def model_shape(config: Config) -> ModelShape | None:
     """The base model's shape: from its folder, or from the `estimate` section for a hub id."""
     source = base_model.resolve(config.model)
     if isinstance(source, Path):
-        settings = json.loads((source / "config.json").read_text())
-        settings = settings.get("text_config", settings)
-        names = (("num_hidden_layers", "n_layer"), ("hidden_size", "n_embd"), ("vocab_size",))
-        found = [next((settings[key] for key in keys if key in settings), None) for keys in names]
-        values = [base_model.stored_parameters(source), *found]
-        width = settings.get("intermediate_size") or settings.get("n_inner")
-    else:
-        given = config.estimate
-        values = [given.parameters, given.layers, given.hidden_size, given.vocabulary]
-        width = given.intermediate_size
+        return shape_of(source)
+    given = config.estimate
+    values = [given.parameters, given.layers, given.hidden_size, given.vocabulary]
+    return _shape(values, given.intermediate_size)
+
+
+def shape_of(folder: Path) -> ModelShape | None:
+    """Of the model in a folder, from its headers; None where they do not tell."""
+    settings = json.loads((folder / "config.json").read_text())
+    settings = settings.get("text_config", settings)
+    names = (("num_hidden_layers", "n_layer"), ("hidden_size", "n_embd"), ("vocab_size",))
+    found = [next((settings[key] for key in keys if key in settings), None) for keys in names]
+    width = settings.get("intermediate_size") or settings.get("n_inner")
+    return _shape([base_model.stored_parameters(folder), *found], width)
+
+
+def _shape(values: list[int | None], width: int | None) -> ModelShape | None:
     if not all(values):
         return None
     parameters, layers, hidden, vocabulary = (int(value) for value in values if value)

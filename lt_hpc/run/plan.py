@@ -22,6 +22,10 @@ from lt_hpc.store.fingerprints import fingerprint
 from lt_hpc.store.paths import relative_paths
 
 CORPORA = ("corpus", "warm", "heldout")
+SCHEME = 2
+"""Of sampling. 1: thoughts without an end had no weight."""
+WHOLE_DOCUMENTS = "documents"
+"""What a model without thoughts is trained on; once it was chunks, each with its prefix."""
 FORMAT = 2
 """Of a pinned plan. 1: without inputs, settings and shards."""
 
@@ -263,6 +267,7 @@ def _iteration(stages: _Stages, iteration: int, sources: Mapping[str, Any]) -> N
     if config.corpus.fresh and not teacher:
         data = _prepare_fresh(stages, iteration, sources)
     kind = "teacher" if teacher else "raw" if config.objective == "raw" else "selected"
+    text = {"text": WHOLE_DOCUMENTS} if kind == "raw" else {}
     training = config.train if iteration else config.warm_start
     inputs: dict[str, Path | str] = {"base": base, "data": data}
     if previous is not None and training.start == "previous":
@@ -277,14 +282,14 @@ def _iteration(stages: _Stages, iteration: int, sources: Mapping[str, Any]) -> N
         "train",
         iteration,
         paths.model(iteration),
-        {**view, "train": identity_of(training), "data": kind},
+        {**view, "train": identity_of(training), "data": kind, **text},
         inputs,
     )
     stages.add(
         "evaluate",
         iteration,
         paths.evaluation(iteration),
-        {**view, "evaluate": identity_of(config.evaluate), "proposal": _proposal(config)},
+        {**view, "evaluate": identity_of(config.evaluate), "proposal": _proposal(config), "scheme": SCHEME},
         {"model": model, "heldout": paths.documents("heldout"), "base": base},
         implied=("base",),
     )
@@ -297,6 +302,7 @@ def _e_step(stages: _Stages, iteration: int, corpus: Path | str, model: str) -> 
         "context_length": config.model.context_length,
         "max_thought_tokens": config.sample.max_thought_tokens,
         "sample": identity_of(config.sample),
+        "scheme": SCHEME,
     }
     samples = stages.add(
         "sample",
@@ -318,6 +324,6 @@ def _e_step(stages: _Stages, iteration: int, corpus: Path | str, model: str) -> 
 
 
 def _proposal(config: Config) -> dict[str, Any]:
-    """What of the E-step settings the held-out bound uses; its K is its own."""
-    other = ("dtype", "num_samples", "max_thought_tokens")
+    """What of the E-step settings evaluation uses: its thoughts are drawn from the model as it is."""
+    other = ("dtype", "num_samples", "max_thought_tokens", "prior_share", "temperature", "top_p", "top_k")
     return {key: value for key, value in identity_of(config.sample).items() if key not in other}

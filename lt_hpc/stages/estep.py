@@ -1,30 +1,75 @@
-"""Thoughts for a group of chunks, with the three log-probabilities that make their weights.
+"""Thoughts for a group of chunks, with the log-probabilities that make their weights.
 
-The E-step and the held-out bound both use this, so they measure the same thing.
+The E-step and the held-out bound both use this, so they measure the same thing. Every thought ends: one that
+has not done so after T - 1 tokens is cut, and its <EOL> is put there. That token is drawn from nothing, so it
+has a log q of 0, and its own log p.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from lt_hpc.data.corpus import Chunk
-from lt_hpc.engines.protocol import Engine, SamplingParams
+from lt_hpc.engines.protocol import Engine, Ids, SamplingParams
+from lt_hpc.errors import StageError
+from lt_hpc.latent import weights
 from lt_hpc.latent.layout import Layout
 
 
 @dataclass(frozen=True)
+class Scheme:
+    """What K thoughts of a chunk are drawn from: `params` at the posterior prompt, and the last `num_prior`
+    of them the model itself, untempered, at the joint prompt. `params.max_tokens` is T, <EOL> included."""
+
+    params: SamplingParams
+    num_prior: int = 0
+
+    @property
+    def free(self) -> SamplingParams:
+        """Of the tokens before a forced <EOL>."""
+        return replace(self.params, max_tokens=self.params.max_tokens - 1)
+
+    @property
+    def free_prior(self) -> SamplingParams:
+        """The same of thoughts from the prior."""
+        return SamplingParams(self.params.max_tokens - 1, self.params.stop_id)
+
+
+@dataclass(frozen=True)
 class Proposals:
-    """K thoughts of one chunk. Log-probabilities are sums in nats, float64 [K], over the same
-    sampled ids, <EOL> included; log_prior and log_likelihood are -inf for unfinished ones."""
+    """K thoughts of one chunk, each with its <EOL>; `cut` [K] bool: it was put there. Log-probabilities are
+    sums in nats, float64 [K], over the same sampled ids, <EOL> included.
+
+    `log_proposal`: log density of what the K were drawn from, which is log q unless some are from the prior.
+    """
 
     thoughts: list[np.ndarray]
-    finished: np.ndarray
+    cut: np.ndarray
     log_q: np.ndarray
     log_prior: np.ndarray
     log_likelihood: np.ndarray
+    log_proposal: np.ndarray
+
+    @property
+    def log_weights(self) -> np.ndarray:
+        """[K] nats."""
+        return weights.log_weights(self.log_prior, self.log_likelihood, self.log_proposal)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A thought, and the log-probabilities of its tokens under what it was drawn from."""
+
+    ids: list[int]
+    cut: bool
+    logprobs: np.ndarray
+
+    @property
+    def free_ids(self) -> list[int]:
+        return self.ids[: len(self.ids) - self.cut]
 
 
 def propose(
@@ -32,33 +77,85 @@ def propose(
     layout: Layout,
     chunks: Sequence[Chunk],
     seeds: Sequence[Sequence[int]],
-    params: SamplingParams,
+    scheme: Scheme,
 ) -> list[Proposals]:
-    """Sample z_k ~ q(. | c, x) for every chunk, then score log p(z_k | c) and log p(x | c, z_k)."""
-    prompts = [layout.posterior_prompt(chunk.prefix, chunk.suffix) for chunk in chunks]
-    completions = engine.sample(prompts, seeds, params)
-    continuations = [
-        [[*sample.ids.tolist(), *chunk.suffix] for sample in of_chunk if sample.finished]
-        for chunk, of_chunk in zip(chunks, completions, strict=True)
-    ]
-    scores = engine.score([layout.joint_prompt(chunk.prefix) for chunk in chunks], continuations)
-    results = []
-    for of_chunk, scored in zip(completions, scores, strict=True):
-        joint = iter(scored)
-        log_prior = np.full(len(of_chunk), -np.inf)
-        log_likelihood = np.full(len(of_chunk), -np.inf)
-        for k, sample in enumerate(of_chunk):
-            if sample.finished:
-                logprobs = next(joint).astype(np.float64)
-                log_prior[k] = logprobs[: len(sample.ids)].sum()
-                log_likelihood[k] = logprobs[len(sample.ids) :].sum()
-        results.append(
-            Proposals(
-                thoughts=[sample.ids for sample in of_chunk],
-                finished=np.array([sample.finished for sample in of_chunk]),
-                log_q=np.array([sample.logprobs.astype(np.float64).sum() for sample in of_chunk]),
-                log_prior=log_prior,
-                log_likelihood=log_likelihood,
+    """Draw thoughts for every chunk, one for each of its seeds, then score log p(z_k | c), log p(x | c, z_k),
+    and log q(z_k | c, x) of those that were not drawn from q.
+
+    Raises:
+        StageError: naming the chunk whose log-weights are no numbers.
+    """
+    posterior, joint = prompts(layout, chunks)
+    prior = scheme.num_prior
+    drawn = draw(engine, posterior, [one[: len(one) - prior] for one in seeds], scheme.free)
+    of_q = [[thought.logprobs for thought in of_chunk] for of_chunk in drawn]
+    if prior:
+        others = draw(engine, joint, [one[len(one) - prior :] for one in seeds], scheme.free_prior)
+        scored = engine.score(posterior, [[z.free_ids for z in of_chunk] for of_chunk in others], scheme.free)
+        drawn = [[*one, *other] for one, other in zip(drawn, others, strict=True)]
+        of_q = [[*one, *other] for one, other in zip(of_q, scored, strict=True)]
+    of_joint = engine.score(
+        joint,
+        [[[*z.ids, *chunk.suffix] for z in of_chunk] for chunk, of_chunk in zip(chunks, drawn, strict=True)],
+    )
+    found = []
+    for chunk, thoughts, q, scores in zip(chunks, drawn, of_q, of_joint, strict=True):
+        ids = [np.array(z.ids, np.int32) for z in thoughts]
+        one = weigh(ids, np.array([z.cut for z in thoughts], bool), q, scores, prior)
+        if not (one.log_weights < np.inf).all():
+            raise StageError(
+                f"chunk {chunk.chunk_id}: log-weights {one.log_weights.tolist()}: what the model says is no "
+                "number; try float32"
             )
-        )
-    return results
+        found.append(one)
+    return found
+
+
+def prompts(layout: Layout, chunks: Sequence[Chunk]) -> tuple[list[Ids], list[Ids]]:
+    """The posterior and the joint prompt of each chunk."""
+    return (
+        [layout.posterior_prompt(chunk.prefix, chunk.suffix) for chunk in chunks],
+        [layout.joint_prompt(chunk.prefix) for chunk in chunks],
+    )
+
+
+def weigh(
+    thoughts: list[np.ndarray],
+    cut: np.ndarray,
+    of_q: Sequence[np.ndarray],
+    of_joint: Sequence[np.ndarray],
+    num_prior: int,
+) -> Proposals:
+    """The sums of one chunk's K thoughts: `of_q` from log q of their tokens but for a forced <EOL>,
+    `of_joint` from log p of their tokens and of the chunk's after them."""
+    joint = [scores.astype(np.float64) for scores in of_joint]
+    log_q = np.array([scores.astype(np.float64).sum() for scores in of_q])
+    lengths = [len(ids) for ids in thoughts]
+    free = np.array([one[: n - c].sum() for one, n, c in zip(joint, lengths, cut, strict=True)])
+    return Proposals(
+        thoughts=thoughts,
+        cut=cut,
+        log_q=log_q,
+        log_prior=np.array([one[:n].sum() for one, n in zip(joint, lengths, strict=True)]),
+        log_likelihood=np.array([one[n:].sum() for one, n in zip(joint, lengths, strict=True)]),
+        log_proposal=weights.log_mixture(log_q, free, num_prior / len(thoughts)),
+    )
+
+
+def draw(
+    engine: Engine, of: list[Ids], seeds: Sequence[Sequence[int]], params: SamplingParams
+) -> list[list[Drawn]]:
+    """Thoughts after each prompt, one for each seed. `params.max_tokens`: before a forced <EOL>."""
+    if params.max_tokens == 0:  # nothing to sample: every thought is empty
+        return [[Drawn([params.stop_id], True, np.zeros(0)) for _ in of_chunk] for of_chunk in seeds]
+    return [
+        [
+            Drawn(
+                [*sample.ids.tolist(), *([] if sample.finished else [params.stop_id])],
+                not sample.finished,
+                sample.logprobs,
+            )
+            for sample in of_chunk
+        ]
+        for of_chunk in engine.sample(of, seeds, params)
+    ]

@@ -1,24 +1,27 @@
 """What is measured of each held-out chunk: log-probabilities, the weights of its thoughts, answers.
 
 All in nats, markers never counted. Every draw's seed is the chunk's own, so blocks can be measured
-in any order and attempt.
+in any order and attempt. Thoughts are drawn from the model as it is, half of them from its posterior and half
+from its prior: what is measured does not depend on how the E-step samples.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from lt_hpc.data import answers
 from lt_hpc.data.corpus import Chunk
-from lt_hpc.engines.protocol import Engine, SamplingParams
+from lt_hpc.engines.protocol import Engine, Ids, SamplingParams
 from lt_hpc.latent import seeds, weights
-from lt_hpc.stages.estep import propose
+from lt_hpc.stages.estep import Proposals, Scheme, draw, propose
 from lt_hpc.stages.task import Task, Vocabulary
 from lt_hpc.store import tables
 
+PRIOR_SHARE = 0.5
 Columns = dict[str, list[Any]]
 
 
@@ -34,6 +37,20 @@ def trained_on(task: Task) -> str:
     return str(task.plan.producer(task.stage.inputs["model"]).settings["data"])
 
 
+def predicted(tokenizer: Any, chunk: Chunk) -> Chunk | None:
+    """The chunk as it is measured: nothing predicts the first token of a text without any prefix, so it
+    becomes the prefix. None where nothing is left."""
+    if chunk.prefix:
+        return chunk
+    first, rest = chunk.suffix[:1], chunk.suffix[1:]
+    if not rest:
+        return None
+    said = str(tokenizer.decode(first))
+    # A part of a character can't be decoded: it counts as an average token.
+    size = round(chunk.num_bytes / len(chunk.suffix)) if "\ufffd" in said else len(said.encode())
+    return replace(chunk, prefix=first, suffix=rest, num_bytes=chunk.num_bytes - size)
+
+
 class Measures:
     """Measures chunks with the model that `engine` holds; `tokenizer` is for answers alone."""
 
@@ -42,105 +59,118 @@ class Measures:
         self.vocabulary, self.raw = task.vocabulary, trained_on(task) == "raw"
         self.engine, self.tokenizer = engine, tokenizer
 
-    def block(self, chunks: list[Chunk], documents: list[int]) -> Columns:
-        """The columns of `tables.MEASURED` for chunks of these documents."""
+    def block(self, chunks: list[Chunk], documents: list[int], estimated: list[bool]) -> Columns:
+        """The columns of `tables.MEASURED` for chunks of these documents; `estimated`: which of them get an
+        estimate of log p(x | c)."""
         columns: Columns = {
             **dict.fromkeys(tables.MEASURED.names, [None] * len(chunks)),
             "chunk": [chunk.chunk_id for chunk in chunks],
             "document": documents,
             "tokens": [len(chunk.suffix) for chunk in chunks],
             "bytes": [chunk.num_bytes for chunk in chunks],
-            **self._likelihood(chunks),
-            "log_weights": self._log_weights(chunks),
         }
+        columns["nll"] = self._nll([chunk.prefix for chunk in chunks], chunks)
+        if self.raw:
+            columns["many_log_weights"] = [
+                [-nll] if some else None for nll, some in zip(columns["nll"], estimated, strict=True)
+            ]
+        else:
+            columns |= self._thoughts(chunks, estimated)
         if self.config.chunking.mode == "given":
-            return columns | self._answers(chunks)
+            columns |= self._direct_answers(chunks)
+            if not self.raw:
+                columns |= self._answers(chunks)
         return columns
+
+    def proposals(self, purpose: str, chunks: list[Chunk], num_samples: int) -> list[Proposals]:
+        """So many thoughts of each chunk."""
+        draws = [[self._seed(purpose, chunk, k) for k in range(num_samples)] for chunk in chunks]
+        return propose(self.engine, self.vocabulary.layout, chunks, draws, self.scheme(num_samples))
+
+    def scheme(self, num_samples: int) -> Scheme:
+        """What so many thoughts are drawn from."""
+        params = SamplingParams(self.config.sample.max_thought_tokens, self.vocabulary.layout.eol)
+        return Scheme(params, weights.prior_count(num_samples, PRIOR_SHARE))
 
     def _text(self, ids: Sequence[int]) -> str:
         return text(self.tokenizer, self.vocabulary, ids)
 
-    def _likelihood(self, chunks: list[Chunk]) -> Columns:
-        # Without any prefix the first token has nothing to be predicted from: not counted.
-        split = [(c.prefix, c.suffix) if c.prefix else (c.suffix[:1], c.suffix[1:]) for c in chunks]
-        raw = self.engine.score([prefix for prefix, _ in split], [[suffix] for _, suffix in split])
-        marked = self.engine.score(
-            [self.vocabulary.layout.marked_prompt(c.prefix) for c in chunks], [[c.suffix] for c in chunks]
-        )
-        return {
-            "raw_tokens": [len(suffix) for _, suffix in split],
-            "raw_bytes": [
-                c.num_bytes * len(suffix) / len(c.suffix)
-                for c, (_, suffix) in zip(chunks, split, strict=True)
-            ],
-            "nll": [-float(scores[0].astype(np.float64).sum()) for scores in raw],
-            "nll_marked": [-float(scores[0].astype(np.float64).sum()) for scores in marked],
+    def _nll(self, prompts: list[list[int]], chunks: list[Chunk]) -> list[float]:
+        scores = self.engine.score(prompts, [[chunk.suffix] for chunk in chunks])
+        return [-float(one[0].astype(np.float64).sum()) for one in scores]
+
+    def _thoughts(self, chunks: list[Chunk], estimated: list[bool]) -> Columns:
+        marked = [self.vocabulary.layout.marked_prompt(chunk.prefix) for chunk in chunks]
+        settings = self.config.evaluate
+        found = self.proposals("bound", chunks, settings.num_samples)
+        some = [chunk for chunk, chosen in zip(chunks, estimated, strict=True) if chosen]
+        many = iter(self.proposals("estimate", some, settings.estimate_samples) if some else [])
+        from_prior = self.scheme(settings.num_samples).num_prior
+        columns: Columns = {
+            "nll_marked": self._nll(marked, chunks),
+            "log_weights": [one.log_weights.tolist() for one in found],
+            "cut": [int(one.cut.sum()) for one in found],
+            "many_log_weights": [next(many).log_weights.tolist() if chosen else None for chosen in estimated],
         }
-
-    def _log_weights(self, chunks: list[Chunk]) -> list[list[float]]:
-        settings, num_samples = self.config.sample, self.config.evaluate.num_samples
-        layout = self.vocabulary.layout
-        params = SamplingParams(
-            settings.max_thought_tokens, layout.eol, settings.temperature, settings.top_p, settings.top_k
-        )
-        draws = [[self._seed("bound", chunk, k) for k in range(num_samples)] for chunk in chunks]
-        return [
-            weights.log_weights(p.log_prior, p.log_likelihood, p.log_q, p.finished).tolist()
-            for p in propose(self.engine, layout, chunks, draws, params)
-        ]
-
-    def _answers(self, chunks: list[Chunk]) -> Columns:
-        """After a greedy thought, after a sampled one, and without any."""
-        layout = self.vocabulary.layout
-        columns: Columns = {}
-        for name, temperature in (("thought", 0.0), ("sampled", 1.0)):
-            prompts = [layout.joint_prompt(chunk.prefix) for chunk in chunks]
-            thoughts = self._generate(
-                f"{name} thought",
-                chunks,
-                prompts,
-                layout.eol,
-                self.config.sample.max_thought_tokens,
-                temperature,
-            )
-            done = [i for i, thought in enumerate(thoughts) if thought[-1:] == [layout.eol]]
-            joint = [[*prompts[i], *thoughts[i]] for i in done]
-            found = self._answer(name, [chunks[i] for i in done], joint, temperature)
-            by_chunk = dict(zip(done, found, strict=True))
-            columns[f"answer_{name}"] = [by_chunk.get(i) for i in range(len(chunks))]
-            if name == "thought":
-                columns["thought"] = thoughts
-        direct = [list(c.prefix) if self.raw else layout.marked_prompt(c.prefix) for c in chunks]
-        columns["answer_direct"] = self._answer("direct", chunks, direct, 0.0)
-        expected = [self._text(chunk.suffix) for chunk in chunks]
-        for name in ("thought", "sampled", "direct"):
-            columns[f"correct_{name}"] = [
-                answer is not None and answers.same(answer, right)
-                for answer, right in zip(columns[f"answer_{name}"], expected, strict=True)
+        if from_prior and self.config.chunking.mode == "given":
+            columns["likelihood_prior"] = [
+                min(1.0, float(np.exp(one.log_likelihood[-from_prior:]).mean())) for one in found
             ]
         return columns
 
-    def _answer(
-        self, name: str, chunks: list[Chunk], prompts: list[list[int]], temperature: float
-    ) -> list[str]:
-        stop = self.vocabulary.eos if self.vocabulary.eos is not None else -1
-        tokens = self.config.evaluate.max_answer_tokens
-        ids = self._generate(f"{name} answer", chunks, prompts, stop, tokens, temperature)
-        return [self._text(one) for one in ids]
+    def _answers(self, chunks: list[Chunk]) -> Columns:
+        """After a greedy thought, and after several sampled ones."""
+        count = self.config.evaluate.answer_samples
+        greedy = self._after_thoughts("thought", chunks, 1, 0.0)
+        sampled = self._after_thoughts("sampled", chunks, count, 1.0)
+        said = [[answer for _, answer in of_chunk] for of_chunk in sampled]
+        right = [self._text(chunk.suffix) for chunk in chunks]
+        pairs = list(zip(said, right, strict=True))
+        return {
+            "thought": [of_chunk[0][0] for of_chunk in greedy],
+            "answer_thought": [of_chunk[0][1] for of_chunk in greedy],
+            "correct_thought": [answers.same(one[0][1], x) for one, x in zip(greedy, right, strict=True)],
+            "answers_sampled": said,
+            "correct_sampled": [[answers.same(answer, x) for answer in many] for many, x in pairs],
+            "correct_majority": [answers.same(answers.majority(many), x) for many, x in pairs],
+        }
+
+    def _direct_answers(self, chunks: list[Chunk]) -> Columns:
+        layout = self.vocabulary.layout
+        prompts = [list(c.prefix) if self.raw else layout.marked_prompt(c.prefix) for c in chunks]
+        found = self._generate("direct answer", chunks, [[prompt] for prompt in prompts], 0.0)
+        right = [self._text(chunk.suffix) for chunk in chunks]
+        return {
+            "answer_direct": [one[0] for one in found],
+            "correct_direct": [answers.same(one[0], x) for one, x in zip(found, right, strict=True)],
+        }
+
+    def _after_thoughts(
+        self, name: str, chunks: list[Chunk], count: int, temperature: float
+    ) -> list[list[tuple[list[int], str]]]:
+        """(thought with its <EOL>, answer after it), `count` of each chunk."""
+        layout = self.vocabulary.layout
+        prompts: list[Ids] = [layout.joint_prompt(chunk.prefix) for chunk in chunks]
+        draws = [[self._seed(f"{name} thought", chunk, k) for k in range(count)] for chunk in chunks]
+        free = SamplingParams(self.config.sample.max_thought_tokens - 1, layout.eol, temperature)
+        thoughts = [[one.ids for one in of_chunk] for of_chunk in draw(self.engine, prompts, draws, free)]
+        joint = [[[*p, *ids] for ids in many] for p, many in zip(prompts, thoughts, strict=True)]
+        said = self._generate(f"{name} answer", chunks, joint, temperature)
+        return [list(zip(ids, of_chunk, strict=True)) for ids, of_chunk in zip(thoughts, said, strict=True)]
 
     def _generate(
-        self,
-        purpose: str,
-        chunks: list[Chunk],
-        prompts: list[list[int]],
-        stop: int,
-        tokens: int,
-        temperature: float,
-    ) -> list[list[int]]:
-        """One continuation a prompt, with the stop token where it came to that."""
-        draws = [[self._seed(purpose, chunk, 0)] for chunk in chunks]
-        samples = self.engine.sample(prompts, draws, SamplingParams(tokens, stop, temperature))
-        return [one[0].ids.tolist() for one in samples]
+        self, purpose: str, chunks: list[Chunk], prompts: list[list[list[int]]], temperature: float
+    ) -> list[list[str]]:
+        """One answer for each prompt of each chunk."""
+        stop = self.vocabulary.eos if self.vocabulary.eos is not None else -1
+        params = SamplingParams(self.config.evaluate.max_answer_tokens, stop, temperature)
+        draws = [
+            [self._seed(purpose, chunk, k)]
+            for chunk, many in zip(chunks, prompts, strict=True)
+            for k in range(len(many))
+        ]
+        samples = iter(self.engine.sample([one for many in prompts for one in many], draws, params))
+        return [[self._text(next(samples)[0].ids.tolist()) for _ in many] for many in prompts]
 
     def _seed(self, purpose: str, chunk: Chunk, sample: int) -> int:
         return seeds.derive(self.config.seed, purpose, self.iteration, chunk.chunk_id, sample)

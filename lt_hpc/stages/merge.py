@@ -25,6 +25,9 @@ from lt_hpc.store.manifest import FileEntry, Manifest
 from lt_hpc.store.paths import selected_part, shard_folder
 from lt_hpc.store.shards import ShardMap
 
+LEAST_WEIGHT = 1e-4
+"""Thoughts of less probability than that are not trained on: their tokens would cost what others' do."""
+
 
 def run(task: Task) -> None:
     """Write selected/ from the samples of the iteration.
@@ -39,7 +42,7 @@ def run(task: Task) -> None:
     task.progress.start(shard_map.num_shards, "shards")
     settings = task.plan.config.merge
     alpha = _exponent(task, shard_map, settings)
-    summary = Summary(alpha, settings.weights)
+    summary = Summary(settings, alpha)
     files: list[FileEntry] = []
     expected = 0
     for shard in range(shard_map.num_shards):
@@ -107,19 +110,41 @@ def _select(task: Task, shard: int, thoughts: Thoughts, summary: Summary) -> Fil
     config, iteration = task.plan.config, task.stage.iteration
     settings = config.merge
     log_w = thoughts.selection_log_weights(settings, summary.alpha)
-    eol = task.vocabulary.layout.eol
     columns: dict[str, list[Any]] = {name: [] for name in tables.SELECTED.names}
     for row, chunk in enumerate(thoughts.chunk.tolist()):
         generator = seeds.generator(config.seed, "select", iteration, chunk)
-        chosen = resampling.select(settings.method, log_w[row], settings.num_selected, generator).tolist()
-        ids = [thoughts.ids(row, k) if k >= 0 else np.zeros(0, np.int32) for k in chosen]
+        chosen, loss_weights = (
+            choose(settings, log_w[row], thoughts.kinds[row], generator)
+            if thoughts.usable[row]
+            else ([-1] * settings.num_selected, [1.0] * settings.num_selected)
+        )
         columns["chunk"].append(chunk)
         columns["samples"].append(chosen)
-        columns["thoughts"].append([z[:-1] if len(z) and z[-1] == eol else z for z in ids])
+        columns["thoughts"].append([thoughts.ids(row, k)[:-1] if k >= 0 else [] for k in chosen])
+        columns["loss_weights"].append(loss_weights)
     columns["log_weights"] = thoughts.log_w.tolist()
     columns["ess"] = weights.effective_sample_size(thoughts.log_w).tolist()
-    chosen_ND = np.array(columns["samples"], dtype=np.int64).reshape(-1, settings.num_selected)
-    summary.add(thoughts, log_w, chosen_ND)
+    summary.add(thoughts, log_w, columns["samples"])
     path = task.output / selected_part(shard)
     tables.write(path, tables.SELECTED, columns)
     return manifest.describe(path, {"chunks": len(columns["chunk"])})
+
+
+def choose(
+    settings: MergeConfig, log_w_K: np.ndarray, kinds_K: np.ndarray, generator: np.random.Generator
+) -> tuple[list[int], list[float]]:
+    """Indices of the thoughts of one chunk to train on, and the weight of each one's loss. Weighted: every
+    different one with the probability with which the rule would draw it, so that the expected loss, and its
+    gradient, are those of one draw. -1 where no thought has any weight."""
+    match settings.select:
+        case "one":
+            chosen = resampling.select(settings.method, log_w_K, settings.num_selected, generator)
+            return chosen.tolist(), [1.0] * len(chosen)
+        case "weighted":
+            drawn = weights.of_different(resampling.probabilities(settings.method, log_w_K), kinds_K)
+            kept = np.flatnonzero(drawn >= LEAST_WEIGHT)
+            if not len(kept):
+                return [-1], [1.0]
+            return kept.tolist(), (drawn[kept] / drawn[kept].sum()).tolist()
+        case _:
+            assert_never(settings.select)

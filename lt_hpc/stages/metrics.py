@@ -2,113 +2,116 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from lt_hpc.latent import diagnostics, weights
-from lt_hpc.store import tables
+from lt_hpc.latent import intervals, weights
 from lt_hpc.store.figures import HeldOut, Interval, PerMeasure
+from lt_hpc.store.measured import Measured
 
-ANSWERS = ("thought", "sampled", "direct")
 Measure = tuple[float | None, Interval | None]
 """A figure and its 95% interval; None and None where it can't be measured."""
+NOTHING: Measure = (None, None)
 
 
-@dataclass(frozen=True)
-class Measured:
-    """`tables.MEASURED` of N chunks as arrays [N], log-weights [N, K]. NLL (positive) and log-weights in
-    nats per chunk; `raw_*` count what the raw text predicts; `correct`: bool [N] for each of ANSWERS, empty
-    where nothing was asked."""
-
-    document: np.ndarray
-    tokens: np.ndarray
-    bytes: np.ndarray
-    raw_tokens: np.ndarray
-    raw_bytes: np.ndarray
-    nll: np.ndarray
-    nll_marked: np.ndarray
-    log_weights: np.ndarray
-    correct: dict[str, np.ndarray]
-
-    @classmethod
-    def of(cls, table: pa.Table, num_samples: int) -> Measured:
-        """From a table of `num_samples` log-weights per chunk."""
-        names = ("document", "tokens", "bytes", "raw_tokens", "raw_bytes", "nll", "nll_marked")
-        correct = {name: table[f"correct_{name}"] for name in ANSWERS}
-        return cls(
-            **{name: table[name].to_numpy() for name in names},
-            log_weights=tables.matrix(table["log_weights"], num_samples),
-            correct={name: one.drop_null().to_numpy() for name, one in correct.items()},
-        )
-
-
-def summary(measured: Measured, answers: str, seed: int) -> HeldOut:
-    """PerMeasure in nats per token unless named otherwise, with 95% intervals: of accuracy by Wilson's score,
-    else by a bootstrap over documents drawn from `seed`. None where something can't be measured on
-    this corpus. `answers`: which of ANSWERS count as the model's accuracy.
-
-    The bound leaves out chunks without any finished thought, where it is -inf. The bound by K uses only
-    chunks whose K thoughts all finished, so that every K is computed on the same chunks and the bound rises
-    with K in expectation.
-    """
-    bounds = weights.bounds_by_k(measured.log_weights)
-    finished = np.isfinite(measured.log_weights)
-    defined, every_k = finished.any(axis=1), finished.all(axis=1)
-
-    def ratio(numerators: np.ndarray, denominators: np.ndarray, kept: Any = True) -> Measure:
-        return _ratio(measured.document, numerators, denominators, kept, seed)
-
-    found: dict[str, Measure] = {
-        "accuracy": _share(measured.correct[answers]),
-        "accuracy_sampled": _share(measured.correct["sampled"]),
-        "accuracy_direct": _share(measured.correct["direct"]),
-        "nll": ratio(measured.nll, measured.raw_tokens),
-        "nll_per_byte": ratio(measured.nll, measured.raw_bytes),
-        "nll_marked": ratio(measured.nll_marked, measured.tokens),
-        "nll_marked_per_byte": ratio(measured.nll_marked, measured.bytes),
-        "bound": ratio(bounds[:, -1], measured.tokens, defined),
-        "bound_per_byte": ratio(bounds[:, -1], measured.bytes, defined),
-    }
-    by_k = [ratio(column, measured.tokens, every_k) for column in bounds.T]
-    ess = weights.effective_sample_size(measured.log_weights[defined])
+def summary(measured: Measured, answers: str) -> HeldOut:
+    """The figures with 95% intervals over documents. None where something can't be measured on this
+    corpus, or of this model. `answers`: which of `measured.CORRECT` count as the model's accuracy."""
+    found = {**_of_text(measured), **_of_thoughts(measured), **_of_answers(measured, answers)}
+    by_k = _by_k(measured)
     values: dict[str, Any] = {name: value for name, (value, _) in found.items()}
+    log_w = measured.log_weights
     return HeldOut(
         **values,
         bound_by_k=[value for value, _ in by_k],
-        bound_undefined_chunks=int((~defined).sum()),
-        bound_by_k_undefined_chunks=int((~every_k).sum()),
         intervals=PerMeasure(
             **{name: interval for name, (_, interval) in found.items()},
             bound_by_k=[interval for _, interval in by_k],
         ),
-        ess_mean=float(ess.mean()) if ess.size else None,
-        num_samples=measured.log_weights.shape[1],
+        ess_mean=float(weights.effective_sample_size(log_w).mean()) if log_w is not None else None,
+        cut_share=float(measured.cut.sum() / log_w.size)
+        if log_w is not None and measured.cut is not None
+        else None,
+        num_samples=log_w.shape[1] if log_w is not None else None,
         chunks=len(measured.tokens),
+        documents=len(np.unique(measured.document)),
         tokens=int(measured.tokens.sum()),
         bytes=int(measured.bytes.sum()),
+        estimate_chunks=len(measured.estimated),
+        estimate_samples=measured.many_log_weights.shape[1] if log_w is not None else None,
     )
 
 
+def _of_text(measured: Measured) -> dict[str, Measure]:
+    tokens, size = measured.tokens, measured.bytes
+    found = {
+        "nll": _ratio(measured, measured.nll, tokens),
+        "nll_per_byte": _ratio(measured, measured.nll, size),
+    }
+    marked = measured.nll_marked
+    if marked is not None:
+        found["nll_marked"] = _ratio(measured, marked, tokens)
+        found["nll_marked_per_byte"] = _ratio(measured, marked, size)
+    return found
+
+
+def _of_thoughts(measured: Measured) -> dict[str, Measure]:
+    """The bound, and log p(x | c) estimated from many thoughts on some chunks."""
+    tokens, rows, many = measured.tokens, measured.estimated, measured.many_log_weights
+    found: dict[str, Measure] = {}
+    if len(rows):
+        estimate = weights.log_mean_exp(many)
+        found["log_likelihood"] = _ratio(measured, estimate, tokens[rows], rows)
+        found["log_likelihood_gain"] = _ratio(measured, weights.gain(many), tokens[rows], rows)
+    log_w = measured.log_weights
+    if log_w is None:
+        return found
+    bound = weights.log_mean_exp(log_w)
+    if len(rows):
+        found["bound_gap"] = _ratio(measured, estimate - bound[rows], tokens[rows], rows)
+    return found | {
+        "bound": _ratio(measured, bound, tokens),
+        "bound_per_byte": _ratio(measured, bound, measured.bytes),
+        "bound_gain": _ratio(measured, weights.gain(log_w), tokens),
+    }
+
+
+def _by_k(measured: Measured) -> list[Measure]:
+    if measured.log_weights is None:
+        return []
+    bounds = weights.bounds_by_k(measured.log_weights)
+    return [_ratio(measured, column, measured.tokens) for column in bounds.T]
+
+
+def _of_answers(measured: Measured, answers: str) -> dict[str, Measure]:
+    sampled = measured.correct_sampled
+    likelihood = measured.likelihood_prior
+    return {
+        "accuracy": _share(measured.correct[answers]),
+        "accuracy_direct": _share(measured.correct["direct"]),
+        "accuracy_majority": _share(measured.correct["majority"]),
+        "accuracy_pass": _share(np.asarray(sampled.any(axis=1))) if sampled.size else NOTHING,
+        "accuracy_sampled": _mean_share(sampled.mean(axis=1)) if sampled.size else NOTHING,
+        "likelihood_prior": _mean_share(likelihood) if likelihood.size else NOTHING,
+    }
+
+
 def _share(correct: np.ndarray) -> Measure:
-    if not correct.size:
-        return None, None
-    return float(correct.mean()), list(diagnostics.wilson_interval(int(correct.sum()), correct.size))
+    return intervals.share(int(correct.sum()), correct.size) if correct.size else NOTHING
+
+
+def _mean_share(shares: np.ndarray) -> Measure:
+    return intervals.mean_share(shares, np.ones(len(shares)))
 
 
 def _ratio(
-    documents: np.ndarray, numerators: np.ndarray, denominators: np.ndarray, kept: Any, seed: int
+    measured: Measured, numerators: np.ndarray, denominators: np.ndarray, rows: np.ndarray | None = None
 ) -> Measure:
-    """Sum of `numerators` over sum of `denominators`, both [N] per chunk, of the chunks `kept` (bool [N], or
-    True for all)."""
-    kept = (denominators > 0) & kept  # a text of one token and no prefix predicts nothing
-    if not kept.any():
-        return None, None
-    names, place = np.unique(documents[kept], return_inverse=True)
-    sums = np.zeros((2, len(names)))
-    np.add.at(sums[0], place, numerators[kept])
-    np.add.at(sums[1], place, denominators[kept])
-    generator = np.random.Generator(np.random.Philox(seed))
-    return float(sums[0].sum() / sums[1].sum()), list(diagnostics.ratio_interval(sums[0], sums[1], generator))
+    """Sum of `numerators` over sum of `denominators`, both of all chunks or of `rows`."""
+    documents = measured.document if rows is None else measured.document[rows]
+    if not len(documents):
+        return NOTHING
+    return intervals.ratio(
+        intervals.by_document(documents, numerators), intervals.by_document(documents, denominators)
+    )

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 
 from lt_hpc.data.corpus import Chunk
-from lt_hpc.engines.protocol import SamplingParams
 from lt_hpc.engines.torch_engine import TorchEngine, memory_errors
 from lt_hpc.latent import weights
 from lt_hpc.latent.layout import Layout
-from lt_hpc.stages.estep import Proposals
+from lt_hpc.stages.estep import Proposals, Scheme, prompts, weigh
 from lt_hpc.store.figures import Precision, to_json
 
 
@@ -26,10 +25,10 @@ def measure(
     layout: Layout,
     chunks: Sequence[Chunk],
     proposals: Sequence[Proposals],
-    params: SamplingParams,
+    scheme: Scheme,
 ) -> dict[str, Any] | None:
     """Compare the log-weights of some chunks with those of `reference`, a float32 engine on the
-    same model. None where no thought is finished.
+    same model. None where no thought is within float32's support.
 
     Raises:
         MemoryError: when the device, which another engine shares, has too little left.
@@ -38,21 +37,18 @@ def measure(
     have cut off, are left out of the others) and how many `thoughts` they are of.
     """
     with memory_errors():
-        exact = _reference_log_weights(reference, layout, chunks, proposals, params)
+        exact = _scored_again(reference, layout, chunks, proposals, scheme)
     deviations, changes, log_q_deviations, outside = [], [], [], 0
-    for proposal, (log_w, log_q) in zip(proposals, exact, strict=True):
-        inside = proposal.finished & np.isfinite(log_q)
-        outside += int((proposal.finished & ~inside).sum())
+    for proposal, other in zip(proposals, exact, strict=True):
+        inside = np.isfinite(other.log_proposal) & np.isfinite(proposal.log_weights)
+        outside += int((~inside).sum())
         if not inside.any():
             continue
-        sampled = weights.log_weights(
-            proposal.log_prior, proposal.log_likelihood, proposal.log_q, proposal.finished
-        )[inside]
+        low, high = proposal.log_weights[inside], other.log_weights[inside]
         lengths = np.array([len(thought) for thought in proposal.thoughts])[inside]
-        deviations.append(sampled - log_w[inside])
-        log_q_deviations.append((proposal.log_q - log_q)[inside] / lengths)
-        change = weights.normalised(sampled) - weights.normalised(log_w[inside])
-        changes.append(0.5 * np.abs(change).sum())
+        deviations.append(low - high)
+        log_q_deviations.append((proposal.log_proposal - other.log_proposal)[inside] / lengths)
+        changes.append(0.5 * np.abs(weights.normalised(low) - weights.normalised(high)).sum())
     if not deviations:
         return None
     found = Precision(
@@ -65,31 +61,31 @@ def measure(
     return {**to_json(found), "thoughts": sum(map(len, deviations))}
 
 
-def _reference_log_weights(
+def _scored_again(
     reference: TorchEngine,
     layout: Layout,
     chunks: Sequence[Chunk],
     proposals: Sequence[Proposals],
-    params: SamplingParams,
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(log-weights, log q), float64 [K] each, of every chunk; -inf for unfinished thoughts."""
-    finished = [[z.tolist() for z, ok in zip(p.thoughts, p.finished, strict=True) if ok] for p in proposals]
-    log_q = reference.score(
-        [layout.posterior_prompt(chunk.prefix, chunk.suffix) for chunk in chunks], finished, params
+    scheme: Scheme,
+) -> list[Proposals]:
+    """The same thoughts, with log-probabilities of the reference."""
+    posterior, joint = prompts(layout, chunks)
+    free = [
+        [ids[: len(ids) - cut].tolist() for ids, cut in zip(p.thoughts, p.cut, strict=True)]
+        for p in proposals
+    ]
+    log_q = reference.score(posterior, free, scheme.free)
+    log_joint = reference.score(
+        joint,
+        [
+            [[*z.tolist(), *chunk.suffix] for z in p.thoughts]
+            for chunk, p in zip(chunks, proposals, strict=True)
+        ],
     )
-    joint = reference.score(
-        [layout.joint_prompt(chunk.prefix) for chunk in chunks],
-        [[[*z, *chunk.suffix] for z in zs] for chunk, zs in zip(chunks, finished, strict=True)],
-    )
-    results = []
-    for proposal, of_q, of_joint in zip(proposals, log_q, joint, strict=True):
-        sums_q, log_w = np.full((2, len(proposal.finished)), -np.inf)
-        sums_q[proposal.finished] = [scores.astype(np.float64).sum() for scores in of_q]
-        with np.errstate(invalid="ignore"):
-            log_w[proposal.finished] = [scores.astype(np.float64).sum() for scores in of_joint]
-            log_w = log_w - sums_q
-        results.append((log_w, sums_q))
-    return results
+    return [
+        weigh(p.thoughts, p.cut, of_q, of_joint, scheme.num_prior)
+        for p, of_q, of_joint in zip(proposals, log_q, log_joint, strict=True)
+    ]
 
 
 def _root_mean_square(parts: list[np.ndarray]) -> float:

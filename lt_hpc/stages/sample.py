@@ -18,10 +18,10 @@ import numpy as np
 from lt_hpc.data.corpus import Chunk
 from lt_hpc.engines.load import load, load_reference, release_memory
 from lt_hpc.engines.protocol import Completion, Engine, Ids, SamplingParams
-from lt_hpc.latent import diagnostics, seeds
-from lt_hpc.latent.layout import Layout
+from lt_hpc.latent import diagnostics, seeds, weights
+from lt_hpc.latent.layout import NUM_JOINT_MARKERS, NUM_MARKERS
 from lt_hpc.stages import precision
-from lt_hpc.stages.estep import Proposals, propose
+from lt_hpc.stages.estep import Proposals, Scheme, propose
 from lt_hpc.stages.shards import Block, missing_blocks
 from lt_hpc.stages.task import Task
 from lt_hpc.store import tables
@@ -38,7 +38,8 @@ def run(task: Task) -> None:
     for block in missing_blocks(task, num_chunks, settings.block_chunks):
         chunks = sampler.chunks(block)
         proposals, counts = sampler.sample(chunks)
-        tables.write(block.path, tables.SAMPLES, _columns(chunks, proposals))
+        documents = [sampler.documents[chunk.chunk_id] for chunk in chunks]
+        tables.write(block.path, tables.SAMPLES, _columns(chunks, documents, proposals))
         assert sampler.engine is not None
         block.parts.attention = sampler.engine.attention
         block.parts.statistics |= sampler.statistics()
@@ -65,13 +66,21 @@ class _Sampler:
     tokens: Counter[str] = field(default_factory=Counter)
     shard_chunks: range = range(0)
     read: dict[int, Chunk] = field(default_factory=dict)
+    documents: dict[int, int] = field(default_factory=dict)
 
     def chunks(self, block: Block) -> list[Chunk]:
         """The chunks of a block; those of its whole shard are read at once."""
         if self.shard_chunks != block.shard_chunks:
             start, stop = block.shard_chunks.start, block.shard_chunks.stop
-            chunks = self.task.documents("corpus", start, stop).chunks()
-            self.read = {chunk.chunk_id: chunk for chunk in chunks if start <= chunk.chunk_id < stop}
+            corpus = self.task.documents("corpus", start, stop)
+            firsts = corpus.first_chunk[corpus.document].tolist()
+            found = [
+                (chunk, first)
+                for chunk, first in zip(corpus.chunks(), firsts, strict=True)
+                if start <= chunk.chunk_id < stop
+            ]
+            self.read = {chunk.chunk_id: chunk for chunk, _ in found}
+            self.documents = {chunk.chunk_id: first for chunk, first in found}
             self.shard_chunks = block.shard_chunks
         return [self.read[chunk_id] for chunk_id in block.chunks]
 
@@ -84,7 +93,6 @@ class _Sampler:
             model = self.task.input("model")
             self.engine = _Timed(load(config, model, settings.dtype), self.seconds)
             self.seconds["load"] += time.monotonic() - started
-        layout, params = self._parameters()
         draws = [
             [
                 seeds.derive(config.seed, "sample", iteration, c.chunk_id, k)
@@ -92,8 +100,9 @@ class _Sampler:
             ]
             for c in chunks
         ]
-        proposals = propose(self.engine, layout, chunks, draws, params)
-        counts = _count(chunks, proposals)
+        scheme = self._scheme()
+        proposals = propose(self.engine, self.task.vocabulary.layout, chunks, draws, scheme)
+        counts = _count(chunks, proposals, scheme)
         self.tokens.update({name: counts[name] for name in ("sampled_tokens", "scored_tokens")})
         return proposals, counts
 
@@ -117,14 +126,13 @@ class _Sampler:
         if not compares(self.task.shards, self.task.stage.shards):
             return None
         self.checked = True
-        layout, params = self._parameters()
         try:
             measured = precision.measure(
                 load_reference(config, self.task.folder("model")),
-                layout,
+                self.task.vocabulary.layout,
                 chunks[:count],
                 proposals[:count],
-                params,
+                self._scheme(),
             )
         except MemoryError as error:
             print(f"warning: sample.precision_chunks: not measured, {error}", file=sys.stderr)
@@ -140,10 +148,13 @@ class _Sampler:
             )
         return measured
 
-    def _parameters(self) -> tuple[Layout, SamplingParams]:
-        settings, layout = self.task.plan.config.sample, self.task.vocabulary.layout
-        return layout, SamplingParams(
-            settings.max_thought_tokens, layout.eol, settings.temperature, settings.top_p, settings.top_k
+    def _scheme(self) -> Scheme:
+        settings, eol = self.task.plan.config.sample, self.task.vocabulary.layout.eol
+        return Scheme(
+            SamplingParams(
+                settings.max_thought_tokens, eol, settings.temperature, settings.top_p, settings.top_k
+            ),
+            weights.prior_count(settings.num_samples, settings.prior_share),
         )
 
 
@@ -167,36 +178,43 @@ class _Timed:
         return completions
 
     def score(
-        self, prefixes: Sequence[Ids], continuations: Sequence[Sequence[Ids]]
+        self,
+        prefixes: Sequence[Ids],
+        continuations: Sequence[Sequence[Ids]],
+        params: SamplingParams | None = None,
     ) -> list[list[np.ndarray]]:
         started = time.monotonic()
-        scores = self.engine.score(prefixes, continuations)
+        scores = self.engine.score(prefixes, continuations, params)
         self.seconds["score"] += time.monotonic() - started
         return scores
 
 
-def _count(chunks: list[Chunk], proposals: list[Proposals]) -> Counter[str]:
+def _count(chunks: list[Chunk], proposals: list[Proposals], scheme: Scheme) -> Counter[str]:
+    """Of a block: how many, and the tokens that went through the model."""
     counts = Counter(chunks=len(chunks))
     for chunk, of_chunk in zip(chunks, proposals, strict=True):
         lengths = [len(thought) for thought in of_chunk.thoughts]
+        prefix, suffix = len(chunk.prefix), len(chunk.suffix)
         counts["cut_prefixes"] += chunk.num_cut > 0
         counts["samples"] += len(lengths)
         counts["sampled_tokens"] += sum(lengths)
-        counts["unfinished"] += int((~of_chunk.finished).sum())
-        counts["scored_tokens"] += sum(
-            length + len(chunk.suffix) for length, ok in zip(lengths, of_chunk.finished, strict=True) if ok
-        )
+        counts["cut"] += int(of_chunk.cut.sum())
+        counts["scored_tokens"] += sum(lengths) + len(lengths) * suffix
+        counts["scored_tokens"] += sum(lengths[len(lengths) - scheme.num_prior :])
+        # One prompt to sample from and one to score after, or both for each where some are from the prior.
+        prompts = prefix + suffix + NUM_MARKERS - 1 + prefix + NUM_JOINT_MARKERS - 1
+        counts["prompt_tokens"] += prompts * (2 if scheme.num_prior else 1)
     return counts
 
 
-def _columns(chunks: list[Chunk], proposals: list[Proposals]) -> dict[str, list[Any]]:
+def _columns(chunks: list[Chunk], documents: list[int], proposals: list[Proposals]) -> dict[str, list[Any]]:
     """Of `tables.SAMPLES`."""
+    sums = ("log_q", "log_prior", "log_likelihood", "log_proposal")
     return {
         "chunk": [chunk.chunk_id for chunk in chunks],
+        "document": documents,
         "thoughts": [[thought.tolist() for thought in p.thoughts] for p in proposals],
-        "finished": [p.finished.tolist() for p in proposals],
-        "log_q": [p.log_q.tolist() for p in proposals],
-        "log_prior": [p.log_prior.tolist() for p in proposals],
-        "log_likelihood": [p.log_likelihood.tolist() for p in proposals],
+        "cut": [p.cut.tolist() for p in proposals],
+        **{name: [getattr(p, name).tolist() for p in proposals] for name in sums},
         "suffix_length": [len(chunk.suffix) for chunk in chunks],
     }

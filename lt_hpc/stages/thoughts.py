@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
+from functools import cached_property
 from typing import assert_never
 
 import numpy as np
@@ -19,11 +21,12 @@ from lt_hpc.store.shards import ShardMap
 @dataclass(frozen=True)
 class Thoughts:
     """The thoughts of some chunks, in chunk order. Arrays [N] and [N, K]; log-weights are the
-    exact ones, in nats; lengths in tokens, <EOL> included."""
+    exact ones, in nats; lengths in tokens, <EOL> included; `document`: the first chunk of each chunk's."""
 
     table: pa.Table
     chunk: np.ndarray
-    finished: np.ndarray
+    document: np.ndarray
+    cut: np.ndarray
     log_w: np.ndarray
     lengths: np.ndarray
     suffix_lengths: np.ndarray
@@ -41,8 +44,24 @@ class Thoughts:
                 assert_never(settings.weights)
 
     def ids(self, row: int, sample: int) -> np.ndarray:
-        """A thought's token ids, <EOL> included where it has one."""
+        """A thought's token ids, <EOL> included."""
         return np.asarray(self.table["thoughts"][row].values[sample].values)
+
+    @cached_property
+    def usable(self) -> np.ndarray:
+        """[N] whether any of a chunk's thoughts came to its end by itself."""
+        return np.asarray(~self.cut.all(axis=1))
+
+    @cached_property
+    def kinds(self) -> np.ndarray:
+        """[N, K] index of the first thought of the chunk with the same ids."""
+        (ids, edges), _ = tables.nested_lists(self.table["thoughts"])
+        every = [ids[begin:end].tobytes() for begin, end in itertools.pairwise(edges)]
+        num_samples, found = self.log_w.shape[1], []
+        for row in range(0, len(every), num_samples):
+            first: dict[bytes, int] = {}
+            found += [first.setdefault(one, k) for k, one in enumerate(every[row : row + num_samples])]
+        return np.array(found, np.int64).reshape(self.log_w.shape)
 
 
 def read(task: Task, shard_map: ShardMap, shard: int) -> Thoughts:
@@ -53,17 +72,15 @@ def read(task: Task, shard_map: ShardMap, shard: int) -> Thoughts:
     table = pa.concat_tables(parts).combine_chunks() if parts else tables.SAMPLES.empty_table()
     columns = {
         name: tables.matrix(table[name], num_samples)
-        for name in ("finished", "log_q", "log_prior", "log_likelihood")
+        for name in ("cut", "log_prior", "log_likelihood", "log_proposal")
     }
-    log_w = weights.log_weights(
-        columns["log_prior"], columns["log_likelihood"], columns["log_q"], columns["finished"]
-    )
     lengths = pa.compute.list_value_length(pa.compute.list_flatten(table["thoughts"]))
     return Thoughts(
         table=table,
         chunk=table["chunk"].to_numpy(),
-        finished=columns["finished"],
-        log_w=log_w,
+        document=table["document"].to_numpy(),
+        cut=columns["cut"],
+        log_w=weights.log_weights(columns["log_prior"], columns["log_likelihood"], columns["log_proposal"]),
         lengths=lengths.to_numpy().reshape(-1, num_samples),
         suffix_lengths=table["suffix_length"].to_numpy(),
     )

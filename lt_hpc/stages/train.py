@@ -86,9 +86,8 @@ class _Training:
         self.task, self.ranks = task, ranks
         self.config = task.plan.training(task.stage)
         self.layout = task.vocabulary
-        draws = train_data.examples_of(task)
-        self.num_examples = len(draws[0])
-        self.steps = train_data.plan_steps(task, draws)
+        self.data = train_data.data_of(task)
+        self.steps = train_data.plan_steps(task, self.data)
         rows_per_rank = -(-self.steps.rows_per_step // task.place.count)
         self.micro_rows = min(self.config.micro_batch_rows, rows_per_rank)
         self.micro_batches = -(-rows_per_rank // self.micro_rows)
@@ -133,8 +132,7 @@ class _Training:
     def _batches(self, step: int) -> Iterator[Batch]:
         """This rank's micro-batches: rows rank, rank + count, ...; padded with empty ones, since
         DeepSpeed wants the same number on every rank."""
-        rows = [(self.steps.epochs[e], r) for e, r in self.steps.of(step)]
-        mine = rows[self.task.place.rank :: self.task.place.count]
+        mine = self.steps.of(step)[self.task.place.rank :: self.task.place.count]
         capacity = self.task.plan.config.model.context_length
         for index in range(self.micro_batches):
             chosen = mine[index * self.micro_rows : (index + 1) * self.micro_rows]
@@ -153,11 +151,11 @@ class _Training:
         seed = seeds.derive(
             self.task.plan.config.seed, "dropout", self.task.stage.iteration, step, self.task.place.rank
         )
-        nll, norm = self.trainer.step(list(self._batches(step)), size.scored, rate, seed)
+        nll, norm = self.trainer.step(list(self._batches(step)), size.weight, rate, seed)
         done = step + 1
         # One exchange per step: the loss, and whether any rank has to save or stop.
         nll, stop, save = self.ranks.all_sum(nll, self.task.should_stop(), self._save_due(done))
-        loss = nll / size.scored
+        loss = nll / size.weight
         if not math.isfinite(loss):
             raise StageError(f"the loss is {loss} at step {step}; try a lower learning rate or float32")
         skipped = self._skipped(step, norm)
@@ -241,7 +239,13 @@ class _Training:
         positions = len(self.steps.rows) * self.task.plan.config.model.context_length
         statistics = {
             "losses": [line["loss"] for line in lines],
-            "examples": self.num_examples,
+            "examples": len(self.data),
+            "passes": self.steps.passes(self.data.draws),
+            "text_passes": self.steps.passes([self.data.text] if self.data.text is not None else []),
+            "flops": sum(
+                size.tokens * cost.flops_per_token(self.trainer.shape, size.tokens / size.documents)
+                for size in sizes
+            ),
             "filled_share": sum(size.tokens for size in sizes) / positions,
             "skipped_steps": sum(line["skipped"] for line in lines),
             "rank_seconds": sum(line["seconds"] * line["ranks"] for line in lines),
@@ -253,7 +257,11 @@ class _Training:
             fingerprint=self.task.stage.fingerprint,
             complete=True,
             files=tuple(manifest.describe(path) for path in sorted(folder.iterdir())),
-            counts={"steps": self.steps.count, "trained_tokens": sum(size.scored for size in sizes)},
+            counts={
+                "steps": self.steps.count,
+                "trained_tokens": sum(size.scored for size in sizes),
+                "computed_tokens": sum(size.tokens for size in sizes),
+            },
             seconds=sum(line["seconds"] for line in lines),
             statistics=statistics,
             provenance=manifest.provenance(self.trainer.attention),

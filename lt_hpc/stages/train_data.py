@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,20 +14,39 @@ from lt_hpc.stages.task import Task
 from lt_hpc.store import tables
 from lt_hpc.store.tables import Joined
 from lt_hpc.training.batches import Epoch, Examples, examples_of_corpus, pack_epoch
+from lt_hpc.training.raw_text import examples_of_text
 
 
-def examples_of(task: Task) -> list[Examples]:
-    """The iteration's training examples, in chunk order, once for each selected thought of a
-    chunk: epoch e trains on list e modulo their number.
+@dataclass(frozen=True)
+class Data:
+    """What is trained on. `draws`: chunks with thoughts, once for each selected thought of a chunk; epoch e
+    takes list e modulo their number. `text`: whole documents without any; None where there are none of the
+    one or the other."""
+
+    draws: list[Examples]
+    text: Examples | None
+
+    def __len__(self) -> int:
+        """Examples of one epoch."""
+        return sum(len(one) for one in (*self.draws[:1], self.text) if one is not None)
+
+
+def data_of(task: Task) -> Data:
+    """The iteration's training examples, in the order of chunks and documents.
 
     Raises:
         IncompleteError: when the corpus or the selection does not verify.
     """
     corpus = task.documents("data")
+    raw = task.stage.settings["data"] == "raw"
+    mixed = task.plan.training(task.stage).raw_share > 0
+    text = examples_of_text(corpus, task.plan.config.model.context_length) if raw or mixed else None
+    if raw:
+        return Data([], text)
     if "selected" in task.stage.inputs:
-        return _with_selected(task, corpus)
+        return Data(_with_selected(task, corpus), text)
     everything = np.arange(corpus.num_chunks)  # with the teacher's thoughts, where it has any
-    return [examples_of_corpus(corpus, everything, corpus.thoughts, corpus.thought_rows)]
+    return Data([examples_of_corpus(corpus, everything, corpus.thoughts, corpus.thought_rows)], text)
 
 
 def _with_selected(task: Task, corpus: Corpus) -> list[Examples]:
@@ -33,79 +54,122 @@ def _with_selected(task: Task, corpus: Corpus) -> list[Examples]:
     merge, folder = task.plan.config.merge, task.folder("selected")
     found = task.record("selected")
     joined = Joined()
-    chunk, has = [np.zeros(0, np.int64)], [np.zeros(0, bool)]
+    chunk, counts, loss = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
+    sample = [np.zeros(0, np.int64)]
     for entry in found.files:
         table = tables.read(folder / entry.name, tables.SELECTED)
         joined.add(tables.nested_lists(table["thoughts"])[0])
         chunk.append(table["chunk"].to_numpy())
-        has.append(tables.matrix(table["samples"], merge.num_selected)[:, 0] >= 0)
-    chunks, has_thought = np.concatenate(chunk), np.concatenate(has)
+        values, edges = tables.flat_lists(table["samples"])
+        sample.append(values)
+        counts.append(np.diff(edges))
+        loss.append(tables.flat_lists(table["loss_weights"])[0])
+    chunks, count = np.concatenate(chunk), np.concatenate(counts)
     if len(chunks) != corpus.num_chunks or (chunks != np.arange(len(chunks))).any():
         raise IncompleteError(f"{folder}: its rows are not the {corpus.num_chunks} chunks of the corpus")
-    thoughts, first = joined.lists(), np.arange(len(chunks)) * merge.num_selected
-    kept = np.arange(len(chunks)) if merge.unfinished == "raw" else np.flatnonzero(has_thought)
-    return [
-        examples_of_corpus(corpus, kept, thoughts, np.where(has_thought, first + draw, -1)[kept])
-        for draw in range(merge.num_selected)
-    ]
+    thoughts, samples, losses = joined.lists(), np.concatenate(sample), np.concatenate(loss)
+    of_chunk, rows = np.repeat(chunks, count), np.where(samples >= 0, np.arange(len(samples)), -1)
+    kept = np.ones(len(rows), bool) if merge.unfinished == "raw" else rows >= 0
+    draw = np.arange(len(rows)) - np.repeat(np.cumsum(count) - count, count)
+    # Weighted ones are all of one epoch.
+    lists = [kept] if merge.select == "weighted" else [kept & (draw == d) for d in range(merge.num_selected)]
+    return [examples_of_corpus(corpus, of_chunk[one], thoughts, rows[one], losses[one]) for one in lists]
 
 
 @dataclass(frozen=True)
 class StepSize:
-    """Tokens that take a loss, all tokens, and the packed documents that they make up."""
+    """Tokens that take a loss, as many as these weigh, all tokens, and the packed documents that they make
+    up."""
 
     scored: int
+    weight: float
     tokens: int
     documents: int
+
+
+Row = tuple[Epoch, int]
+"""A packed row: its epoch, and which one there."""
 
 
 @dataclass(frozen=True)
 class Steps:
     """Which packed rows each optimizer step takes: the same for every world size."""
 
-    epochs: list[Epoch]
-    rows: list[tuple[int, int]]  # (epoch, row)
+    rows: list[Row]
     rows_per_step: int
     count: int
 
-    def of(self, step: int) -> list[tuple[int, int]]:
+    def of(self, step: int) -> list[Row]:
         start = step * self.rows_per_step
         return self.rows[start : start + self.rows_per_step]
 
     def size(self, step: int) -> StepSize:
         """What a step trains on, over all ranks."""
-        tokens = unscored = documents = 0
-        for e, row in self.of(step):
-            epoch = self.epochs[e]
+        tokens = scored = documents = 0
+        weight = 0.0
+        for epoch, row in self.of(step):
             members = epoch.rows[row]
+            losses = epoch.lengths[members] - epoch.examples.unscored[members]
             tokens += int(epoch.lengths[members].sum())
-            unscored += int(epoch.examples.unscored[members].sum())
+            scored += int(losses.sum())
+            weight += float(losses @ epoch.examples.weights[members])
             documents += len(members)
-        return StepSize(tokens - unscored, tokens, documents)
+        return StepSize(scored, weight, tokens, documents)
+
+    def passes(self, over: Sequence[Examples]) -> float:
+        """How often these examples are gone through, all of them together."""
+        return sum(
+            1 / len(epoch.rows) for epoch, _ in self.rows if any(epoch.examples is one for one in over)
+        )
 
 
-def plan_steps(task: Task, draws: list[Examples]) -> Steps:
+def plan_steps(task: Task, data: Data) -> Steps:
     """Pack as many epochs as the settings ask for. The last step may be smaller: no chunk is
     dropped, and a step's loss is normalised by its own tokens."""
-    config = task.plan.config
     settings = task.plan.training(task.stage)
-    if not len(draws[0]):
-        raise StageError("no chunk is left to train on: none had a finished thought")
-    capacity = config.model.context_length
-    rows_per_step = settings.batch_tokens // capacity
-    epochs: list[Epoch] = []
-    rows: list[tuple[int, int]] = []
-
-    def enough() -> bool:
-        if settings.steps is not None:
-            return len(rows) >= settings.steps * rows_per_step
-        return len(epochs) >= settings.epochs
-
-    while not enough():
-        examples = draws[len(epochs) % len(draws)]
-        epoch = pack_epoch(examples, config.seed, task.stage.iteration, len(epochs), capacity)
-        share = 1.0 if settings.steps is not None else min(1.0, settings.epochs - len(epochs))
-        rows += [(len(epochs), row) for row in range(max(1, round(share * len(epoch.rows))))]
-        epochs.append(epoch)
+    rows_per_step = settings.batch_tokens // task.plan.config.model.context_length
+    wanted = None if settings.steps is None else settings.steps * rows_per_step
+    draws, text = data.draws, [data.text] if data.text is not None else []
+    if not len((draws or text)[0]):
+        raise StageError(
+            "nothing is left to train on: all thoughts of every chunk were cut, or no text has two tokens"
+        )
+    rows = _rows(task, draws or text, settings.epochs, wanted)
+    if draws and text:
+        rows = _mixed(rows, _endless(task, text), settings.raw_share)
     count = settings.steps or -(-len(rows) // rows_per_step)
-    return Steps(epochs, rows[: count * rows_per_step], rows_per_step, count)
+    return Steps(rows[: count * rows_per_step], rows_per_step, count)
+
+
+def _epoch(task: Task, draws: list[Examples], index: int) -> Epoch:
+    config = task.plan.config
+    examples = draws[index % len(draws)]
+    return pack_epoch(examples, config.seed, task.stage.iteration, index, config.model.context_length)
+
+
+def _rows(task: Task, draws: list[Examples], epochs: float, wanted: int | None) -> list[Row]:
+    """The rows of so many epochs, or of as many as make up the wanted number or more."""
+    rows: list[Row] = []
+    for index in itertools.count():
+        if len(rows) >= wanted if wanted is not None else index >= epochs:
+            return rows
+        epoch = _epoch(task, draws, index)
+        share = 1.0 if wanted is not None else min(1.0, epochs - index)
+        rows += [(epoch, row) for row in range(max(1, round(share * len(epoch.rows))))]
+    raise AssertionError
+
+
+def _endless(task: Task, draws: list[Examples]) -> Iterator[Row]:
+    for index in itertools.count():
+        epoch = _epoch(task, draws, index)
+        yield from ((epoch, row) for row in range(len(epoch.rows)))
+
+
+def _mixed(rows: list[Row], others: Iterator[Row], share: float) -> list[Row]:
+    """Rows with others evenly between them, which make up that share of the whole."""
+    mixed: list[Row] = []
+    for row in rows:
+        while int((len(mixed) + 1) * share) > int(len(mixed) * share):
+            mixed.append(next(others))
+        mixed.append(row)
+    return mixed

@@ -6,7 +6,7 @@ known is ignored, and one that was renamed is found under its present name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Generic, TypeVar
 
@@ -16,26 +16,25 @@ FORMER_NAMES = {
     "bound_a_byte": "bound_per_byte",
     "train_bound_nats_a_chunk": "train_bound_nats_per_chunk",
     "log_q_deviation_a_token": "log_q_deviation_per_token",
+    "unfinished_share": "cut_share",
+    "selected_unfinished": "selected_cut",
 }
 """Names in files of release 0.1.0 -> present ones."""
-_SPELLED = {"heavy_share": "share_above_0.7"}
-"""Fields whose name in files can't be one in Python."""
-_FIELDS = FORMER_NAMES | {name: own for own, name in _SPELLED.items()}
 
 Value = TypeVar("Value")
 Record = TypeVar("Record")
-Interval = list[float]
+Interval = Sequence[float]
 """[low, high] of a 95% interval."""
 
 
 def to_json(record: Any) -> dict[str, Any]:
     """A record and those in it as JSON objects."""
-    return asdict(record, dict_factory=lambda items: {_SPELLED.get(name, name): x for name, x in items})
+    return asdict(record)
 
 
 def _known(record: type[Any], raw: Mapping[str, Any] | None) -> dict[str, Any]:
     """What a JSON object holds of the fields of a record."""
-    present = {_FIELDS.get(name, name): value for name, value in (raw or {}).items()}
+    present = {FORMER_NAMES.get(name, name): value for name, value in (raw or {}).items()}
     return {one.name: present[one.name] for one in fields(record) if one.name in present}
 
 
@@ -48,19 +47,35 @@ def _whole(record: type[Record], raw: Mapping[str, Any] | None) -> Record | None
 
 @dataclass(frozen=True)
 class PerMeasure(Generic[Value]):
-    """A value for each held-out measure of a model. Accuracy: share of right answers. NLL and bound:
-    nats per token unless named otherwise. None where the corpus or the thoughts do not allow one.
-    `bound_by_k[k]`: the bound by k + 1 samples."""
+    """A value for each held-out measure of a model. None where the corpus, or the model, does not allow one.
+
+    Share of right answers: `accuracy` after a greedy thought (without one where the model has learned none),
+    `accuracy_direct` without any; of several sampled thoughts `accuracy_sampled` the mean,
+    `accuracy_majority` the most frequent answer's, `accuracy_pass` any one's. `likelihood_prior`: mean of
+    p(x | c, z) over thoughts from the prior.
+
+    Nats per token unless named otherwise, all over the same tokens: NLL (positive); `bound`, of a few
+    thoughts per chunk, with its gain over the bound of half as many; `bound_by_k[k]`, that of k + 1.
+    `log_likelihood`: log p(x | c) from many thoughts on some chunks, with its gain; `bound_gap`: how far the
+    bound of these chunks is below it.
+    """
 
     accuracy: Value | None = None
     accuracy_sampled: Value | None = None
+    accuracy_majority: Value | None = None
+    accuracy_pass: Value | None = None
     accuracy_direct: Value | None = None
+    likelihood_prior: Value | None = None
     nll: Value | None = None
     nll_per_byte: Value | None = None
     nll_marked: Value | None = None
     nll_marked_per_byte: Value | None = None
     bound: Value | None = None
     bound_per_byte: Value | None = None
+    bound_gain: Value | None = None
+    bound_gap: Value | None = None
+    log_likelihood: Value | None = None
+    log_likelihood_gain: Value | None = None
     bound_by_k: list[Value | None] = field(default_factory=list)
 
 
@@ -72,41 +87,6 @@ class Answer:
     suffix: str | None = None
     thought: str | None = None
     answer: str | None = None
-
-
-@dataclass(frozen=True)
-class HeldOut(PerMeasure[float]):
-    """metrics.json of one model. `*_undefined_chunks` are left out of the bound, because no thought of
-    theirs finished, and of the bound by K, because not all did. `ess_mean`: of `num_samples`
-    thoughts of the model's own proposal; `tokens` and `bytes` of all chunks. `answers_too_long`: chunks whose
-    answer has more tokens than may be generated, so that they always count as wrong."""
-
-    bound_undefined_chunks: int | None = None
-    bound_by_k_undefined_chunks: int | None = None
-    intervals: PerMeasure[Interval] = field(default_factory=PerMeasure)
-    ess_mean: float | None = None
-    num_samples: int | None = None
-    chunks: int | None = None
-    tokens: int | None = None
-    bytes: int | None = None
-    answers_too_long: int | None = None
-    examples: list[Answer] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, raw: Mapping[str, Any]) -> HeldOut:
-        """From metrics.json of this release or an older one."""
-        intervals = PerMeasure[Interval](**_known(PerMeasure, raw.get("intervals")))
-        examples = [Answer(**_known(Answer, one)) for one in raw.get("examples", [])]
-        return cls(**{**_known(cls, raw), "intervals": intervals, "examples": examples})
-
-
-@dataclass(frozen=True)
-class Pareto:
-    """Of the chunks whose Pareto k can be estimated: how many, the median k, the share of k above 0.7."""
-
-    chunks: int
-    median: float
-    heavy_share: float
 
 
 @dataclass(frozen=True)
@@ -131,6 +111,41 @@ class Precision:
 
 
 @dataclass(frozen=True)
+class HeldOut(PerMeasure[float]):
+    """metrics.json of one model. `ess_mean` and `cut_share`: of the bound's `num_samples` thoughts per chunk;
+    `documents`, `tokens` and `bytes` of all chunks; `estimate_*`: of log p(x | c). `answers_too_long`: chunks
+    whose answer has more tokens than may be generated, so that they always count as wrong. `precision`: of
+    evaluate.dtype."""
+
+    intervals: PerMeasure[Interval] = field(default_factory=PerMeasure)
+    ess_mean: float | None = None
+    cut_share: float | None = None
+    num_samples: int | None = None
+    chunks: int | None = None
+    documents: int | None = None
+    tokens: int | None = None
+    bytes: int | None = None
+    estimate_chunks: int | None = None
+    estimate_samples: int | None = None
+    answer_samples: int | None = None
+    answers_too_long: int | None = None
+    precision: Precision | None = None
+    examples: list[Answer] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> HeldOut:
+        """From metrics.json of this release or an older one."""
+        intervals = PerMeasure[Interval](**_known(PerMeasure, raw.get("intervals")))
+        examples = [Answer(**_known(Answer, one)) for one in raw.get("examples", [])]
+        parts = {
+            "intervals": intervals,
+            "examples": examples,
+            "precision": Precision.of(raw.get("precision")),
+        }
+        return cls(**{**_known(cls, raw), **parts})
+
+
+@dataclass(frozen=True)
 class Histogram:
     """`counts` [B] between `edges` [B + 1]; all bins have one width."""
 
@@ -141,7 +156,7 @@ class Histogram:
 @dataclass(frozen=True)
 class WeighedThoughts:
     """The K thoughts of one chunk: token ids, normalised weights, and the parts of the log-weights in nats
-    (None where a thought did not finish). `selected`: indices among the K."""
+    (log q None where q would never draw it). `selected`: indices among the K."""
 
     chunk: int
     thoughts: list[list[int]]
@@ -149,32 +164,59 @@ class WeighedThoughts:
     log_prior: list[float | None]
     log_likelihood: list[float | None]
     log_q: list[float | None]
+    log_proposal: list[float | None]
     selected: list[int]
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> WeighedThoughts | None:
+        """From a manifest of this release or an older one, whose proposal was q."""
+        return _whole(cls, {"log_proposal": raw.get("log_q"), **raw})
 
 
 @dataclass(frozen=True)
-class SelectionStatistics:
-    """What the weights of one iteration look like, of K = `num_samples` thoughts per chunk.
+class PerChunk(Generic[Value]):
+    """A value for each mean over chunks of an E-step.
 
-    Figures are of the exact weights, whatever weights (`weights`, to the power `alpha`) selection
-    goes by, but for `selection_ess_mean`. `ess_by_length`: (mean thought tokens, mean ESS, chunks) of each
-    bin. `train_bound_nats_per_chunk`: mean log of the mean weight. `fallback_chunks`: those without
-    a finished thought. `length_correlation`: of thought length and log-weight over all thoughts,
-    `_within` after each chunk's means are taken off.
+    `ess_mean`: of K samples, equal ones counted each. `selection_ess_mean`: of the weights that selection
+    goes by; all others are of the exact ones. `different_mean`: different thoughts among the K.
+    `effective_different_mean`: their effective number, equal ones' weights added (inverse Simpson).
+    `largest_weight_mean`: share of the largest of the K. `train_bound_nats_per_chunk`: log of the mean
+    weight. `cut_share`: thoughts that did not end by themselves.
+    """
+
+    ess_mean: Value | None = None
+    selection_ess_mean: Value | None = None
+    different_mean: Value | None = None
+    effective_different_mean: Value | None = None
+    largest_weight_mean: Value | None = None
+    train_bound_nats_per_chunk: Value | None = None
+    cut_share: Value | None = None
+
+
+@dataclass(frozen=True)
+class SelectionStatistics(PerChunk[float]):
+    """What the weights of one iteration look like, of K = `num_samples` thoughts per chunk, of a corpus of
+    `chunks` in `documents`.
+
+    Selection takes the rule `method` by weights of the kind `weights`, to the power `alpha`.
+    `intervals`: over documents. `ess_by_length`: (mean thought tokens, mean ESS, chunks) of each
+    bin. `pareto_k_pooled`: of all weights after each chunk's mean log-weight is taken off. `selected_cut`:
+    selected thoughts that did not end by themselves; `fallback_chunks`: those all of whose thoughts did not.
+    `length_correlation`: of thought length and log-weight over all thoughts, `_within` after each chunk's
+    means are taken off.
     """
 
     num_samples: int | None = None
+    method: str | None = None
     weights: str | None = None
     alpha: float | None = None
-    ess_mean: float | None = None
-    selection_ess_mean: float | None = None
+    intervals: PerChunk[Interval] = field(default_factory=PerChunk)
+    chunks: int | None = None
+    documents: int | None = None
     ess_histogram: Histogram | None = None
     ess_by_length: list[tuple[float, float, int]] = field(default_factory=list)
-    largest_weight_mean: float | None = None
-    pareto_k: Pareto | None = None
-    train_bound_nats_per_chunk: float | None = None
-    unfinished_share: float | None = None
-    selected_unfinished: int | None = None
+    pareto_k_pooled: float | None = None
+    selected_cut: int | None = None
     fallback_chunks: int | None = None
     length_correlation: float | None = None
     length_correlation_within: float | None = None
@@ -184,10 +226,10 @@ class SelectionStatistics:
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> SelectionStatistics:
         """From the manifest of selected/ of this release or an older one."""
-        examples = [_whole(WeighedThoughts, one) for one in raw.get("examples", [])]
+        examples = [WeighedThoughts.of(one) for one in raw.get("examples", [])]
         parts = {
+            "intervals": PerChunk[Interval](**_known(PerChunk, raw.get("intervals"))),
             "ess_histogram": _whole(Histogram, raw.get("ess_histogram")),
-            "pareto_k": _whole(Pareto, raw.get("pareto_k")),
             "precision": Precision.of(raw.get("precision")),
             "examples": [one for one in examples if one],
         }

@@ -37,19 +37,23 @@ DOCUMENTS = pa.schema(
 SAMPLES = pa.schema(
     [
         ("chunk", pa.int64()),
-        ("thoughts", pa.list_(_IDS)),  # K, each with its <EOL> when finished
-        ("finished", pa.list_(pa.bool_())),
-        ("log_q", pa.list_(pa.float64())),  # nats, over the ids of the thought
-        ("log_prior", pa.list_(pa.float64())),  # log p(z | c); -inf when unfinished
-        ("log_likelihood", pa.list_(pa.float64())),  # log p(x | c, z); -inf when unfinished
+        ("document", pa.int64()),  # its document, by the id of that one's first chunk
+        ("thoughts", pa.list_(_IDS)),  # K, each with its <EOL>
+        ("cut", pa.list_(pa.bool_())),  # the <EOL> was not sampled but put at the limit
+        ("log_q", pa.list_(pa.float64())),  # nats, over the ids of the thought, a forced <EOL> left out
+        ("log_prior", pa.list_(pa.float64())),  # log p(z | c)
+        ("log_likelihood", pa.list_(pa.float64())),  # log p(x | c, z)
+        ("log_proposal", pa.list_(pa.float64())),  # log density of what the K were drawn from
         ("suffix_length", pa.int32()),  # tokens of x
     ]
 )
 SELECTED = pa.schema(
     [
         ("chunk", pa.int64()),
-        ("samples", pa.list_(pa.int32())),  # D indices of selected thoughts; -1: none was finished
+        # D: as many as merge.num_selected, or with merge.select=weighted all different ones of some weight
+        ("samples", pa.list_(pa.int32())),  # D indices; one of -1 where all K were cut
         ("thoughts", pa.list_(_IDS)),  # D, each without its <EOL>
+        ("loss_weights", pa.list_(pa.float64())),  # D, of each one's loss
         ("log_weights", pa.list_(pa.float64())),  # K, nats
         ("ess", pa.float64()),
     ]
@@ -58,20 +62,25 @@ MEASURED = pa.schema(
     [
         ("chunk", pa.int64()),
         ("document", pa.int64()),  # ordinal in the held-out corpus
-        ("tokens", pa.int32()),  # of x
-        ("bytes", pa.int32()),
-        ("raw_tokens", pa.int32()),  # those of x that the raw text predicts
-        ("raw_bytes", pa.float64()),
+        ("tokens", pa.int32()),  # of x, but for the first one of a text without any prefix
+        ("bytes", pa.int32()),  # of these
         ("nll", pa.float64()),  # nats, of the raw text
+        # Null for a model that was trained without markers:
         ("nll_marked", pa.float64()),  # nats, of x after c <SOL><EOL>
-        ("log_weights", pa.list_(pa.float64())),  # K, nats; -inf when unfinished
-        # For question -> answer data, else null; no answer where the thought before it did not finish.
+        ("log_weights", pa.list_(pa.float64())),  # K, nats
+        ("cut", pa.int32()),  # of these K thoughts
+        # For some chunks, else null: many log-weights, or the one log p(x | c) of a model without markers.
+        ("many_log_weights", pa.list_(pa.float64())),
+        # For question -> answer data, else null:
+        ("likelihood_prior", pa.float64()),  # p(x | c, z), mean over the thoughts of the K from the prior
         ("thought", _IDS),  # the greedy one
-        *(
-            field
-            for name in ("thought", "sampled", "direct")
-            for field in ((f"answer_{name}", pa.string()), (f"correct_{name}", pa.bool_()))
-        ),
+        ("answer_thought", pa.string()),
+        ("correct_thought", pa.bool_()),
+        ("answer_direct", pa.string()),  # without any thought
+        ("correct_direct", pa.bool_()),
+        ("answers_sampled", pa.list_(pa.string())),  # after sampled thoughts
+        ("correct_sampled", pa.list_(pa.bool_())),
+        ("correct_majority", pa.bool_()),  # the most frequent one of these
     ]
 )
 

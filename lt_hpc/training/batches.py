@@ -57,6 +57,8 @@ class Examples:
     unscored: np.ndarray
     """Leading tokens without loss: nothing precedes the first, and a prefix made of earlier chunks
     takes its loss in their own examples."""
+    weights: np.ndarray
+    """[N] float64, of each one's loss; those of a chunk's different thoughts add up to 1."""
 
     def __len__(self) -> int:
         return len(self.text)
@@ -82,11 +84,15 @@ def examples_of_list(examples: list[Example]) -> Examples:
         np.array(sizes, np.int64),
         np.array(thoughts, np.int64),
         unscored_lengths(given, prefixes),
+        np.ones(len(examples)),
     )
 
 
-def examples_of_corpus(corpus: Corpus, chunks: np.ndarray, thoughts: Lists, rows: np.ndarray) -> Examples:
-    """Chunks `chunks` [N] of a corpus, with the thoughts of these rows of `thoughts` (-1: none)."""
+def examples_of_corpus(
+    corpus: Corpus, chunks: np.ndarray, thoughts: Lists, rows: np.ndarray, weights: np.ndarray | None = None
+) -> Examples:
+    """Chunks `chunks` [N] of a corpus, with the thoughts of these rows of `thoughts` (-1: none), and the
+    weights of their losses, all 1 unless given."""
     lengths = np.append(np.diff(thoughts[1]), -1)
 
     def make(index: int) -> Example:
@@ -95,7 +101,8 @@ def examples_of_corpus(corpus: Corpus, chunks: np.ndarray, thoughts: Lists, rows
 
     prefixes = corpus.prefix_lengths[chunks]
     text = prefixes + corpus.lengths[0][chunks]
-    return Examples(make, text, lengths[rows], unscored_lengths(corpus.given[chunks], prefixes))
+    unscored = unscored_lengths(corpus.given[chunks], prefixes)
+    return Examples(make, text, lengths[rows], unscored, np.ones(len(chunks)) if weights is None else weights)
 
 
 def unscored_lengths(given: np.ndarray, prefixes: np.ndarray) -> np.ndarray:
@@ -133,11 +140,13 @@ def pack_epoch(examples: Examples, run_seed: int, iteration: int, index: int, ca
 
 @dataclass(frozen=True)
 class Batch:
-    """Packed rows as arrays [rows, capacity] int64: ids, restarted positions, labels."""
+    """Packed rows as arrays [rows, capacity] int64: ids, restarted positions, labels. `weights`: of the loss
+    of each label that is not ignored, float32, in their order; None where all are 1."""
 
     ids: np.ndarray
     positions: np.ndarray
     labels: np.ndarray
+    weights: np.ndarray | None = None
 
 
 def make_batch(rows: Sequence[tuple[Epoch, int]], layout: Layout, pad: int, capacity: int) -> Batch:
@@ -148,6 +157,7 @@ def make_batch(rows: Sequence[tuple[Epoch, int]], layout: Layout, pad: int, capa
     ids = np.full((len(rows), capacity), pad, dtype=np.int64)
     positions = np.zeros((len(rows), capacity), dtype=np.int64)
     labels = np.full((len(rows), capacity), IGNORED, dtype=np.int64)
+    weights: list[np.ndarray] = []
     for r, (of_epoch, index) in enumerate(rows):
         start = 0
         for member in of_epoch.rows[index]:
@@ -158,6 +168,8 @@ def make_batch(rows: Sequence[tuple[Epoch, int]], layout: Layout, pad: int, capa
             positions[r, start:stop] = np.arange(len(tokens))
             first = int(of_epoch.examples.unscored[member])
             labels[r, start + first - 1 : stop - 1] = tokens[first:]
+            weights.append(np.full(len(tokens) - first, of_epoch.examples.weights[member], np.float32))
             start = stop
         positions[r, start:] = np.arange(capacity - start)
-    return Batch(ids, positions, labels)
+    every = np.concatenate(weights) if weights else np.ones(0, np.float32)
+    return Batch(ids, positions, labels, None if (every == 1).all() else every)

@@ -56,10 +56,11 @@ class Trainer(Protocol):
         ...
 
     def step(
-        self, batches: list[Batch], global_tokens: int, learning_rate: float, seed: int
+        self, batches: list[Batch], global_tokens: float, learning_rate: float, seed: int
     ) -> tuple[float, float | None]:
         """One optimizer step on this rank's micro-batches, as many on every rank. The loss is the
-        summed NLL of all ranks divided by `global_tokens`, the loss tokens of all ranks.
+        summed NLL of all ranks divided by `global_tokens`, the loss tokens of all ranks; each counts as
+        much as its loss weighs.
 
         `seed` is of the model's own draws (dropout) in this step: nothing of a generator's state has
         to be kept in checkpoints. Returns (summed NLL of this rank in nats, global gradient norm

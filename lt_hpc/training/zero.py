@@ -93,7 +93,7 @@ class ZeroTrainer:
         return ModelShape(parameters, *sizes, intermediate_size=width)
 
     def step(
-        self, batches: list[Batch], global_tokens: int, learning_rate: float, seed: int
+        self, batches: list[Batch], global_tokens: float, learning_rate: float, seed: int
     ) -> tuple[float, float | None]:
         """See `protocol.Trainer.step`; the norm is None without ZeRO."""
         torch.manual_seed(seed)
@@ -121,7 +121,10 @@ class ZeroTrainer:
             **packed_attention.boundaries(self.attention, flat, device),
         ).logits[0]
         labels = torch.from_numpy(flat.labels).to(device)[scored]
-        return torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
+        if batch.weights is None:
+            return torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
+        each = torch.nn.functional.cross_entropy(logits.float(), labels, reduction="none")
+        return each @ torch.from_numpy(batch.weights).to(device)
 
     def snapshot(self) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         """See `protocol.Trainer.snapshot` and partitions.py."""

@@ -214,7 +214,7 @@ def test_identity_is_all_but_what_says_how_it_runs() -> None:
     every = {field.name for field in dataclasses.fields(config.train)}
     assert every - set(train) == {
         "zero_stage", "micro_batch_rows", "checkpoint_seconds", "checkpoint_steps", "keep_checkpoints",
-        "activation_checkpointing", "float32_reduction", "log_steps", "trackers",
+        "activation_checkpointing", "float32_reduction", "log_steps", "trackers", "raw_share",
     }  # fmt: skip
     assert set(identity_of(config.local)) == set()
     assert "num_shards" not in identity_of(config.sample)
@@ -240,7 +240,7 @@ def test_every_number_has_bounds() -> None:
 
 
 def test_a_closed_set_is_named_the_same_wherever_the_value_stands(tmp_path: Path) -> None:
-    expected = "merge.method='best': choose one of multinomial, systematic, argmax"
+    expected = "merge.method='best': choose one of multinomial, systematic, argmax, uniform"
     assert refused("merge.method=best") == expected
     file = tmp_path / "wrong.yaml"
     file.write_text("merge: {method: best}\n")

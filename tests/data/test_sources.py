@@ -17,7 +17,7 @@ import pytest
 
 from lt_hpc.config.schema import CorpusConfig, ModelConfig
 from lt_hpc.data import base_model
-from lt_hpc.data.sources import Document, check, documents, identity, remarks
+from lt_hpc.data.sources import BUILTINS, Document, check, documents, identity, remarks
 from lt_hpc.errors import ConfigError
 
 TEXTS = ["One sentence.", "", " \n\t", "a" * 1_000_000, "今天很好。नमस्ते। مرحبا؟ 👋🏽", "the last"]
@@ -188,7 +188,9 @@ def test_check_refuses_a_source_that_does_not_exist(tmp_path: Path) -> None:
 
 def test_check_refuses_an_unknown_builtin_and_kind_of_file(tmp_path: Path) -> None:
     message = refusal(corpus("builtin:chian"))
-    assert "warm.source='builtin:chian'" in message and "builtin:chain, builtin:gsm" in message
+    assert (
+        "warm.source='builtin:chian'" in message and "builtin:chain, builtin:routes, builtin:gsm" in message
+    )
     (tmp_path / "a.csv").write_text("text\none\n")
     assert "can't read this kind of file; choose one of" in refusal(corpus(tmp_path / "a.csv"))
 
@@ -256,7 +258,7 @@ def test_check_refuses_settings_that_would_be_ignored(tmp_path: Path) -> None:
 
 
 def test_a_builtin_corpus_needs_a_number_of_documents() -> None:
-    for source in ("builtin:chain", "builtin:gsm"):
+    for source in BUILTINS:
         assert refusal(corpus(source)).startswith("warm.num_documents: ")
         with pytest.raises(ConfigError, match="num_documents"):
             next(documents(corpus(source), "given"))
@@ -282,14 +284,14 @@ def test_check_loads_no_slow_library(tmp_path: Path) -> None:
         "    check(CorpusConfig(source=source, num_documents=1), 'corpus', 'sentences', False)\n"
         "print(*{'torch', 'transformers', 'datasets', 'pyarrow', 'reasoning_gym'} & set(sys.modules))\n"
     )
-    sources = [str(path), str(saved), "builtin:chain", "owner/name"]
+    sources = [str(path), str(saved), "builtin:chain", "builtin:routes", "owner/name"]
     done = subprocess.run(
         [sys.executable, "-c", program, *sources], capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == []
 
 
-@pytest.mark.parametrize("source", ["builtin:chain", "builtin:gsm"])
+@pytest.mark.parametrize("source", BUILTINS)
 def test_a_builtin_stream_is_reproducible_and_told_apart_by_its_seed(source: str) -> None:
     config = corpus(source, num_documents=30)
     check(config, "corpus", "given", needs_thought=True)

@@ -12,6 +12,7 @@ import pytest
 
 from lt_hpc.engines.protocol import Engine, SamplingParams
 from lt_hpc.engines.torch_engine import TorchEngine
+from lt_hpc.errors import ConfigError
 from tests.engines.exactness import (
     PLAIN,
     STOP,
@@ -65,10 +66,18 @@ def siblings(rng: np.random.Generator) -> list[list[int]]:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("prior", [0.0, 0.5])
 @pytest.mark.parametrize("params", [PLAIN, TRUNCATED], ids=["plain", "truncated"])
-def test_samples_and_weights_agree_with_the_enumeration(served: Served, params: SamplingParams) -> None:
-    """Samples are distributed as q says, and p / q averages to the exact sum over all thoughts."""
-    check_against_the_enumeration(served.engine, served.path, params, 3000)
+def test_thoughts_and_weights_agree_with_the_enumeration(
+    served: Served, params: SamplingParams, prior: float
+) -> None:
+    """Thoughts are distributed as q, or the mixture with the prior, says; both sum to 1 over thoughts that
+    end; weights average to the exact sum over all thoughts."""
+    if prior and not params.plain and not isinstance(served.engine, TorchEngine):
+        with pytest.raises(ConfigError, match="temperature"):
+            served.engine.score([[1]], [[[2]]], params)
+        return
+    check_against_the_enumeration(served.engine, served.path, params, 3000, prior)
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,16 @@ from lt_hpc.engines import torch_engine
 from lt_hpc.engines.proposal import draw, log_proposal
 from lt_hpc.engines.protocol import SamplingParams
 from lt_hpc.engines.torch_engine import TorchEngine
+from lt_hpc.errors import StageError
+from lt_hpc.stages.estep import Scheme, propose
 from tests.engines.exactness import (
+    CHUNK,
+    LAYOUT,
     PLAIN,
     STOP,
     TRUNCATED,
-    enumerate_thoughts,
+    Enumerated,
+    free,
     plain_scores,
 )
 
@@ -80,9 +85,27 @@ def test_a_longer_limit_goes_on_where_the_shorter_one_stopped(model_path: Path) 
 @pytest.mark.parametrize("params", [PLAIN, TRUNCATED])
 def test_q_is_the_score_under_its_own_parameters(tiny_path: Path, params: SamplingParams) -> None:
     engine = TorchEngine(tiny_path, "float32", 2**20)
-    q = enumerate_thoughts(tiny_path, [1, 2, 3], params)
-    scored = engine.score([[1, 2, 3]], [list(q)], params)[0]
-    np.testing.assert_allclose([np.exp(log_q.sum()) for log_q in scored], list(q.values()), atol=1e-5)
+    exact = Enumerated.of(tiny_path, params)
+    prompt = LAYOUT.posterior_prompt(CHUNK.prefix, CHUNK.suffix)
+    scored = engine.score([prompt], [[free(ids, params.max_tokens) for ids in exact.thoughts]], params)[0]
+    np.testing.assert_allclose([np.exp(log_q.sum()) for log_q in scored], exact.q, atol=1e-5)
+
+
+def test_log_weights_that_are_no_numbers_are_refused_with_the_chunk(tiny_path: Path) -> None:
+    engine = TorchEngine(tiny_path, "float32", 2**20)
+    with torch.no_grad():
+        engine.model.lm_head.weight[2] = torch.nan
+    with pytest.raises(StageError, match=r"chunk 7: .*nan"):
+        propose(engine, LAYOUT, [CHUNK], [[1, 2]], Scheme(PLAIN))
+
+
+def test_of_one_token_a_thought_is_nothing_but_its_end(tiny_path: Path) -> None:
+    engine = TorchEngine(tiny_path, "float32", 2**20)
+    for prior in (0, 1):
+        (found,) = propose(engine, LAYOUT, [CHUNK], [[1, 2]], Scheme(SamplingParams(1, STOP), prior))
+        assert [ids.tolist() for ids in found.thoughts] == [[STOP], [STOP]] and found.cut.all()
+        (score,) = engine.score([LAYOUT.joint_prompt(CHUNK.prefix)], [[[STOP, *CHUNK.suffix]]])[0]
+        assert found.log_weights == pytest.approx([float(score.sum())] * 2, abs=1e-5)
 
 
 @given(

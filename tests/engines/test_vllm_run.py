@@ -25,7 +25,7 @@ class Outcome:
     """What an E-step and the evaluation of its model came to."""
 
     selected_right: float
-    unfinished: float
+    cut: float
     finite_weights: bool
     metrics: dict[str, float]
     statistics: dict[str, float]
@@ -36,7 +36,8 @@ def run(folder: Path, engine: str) -> Outcome:
         sys.executable, "-m", "lt_hpc.launch", "--iters=1", "--cluster=local", f"--run-dir={folder}",
         f"sample.engine={engine}", f"corpus.num_documents={NUM_DOCUMENTS}", "heldout.num_documents=8",
         f"sample.num_samples={NUM_SAMPLES}", "sample.num_shards=1", "sample.block_chunks=48",
-        "evaluate.num_samples=2", "train.steps=1", "sample.vllm.kv_cache_gb=0.2",
+        "evaluate.num_samples=2", "evaluate.estimate_samples=8", "train.steps=1",
+        "sample.vllm.kv_cache_gb=0.2",
     ]  # fmt: skip
     finished = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert finished.returncode == 0, finished.stdout + finished.stderr
@@ -46,10 +47,10 @@ def run(folder: Path, engine: str) -> Outcome:
     tokenizer = AutoTokenizer.from_pretrained(folder / "base")
     texts = [tokenizer.decode(row["thoughts"][0]) for row in rows]
     right = sum(text == problem.thought for text, problem in zip(texts, problems, strict=True))
-    drawn = list(itertools.chain.from_iterable(row["finished"] for row in samples))
+    drawn = list(itertools.chain.from_iterable(row["cut"] for row in samples))
     return Outcome(
         right / NUM_DOCUMENTS,
-        1 - sum(drawn) / len(drawn),
+        sum(drawn) / len(drawn),
         all(w == w for row in rows for w in row["log_weights"]),
         json.loads((folder / "iter-00/eval/metrics.json").read_text()),
         json.loads((folder / "iter-01/samples/shard-00000/manifest.json").read_text())["statistics"],
@@ -72,7 +73,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Outcome
 def test_the_thoughts_are_as_good_as_those_of_torch(outcomes: tuple[Outcome, Outcome]) -> None:
     by_torch, by_vllm = outcomes
     assert by_torch.selected_right > 0.2, "the warm start must be good enough to tell engines apart"
-    for name, count in (("selected_right", NUM_DOCUMENTS), ("unfinished", NUM_DOCUMENTS * NUM_SAMPLES)):
+    for name, count in (("selected_right", NUM_DOCUMENTS), ("cut", NUM_DOCUMENTS * NUM_SAMPLES)):
         one, other = getattr(by_torch, name), getattr(by_vllm, name)
         share = (one + other) / 2
         assert abs(one - other) <= 4 * (2 * share * (1 - share) / count) ** 0.5 + 1 / count, name

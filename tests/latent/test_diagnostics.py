@@ -59,27 +59,6 @@ def test_a_thought_drawn_many_times_below_the_tail_does_not_hide_it() -> None:
     assert mild < 0.5 < 0.7 < heavy
 
 
-@pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
-def test_the_interval_of_a_share_covers_it_as_often_as_it_says(share: float) -> None:
-    successes = np.random.default_rng(0).binomial(40, share, size=2000)
-    intervals = [diagnostics.wilson_interval(int(count), 40) for count in successes]
-    assert all(
-        0 <= low <= count / 40 <= high <= 1 for count, (low, high) in zip(successes, intervals, strict=True)
-    )
-    assert 0.92 <= np.mean([low <= share <= high for low, high in intervals]) <= 0.985
-
-
-def test_the_interval_covers_the_true_ratio_as_often_as_it_says() -> None:
-    generator = np.random.default_rng(0)
-    covered = 0
-    for _ in range(200):
-        tokens = generator.integers(1, 20, size=60)
-        nats = -2.0 * tokens + generator.normal(0, 3, size=60)
-        low, high = diagnostics.ratio_interval(nats, tokens, generator, level=0.9, draws=300)
-        covered += bool(low <= -2.0 <= high)
-    assert 0.82 <= covered / 200 <= 0.96
-
-
 def test_means_by_length_are_of_bins_of_equal_count() -> None:
     lengths = np.array([30.0, 10.0, 20.0, 40.0])
     values = np.array([3.0, 1.0, 2.0, 4.0])

@@ -15,13 +15,14 @@ from lt_hpc.latent.weights import normalised
 anything = st.one_of(st.floats(-700, 700), st.just(-np.inf), st.floats(-1e300, 1e300))
 eighths = st.integers(-5000, 5000).map(lambda value: value / 8)  # sums of these are exact
 methods = st.sampled_from(get_args(resampling.Method))
+by_weight = st.sampled_from([one for one in get_args(resampling.Method) if one != "uniform"])
 
 
 def select(method: str, log_w: np.ndarray, count: int, seed: int) -> np.ndarray:
     return resampling.select(method, log_w, count, np.random.default_rng(seed))
 
 
-@given(methods, st.lists(anything, min_size=1, max_size=12), st.integers(1, 5), st.integers(0, 2**32))
+@given(by_weight, st.lists(anything, min_size=1, max_size=12), st.integers(1, 5), st.integers(0, 2**32))
 def test_only_thoughts_with_weight_are_selected(
     method: str, log_w: list[float], count: int, seed: int
 ) -> None:
@@ -58,14 +59,18 @@ def test_a_systematic_draw_has_the_expected_count_up_to_one(
     assert np.all(np.abs(counts - expected) < 1 + 1e-9)
 
 
-@pytest.mark.parametrize("method", ["multinomial", "systematic"])
+@pytest.mark.parametrize("method", ["multinomial", "systematic", "argmax", "uniform"])
 @pytest.mark.parametrize("draw", [0, 2])
-def test_each_draw_has_the_normalised_weights_as_its_distribution(method: str, draw: int) -> None:
+def test_each_draw_has_the_probabilities_of_its_rule_as_its_distribution(
+    method: resampling.Method, draw: int
+) -> None:
     log_w = np.array([0.3, -1.0, 2.0, -np.inf, 1.1])
     generator = np.random.default_rng(1)
     chosen = [resampling.select(method, log_w, 3, generator)[draw] for _ in range(20_000)]
     frequency = np.bincount(chosen, minlength=5) / len(chosen)
-    expected = normalised(log_w)
+    expected = resampling.probabilities(method, log_w)
+    known = {"argmax": [0, 0, 1, 0, 0], "uniform": [0.2] * 5, "multinomial": normalised(log_w)}
+    np.testing.assert_allclose(expected, known.get(method, expected))
     error = np.sqrt(expected * (1 - expected) / len(chosen))
     assert np.all(np.abs(frequency - expected) <= 4 * error)
 
@@ -74,6 +79,14 @@ def test_each_draw_has_the_normalised_weights_as_its_distribution(method: str, d
 def test_the_ends_of_the_unit_interval_select_the_first_and_the_last_with_weight(uniform: float) -> None:
     log_w = np.array([-np.inf, 1.0, 0.0, -np.inf])
     assert resampling.multinomial(log_w, np.array([uniform])).tolist() == [1 if uniform == 0 else 2]
+
+
+@given(methods, st.lists(anything, min_size=1, max_size=12))
+def test_probabilities_add_up_to_one_where_any_thought_has_weight(
+    method: resampling.Method, log_w: list[float]
+) -> None:
+    total = resampling.probabilities(method, np.array(log_w)).sum()
+    assert total == pytest.approx(1) or (total == 0 and not np.isfinite(log_w).any())
 
 
 def test_an_unknown_rule_selects_nothing() -> None:

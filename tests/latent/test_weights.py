@@ -59,15 +59,45 @@ def test_the_bound_of_all_samples_is_the_last_of_the_bounds_by_k(log_w: list[flo
     array = np.array(log_w)
     bounds = weights.bounds_by_k(array)
     assert bounds.shape == array.shape and not np.isnan(bounds).any()
-    assert bounds[0] == array[0]
     np.testing.assert_allclose(bounds[-1], weights.log_mean_exp(array), rtol=1e-9, atol=1e-9)
 
 
-@given(st.lists(finite, min_size=2, max_size=5))
-def test_over_all_orders_of_the_samples_the_mean_bound_rises_with_k(log_w: list[float]) -> None:
-    orders = np.array(list(itertools.permutations(log_w)))
-    means = weights.bounds_by_k(orders).mean(axis=0)
-    assert np.all(np.diff(means) >= -1e-9)
+def of_subsets(log_w: np.ndarray, k: int) -> float:
+    """The mean bound over all subsets of k."""
+    return float(np.mean([weights.log_mean_exp(np.array(one)) for one in itertools.combinations(log_w, k)]))
+
+
+@given(st.lists(finite, min_size=2, max_size=6))
+def test_bounds_by_k_are_means_over_subsets_in_which_each_sample_is_as_often(log_w: list[float]) -> None:
+    array = np.array(log_w)
+    bounds = weights.bounds_by_k(array)
+    assert bounds[0] == pytest.approx(array.mean(), abs=1e-6)
+    for k in (len(array) - 1, len(array)):
+        assert bounds[k - 1] == pytest.approx(of_subsets(array, k), abs=1e-6)
+
+
+def test_bounds_by_k_are_near_those_of_all_subsets() -> None:
+    draws = np.random.default_rng(0).normal(0, 2, (300, 8))
+    exact = np.mean([[of_subsets(row, k) for k in range(1, 9)] for row in draws], axis=0)
+    np.testing.assert_allclose(weights.bounds_by_k(draws).mean(axis=0), exact, atol=0.02)
+    assert np.all(np.diff(exact) > 0)
+
+
+def test_the_gain_is_the_bound_of_all_above_that_of_half_and_none_of_one() -> None:
+    draws = np.random.default_rng(1).normal(0, 2, (50, 6))
+    bounds = weights.bounds_by_k(draws)
+    np.testing.assert_allclose(weights.gain(draws), bounds[:, 5] - bounds[:, 2])
+    np.testing.assert_allclose(weights.gain(draws[:, :1]), 0.0, atol=1e-12)
+
+
+def test_equal_thoughts_count_once() -> None:
+    """Sixteen samples with equal weights of two thoughts are two."""
+    kinds = np.array([[0] * 8 + [8] * 8])
+    log_w = np.zeros((1, 16))
+    assert weights.effective_sample_size(log_w).tolist() == [16.0]
+    summed = weights.of_different(weights.normalised(log_w), kinds)
+    assert summed[0, [0, 8]].tolist() == [0.5, 0.5] and summed.sum() == 1
+    assert weights.inverse_simpson(summed).tolist() == [2.0]
 
 
 @given(st.lists(st.lists(anything, min_size=3, max_size=3), min_size=1, max_size=5))
@@ -77,21 +107,45 @@ def test_a_row_is_weighed_the_same_alone_and_in_a_table(rows: list[list[float]])
         assert np.array_equal(function(table), np.stack([function(row) for row in table]))
 
 
-def test_unfinished_thoughts_have_no_weight() -> None:
-    finished = np.array([True, False])
-    log_w = weights.log_weights(np.zeros(2), np.array([-1.0, 5.0]), np.array([-2.0, -np.inf]), finished)
-    assert log_w.tolist() == [1.0, -np.inf]
-
-
 def test_a_log_weight_is_prior_plus_likelihood_minus_proposal() -> None:
-    log_w = weights.log_weights(
-        np.array([-3.0, -np.inf]),
-        np.array([-2.0, -np.inf]),
-        np.array([-1.5, -np.inf]),
-        np.array([True, False]),
+    log_w = weights.log_weights(np.array([-3.0]), np.array([-2.0]), np.array([-1.5], np.float32))
+    assert log_w.tolist() == [-3.5] and log_w.dtype == np.float64
+
+
+@given(st.integers(1, 400), st.floats(0, 0.9))
+def test_a_share_of_the_thoughts_comes_from_the_prior_and_one_at_least_from_the_posterior(
+    k: int, share: float
+) -> None:
+    count = weights.prior_count(k, share)
+    assert 0 <= count < k and share - 1 / k <= count / k <= share + 1e-9
+
+
+@given(
+    st.lists(st.tuples(finite, finite), min_size=1, max_size=9),
+    st.floats(0.01, 0.9),
+    st.lists(finite, min_size=9, max_size=9),
+)
+def test_weights_of_a_mixture_are_bounded_by_what_the_prior_part_gives(
+    log_densities: list[tuple[float, float]], share: float, log_likelihood: list[float]
+) -> None:
+    log_q, log_p = np.array(log_densities).T
+    likelihood = np.array(log_likelihood[: len(log_q)])
+    log_w = weights.log_weights(log_p, likelihood, weights.log_mixture(log_q, log_p, share))
+    assert np.all(log_w <= likelihood - np.log(share) + 1e-9)
+    assert np.array_equal(weights.log_mixture(log_q, log_p, 0.0), log_q)
+
+
+@given(st.integers(2, 6), st.integers(0, 2**32), st.floats(0.1, 0.9))
+def test_weighed_by_the_mixture_thoughts_of_both_parts_are_unbiased_together(
+    num_thoughts: int, seed: int, share: float
+) -> None:
+    generator = np.random.default_rng(seed)
+    q, p = generator.dirichlet(np.ones(num_thoughts), 2)
+    likelihood = generator.uniform(size=num_thoughts)
+    w = np.exp(
+        weights.log_weights(np.log(p), np.log(likelihood), weights.log_mixture(np.log(q), np.log(p), share))
     )
-    assert log_w.tolist() == [-3.5, -np.inf]
-    assert log_w.dtype == np.float64
+    assert (1 - share) * (q @ w) + share * (p @ w) == pytest.approx(p @ likelihood)
 
 
 def test_the_bound_rises_with_k_in_expectation() -> None:

@@ -12,7 +12,7 @@ import pytest
 from lt_hpc.report import collect, output
 from lt_hpc.report.rows import Report
 from lt_hpc.run.state import last_plan
-from lt_hpc.store.figures import HeldOut, Pareto, Precision, SelectionStatistics
+from lt_hpc.store.figures import HeldOut, Precision, SelectionStatistics
 from lt_hpc.store.paths import RunPaths
 
 RUN = Path(__file__).parents[1] / "run" / "run_of_f8de9d8.tar.xz"
@@ -89,20 +89,32 @@ def test_the_files_and_the_table_say_what_was_collected_once(
     assert read(paths.report_json) == json.loads(json.dumps(expected.to_json()))
     nll = expected.iterations[1].held_out.nll
     printed = capsys.readouterr().out
-    assert nll is not None and f"{nll:.3f}" in printed and f"report: {paths.report_html}" in printed
-    assert f"<td>{nll:.3f}</td>" in paths.report_html.read_text()
+    assert nll is not None and f"{-nll:.3f}" in printed and f"report: {paths.report_html}" in printed
+    assert f"<td>{-nll:.3f} [" in paths.report_html.read_text()
 
 
 def test_rows_keep_the_keys_of_report_json(paths: RunPaths) -> None:
     first, second = collected(paths).to_json()["iterations"]
-    assert first["selection"] == {} and first["ess_mean"] is None and first["selected_unfinished"] == 0
+    assert first["selection"] == {} and first["ess_mean"] is None and first["change"] is None
     keys = (
         "iteration accuracy nll nll_per_byte bound bound_per_byte bound_by_k intervals examples chunks bytes"
     )
     assert set(keys.split()) <= set(second)
     keys = "heldout_ess_mean ess_mean selection seconds seconds_by_stage losses skipped_steps cut_prefixes"
     assert set(keys.split()) <= set(second)
-    assert set(second["tokens"]) == {"sampled", "scored", "trained"}
+    assert set(second["tokens"]) == {"raw", "computed", "trained", "prompt", "sampled", "scored"}
+
+
+def test_what_an_older_release_did_not_count_is_unknown(paths: RunPaths) -> None:
+    """Its table of measures has other columns, so that nothing can be paired."""
+    first, second = collected(paths).iterations
+    assert (first.change, second.change) == (None, None)
+    assert (second.compute.training_flops, second.compute.e_step_flops) == (None, None)
+    assert second.selection is not None and second.selection.cut_share is not None
+    statistics = read(paths.selected(1) / "manifest.json")["statistics"]
+    assert second.selection.cut_share == statistics["unfinished_share"]
+    example = second.selection.examples[0]
+    assert example.log_proposal == example.log_q
 
 
 def test_records_are_read_under_former_names_and_without_what_is_missing_or_unknown() -> None:
@@ -113,13 +125,12 @@ def test_records_are_read_under_former_names_and_without_what_is_missing_or_unkn
     statistics = SelectionStatistics.of(
         {
             "pareto_k": {"chunks": 3, "median": 0.5, "share_above_0.7": 0.25},
+            "selected_unfinished": 0,
             "precision": precision,
             "ess_histogram": {"counts": [1]},
             "of_no_release": 1,
         }
     )
-    assert statistics == SelectionStatistics(
-        pareto_k=Pareto(3, 0.5, 0.25), precision=Precision(3, 1, 0.1, 0.2, 0.3)
-    )
+    assert statistics == SelectionStatistics(selected_cut=0, precision=Precision(3, 1, 0.1, 0.2, 0.3))
     held_out = HeldOut.of({"bound_a_byte": -0.5, "nll_marked_a_byte": 0.7, "iteration": 1})
     assert held_out == HeldOut(bound_per_byte=-0.5, nll_marked_per_byte=0.7)

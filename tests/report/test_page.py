@@ -8,7 +8,7 @@ from html import unescape
 from typing import Any
 
 from lt_hpc.report.page import render
-from lt_hpc.report.rows import Report
+from lt_hpc.report.rows import Compute, Report
 from lt_hpc.store.figures import HeldOut, SelectionStatistics
 from tests.report.rows import iteration, selection
 
@@ -20,7 +20,7 @@ REPORT = Report(
         "model": {"path": "base"},
         "sample": {"num_samples": 4, "engine": "torch"},
         "seed": 7,
-        "evaluate": {"num_samples": 3},
+        "evaluate": {"num_samples": 3, "estimate_chunks": 64, "estimate_samples": 128, "answer_samples": 4},
     },
     corpora={"corpus": {"chunks": 9, "tokens": 99, "dropped_long": 2}, "warm": {}},
     complete=True,
@@ -58,7 +58,7 @@ def test_thoughts_drawn_several_times_are_one_line_and_the_selected_one_is_shade
     lines = cells(page())
     assert ["3", "1", "0.750", "-2.000", "-1.500", "-0.250", "<3>"] in lines
     assert ["3", "2", "0.250", "-1.000", "-3.000", "-0.500", "<1> <2>"] in lines
-    assert ["3", "1", "0.000", "–", "–", "–", "<4>"] in lines
+    assert ["3", "1", "0.000", "-9.000", "-8.000", "–", "<4>"] in lines
     (shaded,) = re.findall(r'<tr class="picked">.*?</tr>', page(), re.S)
     assert "&lt;3&gt;" in shaded
 
@@ -69,17 +69,39 @@ def test_of_many_thoughts_the_ends_and_those_selected_are_shown() -> None:
     numbers = [-1.0] * count
     many = replace(
         example, thoughts=[[n] for n in range(count)], weights=[2.0**-n for n in range(1, count + 1)],
-        log_prior=numbers, log_likelihood=numbers, log_q=numbers, selected=[4],
+        log_prior=numbers, log_likelihood=numbers, log_q=numbers, log_proposal=numbers,
+        selected=[4],
     )  # fmt: skip
     lines = cells(page(iterations=[iteration(1, selection=selection(examples=[many]))]))
     assert [line[-1] for line in lines if line[0] == "3"] == ["<0>", "<1>", "<4>", "<6>", "<7>"]
 
 
 def test_what_is_unknown_is_a_dash() -> None:
-    unknown = iteration(1, held_out=HeldOut(), selection=SelectionStatistics(), skipped_steps=None)
+    unknown = iteration(
+        1,
+        held_out=HeldOut(),
+        change=None,
+        selection=SelectionStatistics(),
+        compute=Compute(),
+        skipped_steps=None,
+    )
     lines = cells(page(iterations=[unknown]))
-    assert ["1", *["–"] * 9, "30.000"] in lines
-    assert ["1", *["–"] * 6, "0", *["–"] * 4] in lines, "prefixes cut are counted"
+    assert ["1", *["–"] * 8] in lines
+    assert ["1", *["–"] * 9, "0", *["–"] * 2] in lines, "prefixes cut are counted"
+    assert ["1", "50", "–", "–", "250", "200", "–", "–", "–", "30.000"] in lines
+
+
+def test_figures_have_their_intervals_and_raw_text_is_shown_as_log_probability() -> None:
+    lines = cells(page(iterations=[iteration(1)]))
+    (titles,) = [line for line in lines if "raw text, per byte" in line]
+    (row,) = [line for line in lines if "-1.250 [-1.500, -1.000]" in line and len(line) == len(titles)]
+    named = dict(zip(titles, row, strict=True))
+    assert named["raw text"] == "-2.000 [-2.250, -1.750]" and named["bound"] == "-1.500 [-1.750, -1.250]"
+    changes = [
+        "0.250 [0.100, 0.400]", "0.500 [0.300, 0.700]", "0.125 [0.050, 0.200]", "0.100 [0.050, 0.150]"
+    ]  # fmt: skip
+    assert ["1", "better", *changes, "0.010", "64", "64"] in lines
+    assert ["1", "50", "2.500", "0.000", "250", "200", "3.00e+12", "1.00e+12", "4.00e+12", "30.000"] in lines
 
 
 def test_no_iterations_yet_are_an_empty_table() -> None:

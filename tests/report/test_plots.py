@@ -25,27 +25,30 @@ def test_measures_are_points_with_intervals_and_unknown_ones_are_left_out() -> N
     better = held_out(
         accuracy=0.75, bound=None, intervals=replace(HELD_OUT.intervals, accuracy=[0.7, 0.8], bound=None)
     )
-    accuracy, bound, nll = panels(plots.measures([iteration(0), iteration(1, held_out=better)]))
-    titles = [panel.texts[-1] for panel in (accuracy, bound, nll)]
-    assert titles == ["accuracy", "bound, nats per token", "NLL, nats per token"]
+    accuracy, likelihood, bound, raw = panels(plots.measures([iteration(0), iteration(1, held_out=better)]))
+    titles = [panel.texts[-1] for panel in (accuracy, likelihood, bound, raw)]
+    assert titles[0] == "accuracy" and all("nats per token" in title for title in titles[1:])
+    assert likelihood.lines == [near([(0, -1.25), (1, -1.25)])]
     assert accuracy.lines == [near([(0, 0.5), (1, 0.75)])]
     assert flat(accuracy.intervals) == near([(0, 0.4), (0, 0.6), (1, 0.7), (1, 0.8)])
     assert bound.lines == [near([(0, -1.5)])]
     assert flat(bound.intervals) == near([(0, -1.75), (0, -1.25)])
-    assert nll.lines == [near([(0, 2.0), (1, 2.0)])]
+    assert raw.lines == [near([(0, -2.0), (1, -2.0)])], "higher is better in every panel"
+    assert flat(raw.intervals)[:2] == near([(0, -2.25), (0, -1.75)])
 
 
 def test_measures_of_an_older_release_without_intervals_are_no_error() -> None:
-    for panel in panels(plots.measures([iteration(0), iteration(1, held_out=HeldOut(accuracy=0.5))])):
-        assert len(flat(panel.lines)) == 1
+    accuracy, *others = panels(plots.measures([iteration(0), iteration(1, held_out=HeldOut(accuracy=0.5))]))
+    assert len(flat(accuracy.lines)) == 2, "a point without bars"
+    assert all(len(flat(panel.lines)) == 1 for panel in others)
 
 
 def test_the_bound_rises_with_k_on_a_line_per_iteration() -> None:
-    lower = held_out(bound_by_k=[-3.0, None, -2.0], bound_by_k_undefined_chunks=200)
+    lower = held_out(bound_by_k=[-3.0, None, -2.0])
     (panel,) = panels(plots.bounds([iteration(0), iteration(1, held_out=lower)]), log_x=True)
     assert panel.lines[:2] == [near([(1, -2.0), (2, -1.75), (3, -1.5)]), near([(1, -3.0), (3, -2.0)])]
     assert "bound by K, nats per token" in panel.texts
-    assert panel.texts[-2:] == ["iteration 0 (980 of 1000 chunks)", "iteration 1 (800 of 1000 chunks)"]
+    assert panel.texts[-2:] == ["iteration 0", "iteration 1"]
 
 
 def test_ess_is_a_histogram_per_iteration_and_a_line_by_length() -> None:
@@ -63,7 +66,8 @@ def test_weights_of_an_older_release_without_a_histogram_are_no_error() -> None:
 
 
 def test_costs_are_stacked_by_stage() -> None:
-    rows = [iteration(0, tokens={"trained": 100}), iteration(1)]
+    sampled = {"sampled": 400, "scored": 300, "trained": 200}
+    rows = [iteration(0, tokens={"trained": 100}), iteration(1, tokens=sampled)]
     tokens, seconds = panels(plots.costs(rows))
     tops = sorted(
         (round((low + high) / 2), round(bottom), round(top)) for low, high, bottom, top in tokens.bars

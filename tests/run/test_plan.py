@@ -101,11 +101,15 @@ def test_where_and_how_it_runs_redoes_nothing(override: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "override",
-    ["sample.temperature=0.9", "sample.top_p=0.9", "sample.top_k=5", "sample.engine=vllm"],
+    "override", ["sample.temperature=0.9", "sample.top_p=0.9", "sample.top_k=5", "sample.prior_share=0.5"]
 )
-def test_another_proposal_also_changes_the_held_out_bound(override: str) -> None:
-    assert changed(override) == AFTER_WARM_START | {"evaluate-00"}
+def test_another_proposal_leaves_the_evaluation_of_the_warm_start(override: str) -> None:
+    """Its thoughts are drawn from the model as it is."""
+    assert changed(override) == AFTER_WARM_START
+
+
+def test_another_engine_also_evaluates_anew() -> None:
+    assert changed("sample.engine=vllm") == AFTER_WARM_START | {"evaluate-00"}
 
 
 def test_other_evaluation_settings_redo_the_evaluations_alone() -> None:

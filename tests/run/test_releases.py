@@ -1,4 +1,5 @@
-"""A release redoes nothing: fingerprints stay, and a run of an earlier one goes on."""
+"""A release redoes nothing but what it computes otherwise: other fingerprints stay, and a run of an earlier
+one goes on."""
 
 from __future__ import annotations
 
@@ -26,11 +27,13 @@ SOURCES = {
     "heldout": {"source": "heldout"},
 }
 GOLDEN: dict[str, dict[str, str]] = json.loads((HERE / "golden_fingerprints.json").read_text())
-"""File and overrides -> folder -> fingerprint, as commit f8de9d8 worked them out."""
+"""File and overrides -> folder -> fingerprint. Those of bases, documents and warm starts are as commit
+f8de9d8 worked them out; since then thoughts that are cut have a weight, evaluation measures more, and the raw
+control trains on whole documents."""
 
 
 @pytest.mark.parametrize("case", GOLDEN)
-def test_the_shipped_configurations_have_the_fingerprints_of_the_first_release(case: str) -> None:
+def test_the_shipped_configurations_have_the_fingerprints_of_earlier_releases(case: str) -> None:
     file, *overrides = case.split()
     config = load_config(CONFIGS / file, overrides)
     plan = build_plan(config, 2 if config.objective == "em" else 1, SOURCES)
@@ -57,8 +60,8 @@ def command(module: str, *arguments: str) -> str:
 
 def test_a_run_of_the_first_release_is_read_reported_and_continued(old: Path) -> None:
     before = outputs(old)
-    assert command("status", str(old)).count("done") == 7 + 1  # stages, and the shards of one
-    assert "-4.969" in command("report", str(old))
+    printed = command("report", str(old))
+    assert "-4.969" in printed, "figures of the older release"
     plan = state.last_plan(RunPaths(old))
     assert plan.stage("sample-01").inputs["model"] == "iter-00/model"
     printed = command(
@@ -72,11 +75,17 @@ def test_a_run_of_the_first_release_is_read_reported_and_continued(old: Path) ->
         "--run-dir",
         "run",
     )
-    assert "7 stages done, 4 to do" in printed and "moved" not in printed
+    assert "2 stages done, 9 to do" in printed
     after = outputs(old)
-    assert {name: after[name] for name in before} == before
+    kept = [
+        name for name in before if name.startswith(("base", "corpus", "warm", "heldout", "iter-00/model"))
+    ]
+    assert kept and {name: after[name] for name in kept} == {name: before[name] for name in kept}
+    redone = [name for name in before if name.endswith(".parquet") and name not in kept]
+    assert len(list((old / "superseded").rglob("*.parquet"))) == len(redone), "none is lost"
     submitted = {one.stage for one in events.read(RunPaths(old)) if isinstance(one, events.Submit)}
-    assert submitted == {"sample-02", "merge-02", "train-02", "evaluate-02"}
+    again = {f"{name}-{number:02d}" for name in ("sample", "merge", "train", "evaluate") for number in (1, 2)}
+    assert submitted == again | {"evaluate-00"}
 
 
 def test_the_last_plan_is_recorded_whatever_the_times_of_files_say(old: Path) -> None:

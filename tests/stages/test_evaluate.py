@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lt_hpc.data.corpus import read_corpus
 from lt_hpc.errors import Interrupted
+from lt_hpc.latent import weights
 from lt_hpc.stages import evaluate
 from lt_hpc.stages.task import Task
 from lt_hpc.store import manifest
@@ -83,27 +85,78 @@ def test_likelihoods_are_those_of_plain_forwards(tmp_path: Path, bos: str) -> No
     metrics, rows = results(task)
     corpus = read_corpus(task.paths.documents("heldout"), task.plan.output("heldout"), task.view)
     plain, layout = Plain(task), task.vocabulary.layout
-    raw, marked, raw_tokens, raw_bytes = 0.0, 0.0, 0, 0.0
+    tokenizer = AutoTokenizer.from_pretrained(task.paths.base)
+    raw, marked, tokens, size = 0.0, 0.0, 0, 0
     first = [task.vocabulary.bos] if bos == "always" else []
     for chunk, row in zip(corpus.chunks(), rows, strict=True):
         assert chunk.prefix[:1] == first or not first
         start = 0 if chunk.prefix else 1  # nothing predicts the first token of a document
-        nll = plain.nll([*chunk.prefix, *chunk.suffix[:start]], chunk.suffix[start:])
-        of_marked = plain.nll([*chunk.prefix, layout.sol, layout.eol], chunk.suffix)
+        prefix, suffix = [*chunk.prefix, *chunk.suffix[:start]], chunk.suffix[start:]
+        nll = plain.nll(prefix, suffix)
+        of_marked = plain.nll([*prefix, layout.sol, layout.eol], suffix)
         assert (row["nll"], row["nll_marked"]) == pytest.approx((nll, of_marked), rel=1e-5)
+        said = tokenizer.decode(suffix, skip_special_tokens=True)
+        assert (row["tokens"], row["bytes"]) == (len(suffix), len(said.encode()))
         raw, marked = raw + nll, marked + of_marked
-        raw_tokens += len(chunk.suffix) - start
-        raw_bytes += chunk.num_bytes * (len(chunk.suffix) - start) / len(chunk.suffix)
-    tokens = sum(len(chunk.suffix) for chunk in corpus.chunks())
-    size = sum(len(text.encode()) for text in TEXTS)
-    assert metrics["chunks"] == len(rows) > len(TEXTS)
-    assert raw_tokens == tokens - (0 if first else len(TEXTS))
-    assert metrics["bytes"] == size
-    assert metrics["nll"] == pytest.approx(raw / raw_tokens, rel=1e-5)
-    assert metrics["nll_per_byte"] == pytest.approx(raw / raw_bytes, rel=1e-5)
+        tokens, size = tokens + len(suffix), size + row["bytes"]
+    whole = sum(len(chunk.suffix) for chunk in corpus.chunks())
+    assert metrics["chunks"] == len(rows) > len(TEXTS) == metrics["documents"]
+    assert metrics["tokens"] == tokens == whole - (0 if first else len(TEXTS))
+    assert metrics["bytes"] == size <= sum(len(text.encode()) for text in TEXTS)
+    assert metrics["nll"] == pytest.approx(raw / tokens, rel=1e-5)
+    assert metrics["nll_per_byte"] == pytest.approx(raw / size, rel=1e-5)
     assert metrics["nll_marked"] == pytest.approx(marked / tokens, rel=1e-5)
     assert metrics["nll_marked_per_byte"] == pytest.approx(marked / size, rel=1e-5)
     assert metrics["accuracy"] is None and metrics["examples"] == []
+
+
+def test_log_likelihood_is_estimated_on_the_same_chunks_by_every_model(tmp_path: Path) -> None:
+    """From many thoughts, half of them from the prior; on so many of the chunks as are asked for."""
+    some = ("evaluate.estimate_chunks=5", "evaluate.estimate_samples=16", "evaluate.num_samples=4")
+    task = prepared(tmp_path, *some)
+    rows_of, metrics_of = [], []
+    shutil.copytree(task("evaluate-00").paths.model(0), task("evaluate-01").paths.model(1))
+    for number, key in enumerate(("evaluate-00", "evaluate-01")):
+        of = task(key)
+        if number:
+            found = manifest.read(of.paths.model(1))
+            assert found is not None
+            wanted = of.plan.output("iter-01/model")
+            manifest.write(of.paths.model(1), dataclasses.replace(found, fingerprint=wanted))
+        evaluate.run(of)
+        folder = of.paths.evaluation(number)
+        rows_of.append(
+            [row for path in sorted(folder.glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+        )
+        metrics_of.append(json.loads((folder / "metrics.json").read_text()))
+    chosen = [{row["chunk"] for row in rows if row["many_log_weights"]} for rows in rows_of]
+    assert len(chosen[0]) == 5 and chosen[0] == chosen[1]
+    for rows, metrics in zip(rows_of, metrics_of, strict=True):
+        many = {row["chunk"]: row["many_log_weights"] for row in rows if row["many_log_weights"]}
+        assert {len(one) for one in many.values()} == {16}
+        tokens = sum(row["tokens"] for row in rows if row["many_log_weights"])
+        expected = sum(weights.log_mean_exp(np.array(one)) for one in many.values()) / tokens
+        assert metrics["log_likelihood"] == pytest.approx(expected)
+        assert metrics["estimate_chunks"] == 5 and metrics["bound_gap"] is not None
+    assert rows_of[0][0]["log_weights"] != rows_of[1][0]["log_weights"], "each iteration draws anew"
+
+
+def test_a_model_of_raw_text_is_measured_without_markers(tmp_path: Path) -> None:
+    task = prepared(tmp_path, *GIVEN, "objective=raw", "evaluate.estimate_chunks=3")
+    of = task("evaluate-01")
+    shutil.copytree(of.paths.model(0), of.paths.model(1))
+    found = manifest.read(of.paths.model(1))
+    assert found is not None
+    manifest.write(of.paths.model(1), dataclasses.replace(found, fingerprint=of.plan.output("iter-01/model")))
+    evaluate.run(of)
+    metrics = json.loads((of.paths.evaluation(1) / "metrics.json").read_text())
+    rows = pq.read_table(of.paths.evaluation(1) / "part-00000.parquet").to_pylist()
+    assert metrics["bound"] is None and metrics["nll_marked"] is None and metrics["accuracy_sampled"] is None
+    assert metrics["accuracy"] == metrics["accuracy_direct"] is not None
+    for row in rows:
+        assert row["log_weights"] is None and row["thought"] is None
+        assert row["many_log_weights"] in (None, [-row["nll"]])
+    assert metrics["log_likelihood"] is not None
 
 
 @pytest.mark.parametrize("thoughts_end", [False, True])
@@ -122,16 +175,17 @@ def test_answers_are_those_of_plain_greedy_decoding(tmp_path: Path, thoughts_end
         ids = plain.greedy(prompt, vocabulary.eos, ANSWER)
         return str(tokenizer.decode([i for i in ids if i != vocabulary.eos]))
 
-    finished = 0
+    ended = 0
+    eol = vocabulary.layout.eol
     for chunk, row in zip(corpus.chunks(), rows, strict=True):
         prompt = vocabulary.layout.joint_prompt(chunk.prefix)
-        thought = plain.greedy(prompt, vocabulary.layout.eol, THOUGHT)
+        thought = plain.greedy(prompt, eol, THOUGHT - 1)
+        ended += thought[-1] == eol
+        thought = thought if thought[-1] == eol else [*thought, eol]  # cut at the limit
         assert row["thought"] == thought
-        ended = thought[-1] == vocabulary.layout.eol
-        finished += ended
-        assert row["answer_thought"] == (answer([*prompt, *thought]) if ended else None)
+        assert row["answer_thought"] == answer([*prompt, *thought])
         assert row["answer_direct"] == answer(vocabulary.layout.marked_prompt(chunk.prefix))
-    assert (finished > 0) == thoughts_end
+    assert (ended > 0) == thoughts_end
     assert metrics["accuracy"] == metrics["accuracy_direct"] == 0
     low, high = metrics["intervals"]["accuracy"]
     assert low == 0 and 0.2 < high < 0.5, "none of 8 right does not mean that none ever is"

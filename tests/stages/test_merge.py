@@ -33,26 +33,29 @@ EOL, CHUNKS, BLOCK = 4, 23, 2
 
 
 def samples(num_samples: int, seed: int = 0, scale: float = 2.0) -> list[dict[str, Any]]:
-    """CHUNKS rows of the samples table; a quarter of the thoughts is unfinished, chunk 5 wholly."""
+    """CHUNKS rows of the samples table, two chunks per document; a quarter of the thoughts is cut, of chunk 5
+    all."""
     generator = np.random.default_rng(seed)
     rows = []
     for chunk in range(CHUNKS):
-        finished = generator.random(num_samples) > 0.25
-        finished[0] = True
+        cut = generator.random(num_samples) < 0.25
+        cut[0] = False
         if chunk == 5:
-            finished[:] = False
-        thoughts = [
-            [*generator.integers(10, 99, size=generator.integers(0, 6)).tolist(), *([EOL] if ok else [7])]
-            for ok in finished
-        ]
+            cut[:] = True
+        thoughts = [[*generator.integers(10, 99, size=generator.integers(0, 6)).tolist(), EOL] for _ in cut]
         parts = {
-            name: np.where(finished, generator.normal(-20, scale, num_samples), -np.inf).tolist()
-            for name in ("log_prior", "log_likelihood")
+            name: generator.normal(mean, scale, num_samples).tolist()
+            for name, mean in (("log_prior", -20), ("log_likelihood", -20), ("log_q", -12))
         }
-        log_q = generator.normal(-12, scale, num_samples).tolist()
         rows.append(
-            {"chunk": chunk, "thoughts": thoughts, "finished": finished.tolist(), "log_q": log_q, **parts}
-            | {"suffix_length": 3}
+            {
+                "chunk": chunk,
+                "document": chunk - chunk % 2,
+                "thoughts": thoughts,
+                "cut": cut.tolist(),
+                **parts,
+            }
+            | {"log_proposal": parts["log_q"], "suffix_length": 3}
         )
     return rows
 
@@ -101,10 +104,12 @@ def statistics(folder: Path) -> dict[str, Any]:
 @given(
     num_shards=st.integers(1, 15),
     seed=st.integers(0, 100),
-    option=st.sampled_from(["merge.weights=exact", "merge.weights=tempered", "merge.method=systematic"]),
+    option=st.sampled_from(
+        ["weights=exact", "weights=tempered", "method=systematic", "method=uniform", "select=weighted"]
+    ),
 )
 def test_the_selection_does_not_depend_on_the_shards(num_shards: int, seed: int, option: str) -> None:
-    rows = samples(4, seed)
+    rows, option = samples(4, seed), f"merge.{option}"
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
         assert merged(Path(one) / "run", rows, num_shards, option) == merged(
             Path(other) / "run", rows, 1, option
@@ -112,19 +117,60 @@ def test_the_selection_does_not_depend_on_the_shards(num_shards: int, seed: int,
         assert statistics(Path(one) / "run") == statistics(Path(other) / "run")
 
 
-def test_each_selected_thought_is_a_finished_one_of_its_own_chunk(tmp_path: Path) -> None:
+def test_each_selected_thought_is_one_of_its_own_chunk(tmp_path: Path) -> None:
     rows = samples(4)
+    selected_cut = 0
     for drawn, chosen in zip(rows, merged(tmp_path / "run", rows, 3), strict=True):
         (k,), (thought,) = chosen["samples"], chosen["thoughts"]
+        assert chosen["loss_weights"] == [1.0]
         if drawn["chunk"] == 5:
-            assert k == -1 and thought == []
+            assert k == -1 and thought == [], "all of its thoughts were cut"
         else:
-            assert drawn["finished"][k]
             assert drawn["thoughts"][k] == [*thought, EOL]
+            selected_cut += drawn["cut"][k]
     found = statistics(tmp_path / "run")
-    assert found["fallback_chunks"] == 1 and found["selected_unfinished"] == 0
-    share = np.mean([not ok for row in rows for ok in row["finished"]])
-    assert found["unfinished_share"] == pytest.approx(share)
+    assert found["fallback_chunks"] == 1 and found["selected_cut"] == selected_cut > 0
+    assert found["cut_share"] == pytest.approx(np.mean([row["cut"] for row in rows]))
+    assert (found["chunks"], found["documents"]) == (CHUNKS, (CHUNKS + 1) // 2)
+
+
+def test_weighted_each_different_thought_is_selected_with_its_probability(tmp_path: Path) -> None:
+    rows = samples(6, scale=0.5)
+    for row in rows:  # three kinds of two samples, each with the same weight
+        for name in ("thoughts", "log_prior", "log_likelihood", "log_q", "log_proposal"):
+            row[name] = row[name][:3] * 2
+    chosen = merged(tmp_path / "run", rows, 2, "merge.select=weighted")
+    for drawn, row in zip(rows, chosen, strict=True):
+        if drawn["chunk"] == 5:
+            assert (row["samples"], row["loss_weights"]) == ([-1], [1.0])
+            continue
+        parts = [np.array(drawn[name]) for name in ("log_prior", "log_likelihood", "log_proposal")]
+        probabilities = weights.normalised(weights.log_weights(*parts))
+        of_thought: dict[tuple[int, ...], float] = {}
+        for ids, probability in zip(drawn["thoughts"], probabilities, strict=True):
+            of_thought[tuple(ids)] = of_thought.get(tuple(ids), 0.0) + probability
+        found = {(*z, EOL): w for z, w in zip(row["thoughts"], row["loss_weights"], strict=True)}
+        assert found == pytest.approx(of_thought)
+
+
+def test_thoughts_of_next_to_no_weight_are_not_trained_on(tmp_path: Path) -> None:
+    rows = samples(4, scale=30.0)
+    chosen = merged(tmp_path / "run", rows, 1, "merge.select=weighted")
+    assert all(sum(row["loss_weights"]) == pytest.approx(1) for row in chosen)
+    assert all(w >= merge.LEAST_WEIGHT for row in chosen for w in row["loss_weights"])
+    assert np.mean([len(row["samples"]) for row in chosen]) < 2
+
+
+def test_of_equal_thoughts_the_diversity_counts_one(tmp_path: Path) -> None:
+    rows = samples(4, scale=0.0)
+    for row in rows:
+        row["thoughts"] = [[20, EOL], [20, EOL], [30, EOL], [20, EOL]]
+    merged(tmp_path / "run", rows, 2)
+    found = statistics(tmp_path / "run")
+    assert (found["ess_mean"], found["different_mean"]) == (4.0, 2.0)
+    assert found["effective_different_mean"] == pytest.approx(1 / (0.75**2 + 0.25**2))
+    low, high = found["intervals"]["effective_different_mean"]
+    assert low == pytest.approx(high), "no chunk differs from another"
 
 
 def test_several_thoughts_a_chunk_are_selected_when_asked(tmp_path: Path) -> None:
@@ -142,7 +188,7 @@ def test_tempered_weights_reach_the_target_and_the_exact_ones_are_kept(tmp_path:
     assert found["ess_mean"] < 2 < found["selection_ess_mean"] == pytest.approx(3, abs=1e-3)
     assert 0 < found["alpha"] < 1
     log_w = weights.log_weights(
-        *(np.array(rows[0][name]) for name in ("log_prior", "log_likelihood", "log_q", "finished"))
+        *(np.array(rows[0][name]) for name in ("log_prior", "log_likelihood", "log_proposal"))
     )
     assert chosen[0]["log_weights"] == log_w.tolist()
 
@@ -156,11 +202,11 @@ def test_a_collapsed_selection_is_said_in_words(tmp_path: Path) -> None:
     assert not any("collapsed" in line for line in warnings([iteration(selection=fine)]))
 
 
-def test_pareto_k_is_reported_where_there_are_enough_samples(tmp_path: Path) -> None:
-    merged(tmp_path / "few", samples(8), 1)
-    assert statistics(tmp_path / "few")["pareto_k"] is None
-    merged(tmp_path / "many", samples(64, scale=8.0), 1)
-    assert statistics(tmp_path / "many")["pareto_k"]["median"] > 0.7
+def test_a_pareto_k_is_there_at_few_samples_over_all_chunks(tmp_path: Path) -> None:
+    merged(tmp_path / "mild", samples(8, scale=0.3), 1)
+    assert statistics(tmp_path / "mild")["pareto_k_pooled"] < 0.5
+    merged(tmp_path / "heavy", samples(8, scale=4.0), 1)
+    assert statistics(tmp_path / "heavy")["pareto_k_pooled"] > 0.7
 
 
 def test_a_chunk_that_is_missing_or_double_fails_the_merge(tmp_path: Path) -> None:

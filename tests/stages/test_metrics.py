@@ -7,70 +7,71 @@ import dataclasses
 import numpy as np
 import pytest
 
-from lt_hpc.latent import weights
 from lt_hpc.stages import metrics
-from lt_hpc.stages.metrics import Measured
+from lt_hpc.store.measured import CORRECT, Measured
 
-UNANSWERED = {name: np.zeros(0, bool) for name in metrics.ANSWERS}
+UNANSWERED = {name: np.zeros(0, bool) for name in CORRECT}
 
 
-def measured(log_weights: np.ndarray, tokens: np.ndarray, document: np.ndarray | None = None) -> Measured:
-    """Chunks of two bytes per token; the first token of each is not predicted by the raw text."""
+def measured(
+    log_weights: np.ndarray | None,
+    tokens: np.ndarray,
+    document: np.ndarray | None = None,
+    many: np.ndarray | None = None,
+) -> Measured:
+    """Chunks of two bytes per token; the first ones, as many as there are `many` log-weights for, with an
+    estimate of log p(x | c)."""
     return Measured(
+        chunk=np.arange(len(tokens)),
         document=np.arange(len(tokens)) if document is None else document,
         tokens=tokens,
         bytes=2 * tokens,
-        raw_tokens=tokens - 1,
-        raw_bytes=2.0 * (tokens - 1),
-        nll=3.0 * (tokens - 1),
-        nll_marked=1.0 * tokens,
+        nll=3.0 * tokens,
+        nll_marked=None if log_weights is None else 1.0 * tokens,
         log_weights=log_weights,
+        cut=None if log_weights is None else np.ones(len(tokens), int),
+        estimated=np.arange(0 if many is None else len(many)),
+        many_log_weights=np.zeros((0, 0)) if many is None else many,
         correct=UNANSWERED,
+        correct_sampled=np.zeros((0, 0)),
+        likelihood_prior=np.zeros(0),
     )
 
 
 def test_figures_are_sums_over_sums_of_tokens_and_bytes() -> None:
     tokens = np.array([2, 6])
-    found = metrics.summary(measured(np.log([[0.5, 0.25], [0.1, 0.3]]), tokens), "thought", 0)
+    many = np.log([[0.5, 0.1], [0.2, 0.2]])
+    found = metrics.summary(measured(np.log([[0.5, 0.25], [0.1, 0.3]]), tokens, many=many), "thought")
     assert (found.nll, found.nll_per_byte) == (3.0, 1.5)
     assert (found.nll_marked, found.nll_marked_per_byte) == (1.0, 0.5)
     bound = (np.log(0.375) + np.log(0.2)) / 8
     assert (found.bound, found.bound_per_byte) == pytest.approx((bound, bound / 2))
-    first = (np.log(0.5) + np.log(0.1)) / 8
-    assert found.bound_by_k == pytest.approx([first, bound])
+    single = (np.log(0.5 * 0.25) / 2 + np.log(0.1 * 0.3) / 2) / 8
+    assert found.bound_by_k == pytest.approx([single, bound])
+    assert found.bound_gain == pytest.approx(bound - single)
+    estimate = (np.log(0.3) + np.log(0.2)) / 8
+    assert found.log_likelihood == pytest.approx(estimate)
+    assert found.log_likelihood_gain == pytest.approx(estimate - (np.log(0.05) / 2 + np.log(0.04) / 2) / 8)
+    assert found.bound_gap == pytest.approx(estimate - bound)
     ess = np.mean([0.75**2 / (0.25 + 0.0625), 0.4**2 / (0.01 + 0.09)])
     assert found.ess_mean == pytest.approx(ess)
-    assert (found.chunks, found.tokens, found.bytes) == (2, 8, 16)
+    assert found.cut_share == 0.5
+    assert (found.chunks, found.documents, found.tokens, found.bytes) == (2, 2, 8, 16)
+    assert (found.estimate_chunks, found.estimate_samples) == (2, 2)
     assert found.accuracy is None and found.intervals.accuracy is None
 
 
-def test_a_text_of_one_token_predicts_nothing() -> None:
-    found = metrics.summary(measured(np.zeros((2, 1)), np.array([1, 5])), "thought", 0)
+def test_a_model_without_markers_has_no_bound_but_its_likelihood_in_the_same_column() -> None:
+    tokens = np.array([2, 6, 4])
+    found = metrics.summary(measured(None, tokens, many=np.array([[-6.0], [-18.0]])), "direct")
+    assert (found.nll, found.log_likelihood, found.log_likelihood_gain) == (3.0, -3.0, 0.0)
+    assert (found.bound, found.bound_by_k, found.nll_marked, found.ess_mean) == (None, [], None, None)
+
+
+def test_of_one_document_there_is_no_interval() -> None:
+    found = metrics.summary(measured(np.zeros((2, 2)), np.array([3, 4]), np.zeros(2, int)), "thought")
     assert found.nll == 3.0
-    alone = metrics.summary(measured(np.zeros((1, 1)), np.array([1])), "thought", 0)
-    assert alone.nll is None and alone.nll_marked == 1.0
-
-
-def test_chunks_without_a_finished_thought_are_left_out_of_the_bound_and_counted() -> None:
-    log_w = np.array([[-1.0, -1.0], [-np.inf, -2.0], [-np.inf, -np.inf]])
-    found = metrics.summary(measured(log_w, np.array([1, 1, 1])), "thought", 0)
-    assert found.bound == pytest.approx((-1.0 + (-2.0 - np.log(2))) / 2)
-    assert found.bound_undefined_chunks == 1
-    assert found.bound_by_k == [-1.0, -1.0] and found.bound_by_k_undefined_chunks == 2
-    none = metrics.summary(measured(log_w[2:], np.array([1])), "thought", 0)
-    assert none.bound is None and none.bound_by_k == [None, None] and none.ess_mean is None
-
-
-@pytest.mark.parametrize("unfinished", [0.0, 0.1, 0.4])
-def test_the_bound_by_k_rises_also_where_thoughts_do_not_finish(unfinished: float) -> None:
-    generator = np.random.default_rng(0)
-    log_w = generator.normal(-3, 1.5, size=(20_000, 4))
-    log_w[generator.random(log_w.shape) < unfinished] = -np.inf
-    bounds = weights.bounds_by_k(log_w[np.isfinite(log_w).all(axis=1)])
-    found = metrics.summary(measured(log_w, np.ones(len(log_w), int)), "thought", 0).bound_by_k
-    assert found == pytest.approx(bounds.mean(axis=0).tolist())
-    assert np.all(np.diff(found) > 0.05)
-    assert found[-1] < -3 + 1.5**2 / 2, "log of the mean weight of finished thoughts"
+    assert all(getattr(found.intervals, name) is None for name in ("nll", "bound", "bound_gain"))
 
 
 def test_intervals_are_over_documents() -> None:
@@ -81,7 +82,7 @@ def test_intervals_are_over_documents() -> None:
     each = dataclasses.replace(whole, document=np.arange(200))
 
     def width(one: Measured) -> float:
-        interval = metrics.summary(one, "thought", 0).intervals.bound
+        interval = metrics.summary(one, "thought").intervals.bound
         assert interval is not None
         return interval[1] - interval[0]
 
@@ -93,13 +94,34 @@ def test_accuracy_is_of_the_answers_that_count() -> None:
         measured(np.zeros((4, 1)), np.ones(4, int)),
         correct={
             "thought": np.array([True, True, True, False]),
-            "sampled": np.array([True, False, False, False]),
+            "majority": np.array([True, False, False, False]),
             "direct": np.array([False] * 4),
         },
+        correct_sampled=np.array([[True, True], [False, True], [False, False], [False, False]]),
+        likelihood_prior=np.array([0.5, 0.25, 0.0, 0.25]),
     )
-    thinking, direct = (metrics.summary(answered, name, 0) for name in ("thought", "direct"))
+    thinking, direct = (metrics.summary(answered, name) for name in ("thought", "direct"))
     assert (thinking.accuracy, direct.accuracy) == (0.75, 0.0)
-    assert (thinking.accuracy_sampled, thinking.accuracy_direct) == (0.25, 0.0)
+    assert (thinking.accuracy_sampled, thinking.accuracy_direct) == (0.375, 0.0)
+    assert (thinking.accuracy_majority, thinking.accuracy_pass) == (0.25, 0.5)
+    assert thinking.likelihood_prior == 0.25
     assert thinking.intervals.accuracy is not None
     low, high = thinking.intervals.accuracy
     assert 0.25 < low < 0.75 < high < 1
+
+
+def test_several_answers_per_question_narrow_the_interval_by_no_more_than_they_differ() -> None:
+    one = np.random.default_rng(0).random(60) < 0.4
+    base = measured(np.zeros((60, 1)), np.ones(60, int))
+
+    def width(answers: np.ndarray) -> float:
+        found = metrics.summary(dataclasses.replace(base, correct_sampled=answers), "thought")
+        assert found.intervals.accuracy_sampled is not None
+        low, high = found.intervals.accuracy_sampled
+        return high - low
+
+    single, repeated = width(one[:, None]), width(np.repeat(one[:, None], 16, axis=1))
+    assert repeated == pytest.approx(single, rel=1e-6), "the same answer sixteen times says no more than once"
+    independent = np.random.default_rng(1).random((60, 16)) < 0.4
+    assert width(independent) < 0.5 * single
+    assert width(np.zeros((60, 4), bool)) > 0.03, "none of 60 right does not mean that none ever is"

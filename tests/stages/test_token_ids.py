@@ -27,7 +27,7 @@ def test_the_trained_ids_are_the_sampled_ones(tmp_path: Path) -> None:
     layout = train_task.vocabulary.layout
     sampled = {row["chunk"]: row for row in rows(train_task.paths.samples(1))}
     chosen = {row["chunk"]: row["samples"][0] for row in rows(train_task.paths.selected(1))}
-    (examples,) = train_data.examples_of(train_task)
+    (examples,) = train_data.data_of(train_task).draws
     tokenizer = PreTrainedTokenizerFast.from_pretrained(train_task.paths.base)
     changed = trained = 0
     for epoch in (pack_epoch(examples, 0, 1, index, CONTEXT) for index in range(4)):

@@ -15,8 +15,7 @@ def test_a_share_of_an_epoch_is_at_least_one_step(
     tmp_path: Path, epochs: float, least: int, most: int
 ) -> None:
     task = run_e_step(tmp_path, "train.steps=null", f"train.epochs={epochs}")
-    draws = train_data.examples_of(task)
-    steps = train_data.plan_steps(task, draws)
+    steps = train_data.plan_steps(task, train_data.data_of(task))
     assert least <= steps.count <= most
     rows = sum(len(steps.of(step)) for step in range(steps.count))
     assert rows == len(steps.rows) > 0, "each row is trained on once"

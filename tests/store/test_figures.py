@@ -7,7 +7,7 @@ import json
 from lt_hpc.store.figures import (
     HeldOut,
     Histogram,
-    Pareto,
+    PerChunk,
     PerMeasure,
     Precision,
     SelectionStatistics,
@@ -21,9 +21,14 @@ SELECTION = SelectionStatistics(
     alpha=1.0,
     ess_mean=1.5,
     ess_histogram=Histogram([3, 4], [1.0, 1.5, 2.0]),
-    pareto_k=Pareto(7, 0.4, 0.1),
+    intervals=PerChunk(ess_mean=[1.25, 1.75]),
+    pareto_k_pooled=0.4,
     train_bound_nats_per_chunk=-3.5,
-    examples=[WeighedThoughts(4, [[1], [2]], [0.3, 0.7], [-1.0, None], [-2.0, None], [-3.0, -4.0], [1])],
+    examples=[
+        WeighedThoughts(
+            4, [[1], [2]], [0.3, 0.7], [-1.0, None], [-2.0, None], [-3.0, -4.0], [-2.5, -3.5], [1]
+        )
+    ],
     precision=Precision(8, 1, 0.02, 0.3, 0.004),
 )
 HELD_OUT = HeldOut(
@@ -38,7 +43,6 @@ HELD_OUT = HeldOut(
 def test_records_come_back_from_json() -> None:
     assert SelectionStatistics.of(json.loads(json.dumps(to_json(SELECTION)))) == SELECTION
     assert HeldOut.of(json.loads(json.dumps(to_json(HELD_OUT)))) == HELD_OUT
-    assert to_json(SELECTION)["pareto_k"] == {"chunks": 7, "median": 0.4, "share_above_0.7": 0.1}
 
 
 def test_names_of_the_first_release_are_read() -> None:
@@ -61,5 +65,5 @@ def test_names_of_the_first_release_are_read() -> None:
 def test_what_is_missing_is_none_and_what_is_unknown_is_ignored() -> None:
     assert SelectionStatistics.of({}) == SelectionStatistics()
     found = SelectionStatistics.of({"ess_mean": 2.0, "of_a_later_release": 1, "pareto_k": {"median": 0.1}})
-    assert found.ess_mean == 2.0 and found.pareto_k is None and found.precision is None
+    assert found.ess_mean == 2.0 and found.pareto_k_pooled is None and found.precision is None
     assert HeldOut.of({"of_a_later_release": 1}) == HeldOut()

@@ -15,11 +15,13 @@ from lt_hpc.store import tables
 
 SAMPLES = {
     "chunk": [7, 8],
-    "thoughts": [[[1, 2, 0], [3]], [[], [4, 0]]],
-    "finished": [[True, False], [False, True]],
-    "log_q": [[-1.25, -0.1], [0.0, -3.5e-300]],
-    "log_prior": [[-2.5, -np.inf], [-np.inf, -1 / 3]],
-    "log_likelihood": [[-0.5, -np.inf], [-np.inf, -1e300]],
+    "document": [6, 8],
+    "thoughts": [[[1, 2, 0], [3, 0]], [[0], [4, 0]]],
+    "cut": [[True, False], [False, True]],
+    "log_q": [[-1.25, -0.1], [0.0, -np.inf]],
+    "log_prior": [[-2.5, -3.5e-300], [-0.5, -1 / 3]],
+    "log_likelihood": [[-0.5, -1.0], [-2.0, -1e300]],
+    "log_proposal": [[-1.25, -0.2], [-0.1, -1.5]],
     "suffix_length": [3, 1],
 }
 
@@ -93,7 +95,7 @@ def test_a_matrix_has_a_row_a_chunk(tmp_path: Path) -> None:
     tables.write(tmp_path / "part", tables.SAMPLES, SAMPLES)
     table = tables.read(tmp_path / "part", tables.SAMPLES)
     assert tables.matrix(table["log_q"], 2).tolist() == SAMPLES["log_q"]
-    assert tables.matrix(table["finished"], 2).tolist() == SAMPLES["finished"]
+    assert tables.matrix(table["cut"], 2).tolist() == SAMPLES["cut"]
 
 
 def test_another_table_is_refused_with_the_columns_it_has(tmp_path: Path) -> None:

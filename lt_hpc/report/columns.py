@@ -1,0 +1,87 @@
+"""The figures of a report as tables show them: their titles, in an order, with their intervals. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lt_hpc.report.changes import Change
+from lt_hpc.report.rows import Iteration
+from lt_hpc.store.figures import HeldOut, Interval
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A value with its 95% interval; None where there is none."""
+
+    value: float | None
+    interval: Interval | None
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return "–"
+        if self.interval is None:
+            return f"{self.value:.3f}"
+        return f"{self.value:.3f} [{self.interval[0]:.3f}, {self.interval[1]:.3f}]"
+
+
+LIKELIHOODS = {
+    "log p(x | c)": "log_likelihood",
+    "bound": "bound",
+    "raw text": "nll",
+    "no thought": "nll_marked",
+    "bound, per byte": "bound_per_byte",
+    "raw text, per byte": "nll_per_byte",
+    "bound: gain": "bound_gain",
+    "bound: too low by": "bound_gap",
+}
+"""Titles -> measures, in nats per token; NLL is shown as what it is the negative of."""
+ANSWERS = {
+    "accuracy": "accuracy",
+    "no thought": "accuracy_direct",
+    "sampled": "accuracy_sampled",
+    "majority": "accuracy_majority",
+    "any": "accuracy_pass",
+    "p(x | c, z), prior z": "likelihood_prior",
+}
+CHANGES = {"log p(x | c)": "log_likelihood", "bound": "bound", "raw text": "nll", "accuracy": "accuracy"}
+WEIGHTS = {
+    "ESS": "ess_mean",
+    "different": "different_mean",
+    "effective": "effective_different_mean",
+    "largest weight": "largest_weight_mean",
+    "cut": "cut_share",
+    "bound, nats per chunk": "train_bound_nats_per_chunk",
+    "ESS selected by": "selection_ess_mean",
+}
+
+
+def shown(held_out: HeldOut, name: str) -> Shown:
+    """One held-out measure, as a log-probability where it is an NLL."""
+    return _signed(name, getattr(held_out, name), getattr(held_out.intervals, name))
+
+
+def changed(change: Change, name: str) -> Shown:
+    """How far it has moved."""
+    return _signed(name, getattr(change.values, name), getattr(change.intervals, name))
+
+
+def weighed(row: Iteration, name: str) -> Shown:
+    """One figure of the E-step behind a model."""
+    selection = row.selection
+    if selection is None:
+        return Shown(None, None)
+    return Shown(getattr(selection, name), getattr(selection.intervals, name))
+
+
+def _signed(name: str, value: float | None, interval: Interval | None) -> Shown:
+    if not name.startswith("nll") or value is None:
+        return Shown(value, interval)
+    return Shown(-value, None if interval is None else (-interval[1], -interval[0]))
+
+
+def in_words(change: Change) -> str:
+    """Verdict and figures."""
+    figures = {title: changed(change, name) for title, name in CHANGES.items()}
+    return f"{change.verdict}: " + ", ".join(
+        f"{t} {one}" for t, one in figures.items() if one.value is not None
+    )
