@@ -1,9 +1,9 @@
 """Figures of a corpus with 95% intervals, over its documents: a corpus is a sample of documents, and what is
 in one of them depends on each other.
 
-Pure. D documents. Tried by simulation in tools/interval_coverage.py; a figure of fewer than two documents has no
-interval. The intervals say how far another sample of documents might lie, not what another training seed
-would give.
+Pure. D documents. Tried by simulation in tools/interval_coverage.py; a figure of fewer than two documents
+has no interval. The intervals say how far another sample of documents might lie, not what another training
+seed would give.
 """
 
 from __future__ import annotations
