@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,7 +59,7 @@ def test_each_token_that_another_one_precedes_takes_one_loss(
         q + [token for chunk in of for token in chunk] for q, of in zip(questions, documents, strict=True)
     ]
     assert scored == sorted(token for whole in wholes for token in whole[0 if with_bos else 1 :])
-    followers = {b: a for whole in wholes for a, b in zip(whole, whole[1:], strict=False)}
+    followers = {b: a for whole in wholes for a, b in itertools.pairwise(whole)}
     for ids, labels in zip(batch.ids, batch.labels, strict=True):
         for token, label in zip(ids, labels, strict=True):
             if label != IGNORED:
