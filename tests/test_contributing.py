@@ -109,13 +109,13 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 def test_new_stages_a_rule_and_a_plot_serve_a_finished_run(changed: Path, finished: Path) -> None:
     printed = launch(changed, finished, *TOP)
     first, second = finished / "iter-00", finished / "iter-01"
-    assert not {"prepare", "train-00", "evaluate-00", "sample-01"} & {
-        line.partition(":")[0] for line in printed.splitlines()
-    }, "what was done is kept"
+    assert not {"prepare", "train-00"} & {line.partition(":")[0] for line in printed.splitlines()}, (
+        "what was done is kept"
+    )
     selected = rows(second / "selected")
-    several = [row for row in selected if sum(weight > -float("inf") for weight in row["log_weights"]) > 1]
-    assert several
-    for row in several:
+    weighed = [row for row in selected if row["samples"] != [-1, -1]]  # else all of its thoughts were cut
+    assert weighed
+    for row in weighed:
         order = sorted(range(4), key=lambda k: (-row["log_weights"][k], k))
         assert row["samples"] == order[:2]
     tokens = sum(len(thought) for row in selected for thought in row["thoughts"])
