@@ -74,9 +74,11 @@ class Disturber:
     def abort_one(self) -> None:
         """Have one of the processes that were stopped abort, as NCCL does it; the others go on."""
         first, *others = self.tasks()
-        for process, number in ((first, signal.SIGABRT), *((other, signal.SIGCONT) for other in others)):
-            os.kill(process, number)
-        os.kill(first, signal.SIGCONT)
+        os.kill(first, signal.SIGABRT)
+        for process in (first, *others):
+            # A signal that ends a stopped process may do so before it goes on, and the job with it.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGCONT)
 
     def restarts(self, stage: str) -> int:
         """The largest restart count a job of the stage ended with."""
