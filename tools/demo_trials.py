@@ -1,7 +1,7 @@
 """python tools/demo_trials.py [--task demo routes] [--seeds 0 1 2] [--arms ...] [--parallel 2] [--out DIR]
 
 What selects thoughts, how many there are, and the controls, on the two built-in tasks. Every arm starts from
-the same warm start of its seed and takes the same number of optimizer steps per iteration; a seed moves the
+the same warm start of its seed, and each M-step takes the same number of optimizer steps; a seed moves the
 documents, the labelled subset, the held-out documents and every draw. Run again, it goes on. Writes
 trials.json, trials-TASK.svg, and prints tables: figures over seeds, and differences paired over documents.
 """
@@ -35,10 +35,13 @@ ARMS = {
     **{f"uniform, K={k}": [f"sample.num_samples={k}", "merge.method=uniform"] for k in (4, 16)},
     **{f"half from the prior, K={k}": [f"sample.num_samples={k}", "sample.prior_share=0.5"] for k in (4, 16)},
     **{f"weighted, K={k}": [f"sample.num_samples={k}", "merge.select=weighted"] for k in (4, 16)},
-    "raw text": ["objective=raw", f"train.steps={ITERATIONS * 200}"],
-    "labelled documents only": ["objective=warm", f"train.steps={ITERATIONS * 200}"],
+    "raw text, repeated": ["objective=raw"],
+    "raw text, fresh": ["objective=raw", f"train.steps={ITERATIONS * 200}", "corpus.num_documents=110000"],
+    "labelled documents only": ["objective=warm"],
 }
-"""The controls take the optimizer steps of all iterations at once."""
+"""An M-step starts from the base, so the last model of an arm with thoughts has taken 200 steps, and so have
+the controls; the fresh one takes those of all iterations, on documents of which none comes twice."""
+CONTROLS = [arm for arm in ARMS if arm.startswith(("raw", "labelled"))]
 PAIRS = [
     *(
         (f"importance, K={k}", other)
@@ -51,8 +54,7 @@ PAIRS = [
         for k in (4, 16)
         for name in ("half from the prior", "weighted")
     ),
-    ("importance, K=4", "raw text"),
-    ("importance, K=4", "labelled documents only"),
+    *(("importance, K=4", control) for control in CONTROLS),
 ]
 """Of the last models: the first less the second."""
 MEASURES = ("accuracy", "log_likelihood", "bound", "nll")
@@ -67,10 +69,10 @@ def short(arm: str) -> str:
 def run_one(out: Path, task: str, seed: int, arm: str, alone: bool) -> Path:
     """Launch one run, unless it is done; its warm start is taken over from another one of the seed."""
     run = out / f"{task}-{seed}" / short(arm)
-    iterations = 1 if arm in ("raw text", "labelled documents only") else ITERATIONS
+    iterations = 1 if arm in CONTROLS else ITERATIONS
     warm = out / f"{task}-{seed}" / "warm-start"
     if arm != "warm-start" and not run.exists():
-        for folder in SHARED:
+        for folder in (name for name in SHARED if name != "corpus" or "fresh" not in arm):
             shutil.copytree(warm / folder, run / folder)
     command = [
         sys.executable, "-m", "lt_hpc.launch", "--cluster", "local", "--config", f"configs/{task}.yaml",
@@ -180,7 +182,7 @@ def plot(results: dict[str, dict[str, Rows]], path: Path, best: float | None) ->
         inside = [
             row[measure]
             for arm, by_seed in results.items()
-            if arm not in ("raw text", "labelled documents only")
+            if arm not in CONTROLS
             for rows in by_seed.values()
             for row in rows
         ]

@@ -39,6 +39,11 @@ def ratio(rows: np.ndarray) -> Measure:
     return intervals.ratio(rows[:, 0], rows[:, 1])
 
 
+def positive_ratio(rows: np.ndarray) -> Measure:
+    """Of (numerator, denominator), none below zero."""
+    return intervals.positive_ratio(rows[:, 0], rows[:, 1])
+
+
 def share(rows: np.ndarray) -> Measure:
     """Of (success,)."""
     return intervals.share(float(rows.sum()), len(rows))
@@ -97,11 +102,14 @@ def ratios(generator: np.random.Generator) -> Iterator[Figure]:
     change = weights.log_mean_exp(chunks.log_weights(SAMPLES, better)) - bound
     yield Figure("difference of two models' bounds", ratio, chunks.over(change, tokens))
     gain = weights.gain(log_w)
-    yield Figure(f"gain per token, K = {SAMPLES} over {SAMPLES // 2}", ratio, chunks.over(gain, tokens))
+    yield Figure(
+        f"gain per token, K = {SAMPLES} over {SAMPLES // 2}", positive_ratio, chunks.over(gain, tokens)
+    )
     ess = weights.effective_sample_size(chunks.log_weights(ESS_SAMPLES, -chunks.nats))
     yield Figure(f"mean ESS, K = {ESS_SAMPLES}", ratio, chunks.over(ess, ones))
     extreme = np.stack([generator.gamma(0.3, 1.0, POPULATION), np.ones(POPULATION)], axis=1)
     yield Figure("extreme: gamma of shape 0.3", ratio, extreme)
+    yield Figure("the same by its logarithm", positive_ratio, extreme)
     for one, other in ((0.2, 3.8), (1.0, 1.0)):
         of_document = generator.beta(one, other, POPULATION)
         cut = generator.binomial(SAMPLES, of_document[chunks.document]) / SAMPLES
@@ -141,7 +149,7 @@ def skewness(figure: Figure) -> float:
     """Of what a document adds to the error of the figure."""
     rows = figure.population.astype(float)
     truth, _ = figure.measure(figure.population)
-    of_ratio = figure.measure in (ratio, mean_share)
+    of_ratio = figure.measure in (ratio, positive_ratio, mean_share)
     error = rows[:, 0] - (truth * rows[:, 1] if of_ratio else rows[:, 1:].sum(axis=1))
     centred = error - error.mean()
     return float(np.mean(centred**3) / np.mean(centred**2) ** 1.5)

@@ -8,7 +8,7 @@ seed would give.
 
 from __future__ import annotations
 
-from math import atan, cos, pi, sin, sqrt
+from math import atan, cos, exp, pi, sin, sqrt
 from statistics import NormalDist
 
 import numpy as np
@@ -39,6 +39,17 @@ def ratio(numerators_D: np.ndarray, denominators_D: np.ndarray) -> tuple[float, 
     error = sqrt((count - 1) / count * float(np.sum((left_out - left_out.mean()) ** 2)))
     half = t_quantile((1 + LEVEL) / 2, count - 1) * error
     return value, (value - half, value + half)
+
+
+def positive_ratio(numerators_D: np.ndarray, denominators_D: np.ndarray) -> tuple[float, Interval | None]:
+    """A ratio of what is never below zero, such as the gain of the bound by more thoughts, and the t interval
+    of its logarithm (delta method). Such values are skewed: a sample without one of the rare large ones has
+    too low a mean and too small a spread, and an interval symmetric about it ends below the truth."""
+    value, interval = ratio(numerators_D, denominators_D)
+    if interval is None or value <= 0:
+        return value, interval
+    factor = exp((interval[1] - interval[0]) / 2 / value)
+    return value, (value / factor, value * factor)
 
 
 def share(successes: float, count: float) -> tuple[float, Interval | None]:

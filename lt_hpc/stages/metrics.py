@@ -63,7 +63,7 @@ def _of_thoughts(measured: Measured) -> dict[str, Measure]:
     if len(rows):
         estimate = weights.log_mean_exp(many)
         found["log_likelihood"] = _ratio(measured, estimate, tokens[rows], rows)
-        found["log_likelihood_gain"] = _ratio(measured, weights.gain(many), tokens[rows], rows)
+        found["log_likelihood_gain"] = _gain(measured, many, rows)
     log_w = measured.log_weights
     if log_w is None:
         return found
@@ -73,8 +73,17 @@ def _of_thoughts(measured: Measured) -> dict[str, Measure]:
     return found | {
         "bound": _ratio(measured, bound, tokens),
         "bound_per_byte": _ratio(measured, bound, measured.bytes),
-        "bound_gain": _ratio(measured, weights.gain(log_w), tokens),
+        "bound_gain": _gain(measured, log_w, np.arange(len(tokens))),
     }
+
+
+def _gain(measured: Measured, log_w: np.ndarray, rows: np.ndarray) -> Measure:
+    """Of all thoughts of the chunks `rows` over half of them, nats per token."""
+    documents = measured.document[rows]
+    return intervals.positive_ratio(
+        intervals.by_document(documents, weights.gain(log_w)),
+        intervals.by_document(documents, measured.tokens[rows]),
+    )
 
 
 def _by_k(measured: Measured) -> list[Measure]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
-from math import sqrt
+from math import exp, sqrt
 from statistics import NormalDist
 
 import numpy as np
@@ -80,6 +80,7 @@ def test_quantiles_fall_with_the_degrees_to_that_of_the_normal(degrees: int, lev
 def test_fewer_than_two_documents_have_no_interval(value: int) -> None:
     one, trials = np.array([float(value)]), np.array([1.0])
     assert intervals.ratio(one, trials) == (value, None)
+    assert intervals.positive_ratio(one, trials) == (value, None)
     assert intervals.share(value, 1) == (value, None)
     assert intervals.mean_share(one, trials) == (value, None)
     assert intervals.share_difference(value, 0, 1) == (value, None)
@@ -145,6 +146,22 @@ def test_a_ratio_by_hand() -> None:
     error = sqrt(2 / 3 * np.sum((left_out - left_out.mean()) ** 2))
     assert value == 12 / 8
     assert (low, high) == pytest.approx((1.5 - 4.30265 * error, 1.5 + 4.30265 * error), rel=1e-5)
+
+
+@given(st.lists(st.tuples(st.integers(0, 100), st.integers(1, 50)), min_size=2, max_size=20))
+def test_what_is_never_negative_has_an_interval_above_zero(rows: list[tuple[int, int]]) -> None:
+    numerators, denominators = columns([(float(above), float(below)) for above, below in rows])
+    low, value, high = bounds(intervals.positive_ratio(numerators, denominators))
+    symmetric = bounds(intervals.ratio(numerators, denominators))
+    assert 0 <= low <= value == symmetric[1] <= high
+    assert high >= symmetric[2] - 1e-12 and low >= symmetric[0] - 1e-12
+
+
+def test_a_positive_ratio_by_hand() -> None:
+    """1 and 3: mean 2, standard error 1, t 12.7062."""
+    low, value, high = bounds(intervals.positive_ratio(np.array([1.0, 3.0]), np.ones(2)))
+    assert value == 2
+    assert (low, high) == pytest.approx((2 * exp(-6.3531), 2 * exp(6.3531)), rel=1e-4)
 
 
 def test_dependent_chunks_are_no_more_evidence_than_their_documents() -> None:
