@@ -30,6 +30,8 @@ BosChoice = Literal["auto", "always", "never"]
 Tracker = Literal["tensorboard", "wandb"]
 Schedule = Literal["cosine", "wsd"]
 """Each is also the name of the package it needs."""
+Matching = Literal["raw_tokens", "computed_tokens", "training_flops", "flops"]
+"""flops: with the E-steps."""
 
 
 @dataclass
@@ -288,6 +290,9 @@ class Config:
     name: str = execution("run", "of the run: its folder is runs/NAME unless --run-dir names one")
     seed: int = setting(0, "of the run: every draw comes from it", ge=0)
     objective: Literal["em", "raw", "warm"] = setting("em", "what is trained on")
+    matched: Matching | None = execution(
+        None, "what a control takes as much of as the run it is compared with; report --against checks it"
+    )
     model: ModelConfig = setting(ModelConfig, "the base language model")
     corpus: CorpusConfig = setting(CorpusConfig, "documents of the EM iterations")
     warm: CorpusConfig = setting(CorpusConfig, "documents of the warm start, with teacher thoughts")

