@@ -166,10 +166,18 @@ def _endless(task: Task, draws: list[Examples]) -> Iterator[Row]:
 
 
 def _mixed(rows: list[Row], others: Iterator[Row], share: float) -> list[Row]:
-    """Rows with others evenly between them, which make up that share of the whole."""
+    """Rows with others evenly between them, which make up that share of the tokens."""
     mixed: list[Row] = []
+    own = other = 0
     for row in rows:
-        while int((len(mixed) + 1) * share) > int(len(mixed) * share):
-            mixed.append(next(others))
         mixed.append(row)
+        own += _tokens(row)
+        while other < share * (own + other):
+            mixed.append(next(others))
+            other += _tokens(mixed[-1])
     return mixed
+
+
+def _tokens(row: Row) -> int:
+    epoch, number = row
+    return int(epoch.lengths[epoch.rows[number]].sum())

@@ -24,6 +24,24 @@ def test_heavier_tails_have_a_larger_pareto_k() -> None:
     assert mild < 0.5 < 0.7 < heavy
 
 
+@pytest.mark.parametrize(
+    ("samples", "scale", "recorded"),
+    [
+        (4, 0.3, -0.03670742362010967), (4, 1.0, 0.013538129690208938), (4, 3.0, 0.6643696424228167),
+        (8, 0.3, 0.006851747794875877), (8, 1.0, 0.1489485607948083), (8, 3.0, 0.8726372411140446),
+        (16, 0.3, -0.06945651902671002), (16, 1.0, 0.2728166946899142), (16, 3.0, 0.9114980560550433),
+    ],
+)  # fmt: skip
+def test_pareto_k_of_few_thoughts_pooled_over_chunks_is_that_of_arviz(
+    samples: int, scale: float, recorded: float
+) -> None:
+    """`arviz.psislw(log_w)[1]` of arviz 0.21.0 for the same 300 chunks."""
+    generator = np.random.default_rng([samples, int(10 * scale)])
+    of_chunks = scale * generator.standard_normal((300, samples)) + generator.standard_normal((300, 1))
+    centred = of_chunks - of_chunks.mean(axis=1, keepdims=True)
+    assert diagnostics.pareto_k(centred.ravel()) == pytest.approx(recorded, rel=1e-9)
+
+
 WEIGHTS = st.sampled_from([-np.inf, -700.0, -1.0, 0.0, 0.5, 3.0]) | st.floats(-50, 50)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,29 @@ def test_a_share_of_an_epoch_is_at_least_one_step(
     rows = sum(len(steps.of(step)) for step in range(steps.count))
     assert rows == len(steps.rows) > 0, "each row is trained on once"
     assert all(steps.size(step).scored > 0 for step in range(steps.count))
+
+
+def test_a_share_of_raw_text_lies_evenly_between_the_thoughts(tmp_path: Path) -> None:
+    share = 0.6
+    task = run_e_step(tmp_path, "train.steps=null", "train.epochs=2", f"train.raw_share={share}")
+    data = train_data.data_of(task)
+    steps = train_data.plan_steps(task, data)
+    assert data.text is not None
+    raw = [epoch.examples is data.text for epoch, _ in steps.rows]
+    tokens = [int(epoch.lengths[epoch.rows[row]].sum()) for epoch, row in steps.rows]
+    length = task.plan.config.model.context_length
+    for count in range(1, len(raw) + 1):
+        mixed = sum(itertools.compress(tokens[:count], raw))
+        assert abs(mixed - share * sum(tokens[:count])) <= length
+    of_text, thoughts = (
+        [
+            int(i)
+            for (epoch, row), of in zip(steps.rows, raw, strict=True)
+            if of is own
+            for i in epoch.rows[row]
+        ]
+        for own in (True, False)
+    )
+    documents = len(data.text)
+    assert sorted(of_text[:documents]) == list(range(documents)), "each before one of them comes again"
+    assert sorted(thoughts) == sorted([*range(len(data.draws[0]))] * 2), "epochs count those of the thoughts"
