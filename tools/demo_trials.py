@@ -20,10 +20,16 @@ from math import sqrt
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import yaml
+from tokenizers import Tokenizer
+
 from lt_hpc.data import routes_task
+from lt_hpc.latent import intervals
 from lt_hpc.latent.intervals import t_quantile
 from lt_hpc.report.changes import compare
 from lt_hpc.report.collect import measured_of
+from lt_hpc.store import tables
 from lt_hpc.store.paths import RunPaths
 
 ITERATIONS = 3
@@ -86,24 +92,43 @@ def run_one(out: Path, task: str, seed: int, arm: str, alone: bool) -> Path:
     return run
 
 
-def rows_of(run: Path) -> Rows:
-    """The iterations of a report, without what is long."""
+def rows_of(run: Path, task: str) -> Rows:
+    """The iterations of a report, without what is long; of the routes also what was selected."""
     found: Rows = json.loads((run / "report.json").read_text())["iterations"]
     kept = (*MEASURES, "intervals", "iteration", "tokens", "compute", "seconds", "bound_gap", "change")
     selected = ("ess_mean", "effective_different_mean", "different_mean", "pareto_k_pooled", "cut_share")
     return [
-        {name: row[name] for name in kept} | {name: row["selection"].get(name) for name in selected}
+        {name: row[name] for name in kept}
+        | {name: row["selection"].get(name) for name in selected}
+        | (thoughts_of(run, row["iteration"]) if task == "routes" and row["selection"] else {})
         for row in found
     ]
 
 
-def truth(run: Path) -> float:
-    """Exact log p(x | c) of the held-out answers under the task of routes, nats per token of `= v <eos>`."""
-    import yaml
-
-    settings = yaml.safe_load((run / "config.yaml").read_text())["heldout"]
-    problems = list(routes_task.problems(int(settings["seed"]), int(settings["num_documents"])))
-    return statistics.mean(routes_task.log_likelihood(p.question, p.answer) for p in problems) / 3
+def thoughts_of(run: Path, iteration: int) -> dict[str, Any]:
+    """Of the selected thoughts of the routes, those with several by their weights in the loss: the share of
+    right ones, and of the steps of these the share that is stated twice."""
+    settings = yaml.safe_load((run / "config.yaml").read_text())["corpus"]
+    questions = [
+        problem.question for problem in routes_task.problems(settings["seed"], settings["num_documents"])
+    ]
+    decode = Tokenizer.from_file(str(run / "base" / "tokenizer.json")).decode
+    weights, twice, steps = [], [], []
+    for path in sorted((run / f"iter-{iteration:02}" / "selected").glob("shard-*.parquet")):
+        for row in tables.read(path, tables.SELECTED).to_pylist():
+            question = questions[row["chunk"]]
+            for thought, weight in zip(row["thoughts"], row["loss_weights"], strict=True):
+                found = routes_task.stated_twice(question, decode(thought))
+                weights.append(weight)
+                steps.append(0.0 if found is None else weight * (len(question.split()) - 1))
+                twice.append(weight * (found or 0))
+    right = np.array(steps) > 0
+    share, interval = intervals.ratio(np.array(twice)[right], np.array(steps)[right])
+    return {
+        "right": float(np.array(weights)[right].sum() / sum(weights)),
+        "twice": share,
+        "twice_interval": interval,
+    }
 
 
 def paired(out: Path, task: str, seed: int, first: str, second: str) -> dict[str, Any] | None:
@@ -142,11 +167,14 @@ def figures(results: dict[str, dict[str, Rows]]) -> Iterator[str]:
     yield "| arm | measure | it 0 | it 1 | it 2 | it 3 |"
     yield "|---|---|---|---|---|---|"
     for arm, by_seed in results.items():
-        for measure in (*MEASURES[:3], "effective_different_mean"):
+        for measure in (*MEASURES[:3], "effective_different_mean", "right", "twice"):
             cells = []
             for iteration in range(ITERATIONS + 1):
                 found = [
-                    row[measure] for rows in by_seed.values() for row in rows if row["iteration"] == iteration
+                    row.get(measure)
+                    for rows in by_seed.values()
+                    for row in rows
+                    if row["iteration"] == iteration
                 ]
                 known = [value for value in found if value is not None]
                 cells.append(
@@ -169,45 +197,46 @@ def differences(pairs: dict[str, dict[str, Any]]) -> Iterator[str]:
         yield f"| {name} | {' | '.join(cells)} | {verdicts} |"
 
 
-def plot(results: dict[str, dict[str, Rows]], path: Path, best: float | None) -> None:
-    """Accuracy and log p(x | c) by iteration, a thin line per seed. The axes are those of the arms with
-    thoughts; an arm outside of them is named at the edge."""
+PANELS = {
+    "accuracy": "held-out accuracy",
+    "log_likelihood": "held-out log p(x | c), nats per token",
+    "twice": "steps stated twice in selected right thoughts",
+}
+
+
+def plot(results: dict[str, dict[str, Rows]], path: Path) -> None:
+    """Measures by iteration, a thin line per seed. The axes are those of the arms with thoughts; an arm
+    outside of them is named at the edge."""
     import matplotlib
 
     matplotlib.use("svg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4))
-    for axis, measure in zip(axes, ("accuracy", "log_likelihood"), strict=True):
+    by_arm = {arm: [row for rows in by_seed.values() for row in rows] for arm, by_seed in results.items()}
+    shown = [name for name in PANELS if any(row.get(name) for rows in by_arm.values() for row in rows)]
+    figure, axes = pyplot.subplots(1, len(shown), figsize=(1 + 4.5 * len(shown), 4))
+    for axis, measure in zip(axes, shown, strict=True):
         inside = [
-            row[measure]
-            for arm, by_seed in results.items()
-            if arm not in CONTROLS
-            for rows in by_seed.values()
-            for row in rows
+            row[measure] for arm in by_arm if arm not in CONTROLS for row in by_arm[arm] if row.get(measure)
         ]
-        low, high = min(inside), max(max(inside), best if measure != "accuracy" and best else -1e9)
-        margin = 0.05 * (high - low)
-        axis.set_ylim(low - margin, high + margin)
+        margin = 0.05 * (max(inside) - min(inside))
+        axis.set_ylim(min(inside) - margin, max(inside) + margin)
         for index, (arm, by_seed) in enumerate(results.items()):
-            for number, rows in enumerate(by_seed.values()):
-                points = [(row["iteration"], row[measure]) for row in rows]
-                label = arm if number == 0 else None
-                style = {"color": f"C{index % 10}", "ls": "--" if index > 9 else "-", "label": label}
-                axis.plot(*zip(*points, strict=True), lw=1, marker="o", ms=3, **style)
-            ends = [rows[-1][measure] for rows in by_seed.values()]
-            if max(ends) < low - margin:
-                axis.annotate(
-                    f"{arm}: {statistics.median(ends):.2f}", (1, low - margin), fontsize=7, va="bottom"
-                )
-        if measure != "accuracy" and best is not None:
-            axis.axhline(best, color="grey", lw=1)
-            axis.annotate("the source itself", (0, best), fontsize=7, va="bottom")
-        unit = "" if measure == "accuracy" else ", nats per token"
-        name = "accuracy" if measure == "accuracy" else "log p(x | c)"
-        axis.set(title=f"held-out {name}{unit}", xlabel="iteration", xticks=range(ITERATIONS + 1))
+            style = {"color": f"C{index % 10}", "ls": "--" if index > 9 else "-", "label": arm}
+            for rows in by_seed.values():
+                points = [(row["iteration"], row[measure]) for row in rows if row.get(measure) is not None]
+                axis.plot(*zip(*points, strict=True) if points else ([], []), lw=1, marker="o", ms=3, **style)
+                style["label"] = None
+            ends = [rows[-1].get(measure) for rows in by_seed.values()]
+            if None not in ends and max(ends) < min(inside) - margin:
+                place = (1, min(inside) - margin * (1 - CONTROLS.index(arm)))
+                axis.annotate(f"{arm}: {statistics.median(ends):.2f}", place, fontsize=7, va="bottom")
+        if measure == "twice":
+            axis.axhline(routes_task.TWICE, color="grey", lw=1)
+            axis.annotate("the source", (1, routes_task.TWICE), fontsize=7, va="bottom")
+        axis.set(title=PANELS[measure], xlabel="iteration", xticks=range(ITERATIONS + 1))
         axis.grid(alpha=0.3)
-    axes[1].legend(fontsize=6, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    axes[-1].legend(fontsize=6, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
 
@@ -217,7 +246,9 @@ def show(out: Path, task: str, seeds: list[int], arms: list[str]) -> dict[str, A
     results: dict[str, dict[str, Rows]] = {}
     for arm in arms:
         runs = {str(seed): out / f"{task}-{seed}" / short(arm) for seed in seeds}
-        results[arm] = {seed: rows_of(run) for seed, run in runs.items() if (run / "report.json").exists()}
+        results[arm] = {
+            seed: rows_of(run, task) for seed, run in runs.items() if (run / "report.json").exists()
+        }
     results = {arm: by_seed for arm, by_seed in results.items() if by_seed}
     pairs: dict[str, dict[str, Any]] = {}
     for first, second in PAIRS:
@@ -225,13 +256,9 @@ def show(out: Path, task: str, seeds: list[int], arms: list[str]) -> dict[str, A
         known = {seed: one for seed, one in found.items() if one is not None}
         if known:
             pairs[f"{first} – {second}"] = known
-    runs_done = [out / f"{task}-{seed}" / "warm-start" for seed in seeds]
-    best = [truth(run) for run in runs_done if task == "routes" and (run / "config.yaml").exists()]
     print(f"## {task}, seeds {seeds}\n", *figures(results), "", *differences(pairs), "", sep="\n")
-    if best:
-        print("log p(x | c) of the source itself:", ", ".join(f"{value:.3f}" for value in best))
-    plot(results, out / f"trials-{task}.svg", statistics.mean(best) if best else None)
-    return {"results": results, "pairs": pairs, "source": best}
+    plot(results, out / f"trials-{task}.svg")
+    return {"results": results, "pairs": pairs}
 
 
 def main() -> None:

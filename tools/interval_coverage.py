@@ -176,9 +176,8 @@ def main() -> None:
         f"\n{options.repeats} repeats: a Monte-Carlo standard error of {nominal:.3f} at the nominal "
         f"{intervals.LEVEL}, of {low:.3f} at 0.8.\n"
         "Skewness: of what one document adds to the error. The extreme lines are of no printed figure: over\n"
-        "few documents a sample without one of the rare large values cannot know of them. Above the nominal:\n"
-        "successes that are rare, or of which there are two at most, leave an interval no choice but to hold\n"
-        "the truth in almost all samples or in too few."
+        "few documents a sample without one of the rare large values cannot know of them. Above nominal:\n"
+        "where successes are rare an interval can only hold the truth in almost all samples or in too few."
     )
 
 
