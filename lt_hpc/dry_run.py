@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 
+from lt_hpc.latent.cost import cost_of
 from lt_hpc.run import state
-from lt_hpc.run.estimate import Estimate, Sampling, Training, estimate
+from lt_hpc.run.estimate import Estimate, Sampling, Synthesis, Training, estimate
 from lt_hpc.run.plan import Plan
 from lt_hpc.store.paths import RunPaths
 
@@ -26,6 +28,8 @@ def show(plan: Plan, paths: RunPaths) -> None:
 
 def lines(plan: Plan, found: Estimate) -> Iterator[str]:
     """The estimate in words."""
+    if found.synthesis is not None:
+        yield _synthesis(plan, found.synthesis)
     if found.sampling is not None:
         yield _sampling(found.sampling)
         yield from (f"  {line}" for line in _beside(plan, found.sampling))
@@ -44,6 +48,19 @@ def lines(plan: Plan, found: Estimate) -> Iterator[str]:
             "memory and hours need the model's shape: set estimate.parameters, estimate.layers, "
             "estimate.hidden_size and estimate.vocabulary"
         )
+
+
+def _synthesis(plan: Plan, found: Synthesis) -> str:
+    settings = plan.config.teacher
+    if found.prompt_tokens is None or found.answer_tokens is None:
+        return f"{found.stage}: tokens and cost are known from prepared documents"
+    text = (
+        f"{found.stage}: {found.chunks:,} chunks, {_short(found.prompt_tokens)} tokens to ask and "
+        f"{_short(found.answer_tokens)} to answer"
+    )
+    cost = cost_of(found.prompt_tokens, found.answer_tokens, asdict(settings))
+    text += f", {cost:,.2f} USD" if cost is not None else ""
+    return f"{text}; up to {settings.attempts} times as much where answers are refused"
 
 
 def _sampling(found: Sampling) -> str:

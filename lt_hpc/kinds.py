@@ -51,6 +51,7 @@ class Kind:
 
 KINDS = (
     Kind("prepare", documents=True),
+    Kind("synthesize", tasks="shards", blocks=True),
     Kind("sample", tasks="shards", blocks=True),
     Kind("merge", resumes=False, repairs="samples"),
     Kind("train", tasks="ranks", goal=True),

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from lt_hpc import dry_run, job
 from lt_hpc.cluster import lock, schedulers, shared
@@ -31,6 +32,7 @@ from lt_hpc.run.events import Claim, Launch, described
 from lt_hpc.run.plan import CORPORA, Plan, Stage, build_plan
 from lt_hpc.store.atomic import clean_temporaries, write_text
 from lt_hpc.store.paths import RunPaths
+from lt_hpc.teachers import load as teachers
 
 MOST_ITERATIONS = 1000
 
@@ -107,7 +109,8 @@ def _launch(options: argparse.Namespace) -> None:
     if options.dry_run:
         dry_run.show(plan, paths)
         return
-    missing = missing_engine(config)
+    asks = any("teacher" in stage.settings for stage in pending)
+    missing = missing_engine(config) or (teachers.missing_key(config.teacher) if asks else None)
     if missing:  # a dry run may be made where nothing will run
         raise ConfigError(missing)
     if not pending and not os.access(paths.root, os.W_OK, effective_ids=True):
@@ -193,9 +196,15 @@ def make_plan(config: Config, num_iterations: int | None, paths: RunPaths) -> Pl
     base_model.check(config.model)
     mode = config.chunking.mode
     for name in CORPORA:
-        sources.check(getattr(config, name), name, mode, needs_thought=name == "warm")
-    identities = {name: sources.identity(getattr(config, name)) for name in CORPORA}
+        sources.check(
+            getattr(config, name),
+            name,
+            mode,
+            needs_thought=name == "warm" and config.teacher.kind == "corpus",
+        )
+    identities: dict[str, Any] = {name: sources.identity(getattr(config, name)) for name in CORPORA}
     identities["model"] = base_model.identity(config.model)
+    identities["teacher"] = teachers.identity(config.teacher)
     if num_iterations is not None:
         return build_plan(config, num_iterations, identities)
     for iteration in itertools.count(1):

@@ -26,6 +26,7 @@ FLOORS: tuple[set[str], ...] = (
     {"data"},
     {"run"},
     {"training", "engines", "cluster"},
+    {"teachers"},
     {"stages", "report", "display", "dry_run"},
     {"job"},
     {"crash"},

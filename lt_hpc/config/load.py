@@ -22,10 +22,15 @@ from lt_hpc.errors import ConfigError
 
 
 def demo_file() -> Path:
-    """configs/demo.yaml, in a checkout or inside the installed package."""
+    """configs/demo.yaml."""
+    return shipped(Path("demo.yaml"))
+
+
+def shipped(name: Path) -> Path:
+    """A file or folder of configs/, in a checkout or inside the installed package."""
     package = Path(__file__).parents[1]
-    inside = package / "configs" / "demo.yaml"
-    return inside if inside.is_file() else package.parent / "configs" / "demo.yaml"
+    inside = package / "configs" / name
+    return inside if inside.exists() else package.parent / "configs" / name
 
 
 def load_config(

@@ -98,6 +98,32 @@ class VllmConfig:
 
 
 @dataclass
+class TeacherConfig:
+    """Who writes the thoughts of the warm documents: they have them already, a model behind an endpoint, or
+    an instruct model that is run here. Documents need no thoughts then."""
+
+    kind: Literal["corpus", "openai", "local"] = setting(
+        "corpus", "openai: any OpenAI-compatible endpoint; local: by the engine of the E-step"
+    )
+    model: str | None = setting(None, "its name at the endpoint, or its folder")
+    prompt: str = setting("thought", "configs/prompts/NAME.jinja, or a path to a .jinja file")
+    temperature: float = setting(0.7, "of its answers; 0: greedy", ge=0, le=2)
+    top_p: float = setting(1.0, "of its answers", gt=0, le=1)
+    max_tokens: int = setting(512, "tokens of an answer at most, as it counts them", ge=1)
+    attempts: int = setting(3, "answers per chunk at most, until one is accepted", ge=1, le=100)
+    num_shards: int = execution(1, "pieces that tasks work on at the same time", ge=1, le=10**6)
+    base_url: str | None = execution(None, "of the endpoint; null: OpenAI's own")
+    api_key_name: str = execution("OPENAI_API_KEY", "environment variable that holds the key")
+    concurrency: int = execution(16, "requests under way at once, per task", ge=1, le=10_000)
+    requests_per_minute: float | None = execution(None, "at most, per task", gt=0)
+    retries: int = execution(8, "of a request that failed, with growing delays", ge=0, le=1000)
+    timeout_seconds: float = execution(300.0, "seconds for one answer", gt=0)
+    price_prompt: float | None = execution(None, "USD per million tokens of questions", ge=0)
+    price_answer: float | None = execution(None, "USD per million tokens of answers", ge=0)
+    context_length: int = execution(4096, "tokens of a question and its answer, of a local teacher", ge=2)
+
+
+@dataclass
 class SampleConfig:
     """E-step: K thoughts per chunk from the posterior prompt, and their log-weights."""
 
@@ -298,6 +324,7 @@ class Config:
     warm: CorpusConfig = setting(CorpusConfig, "documents of the warm start, with teacher thoughts")
     heldout: CorpusConfig = setting(CorpusConfig, "documents of the evaluation")
     chunking: ChunkingConfig = setting(ChunkingConfig, "how documents are cut")
+    teacher: TeacherConfig = setting(TeacherConfig, "who writes the thoughts of the warm documents")
     warm_start: TrainConfig = setting(TrainConfig, "training of iteration 0")
     sample: SampleConfig = setting(SampleConfig, "E-step: sampling")
     merge: MergeConfig = setting(MergeConfig, "E-step: selection")

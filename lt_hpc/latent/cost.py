@@ -5,6 +5,7 @@ N parameters, L layers, d hidden size, f width of the feed-forward layers, T tok
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,3 +118,11 @@ def longest_sequence(settings: dict[str, Any]) -> int | None:
     text = settings.get("text_config") or {}
     found = [of[name] for of in (text, settings) for name in _POSITIONS if isinstance(of.get(name), int)]
     return min((one for one in found if one > 0), default=None)
+
+
+def cost_of(prompt_tokens: float, answer_tokens: float, settings: Mapping[str, Any]) -> float | None:
+    """USD of a teacher's tokens at `price_prompt` and `price_answer` per million; None without these."""
+    prices = settings.get("price_prompt"), settings.get("price_answer")
+    if prices[0] is None or prices[1] is None:
+        return None
+    return float(prompt_tokens * prices[0] + answer_tokens * prices[1]) / 1e6

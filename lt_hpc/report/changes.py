@@ -25,7 +25,8 @@ class Change:
 
     `verdict`: whether log p(x | c) has risen. `proposal`: how much of the difference in log p(x | c) may be
     that of its own estimate, nats per token, positive where that flatters the later model. `documents`,
-    `chunks`: that log p(x | c) is compared on.
+    `chunks`: that log p(x | c) is compared on. `one_is_marked`: one of the two was trained without markers:
+    its log p(x | c) also holds where c ends, which they tell the other.
     """
 
     verdict: Verdict
@@ -34,6 +35,7 @@ class Change:
     intervals: PerMeasure[Interval]
     documents: int
     chunks: int
+    one_is_marked: bool = False
 
     @property
     def bound_misleads(self) -> bool:
@@ -61,13 +63,18 @@ def compare(before: Measured, after: Measured) -> Change:
         found["log_likelihood"] = _moved(before, at, *map(weights.log_mean_exp, (first, second)))
         proposal, _ = _moved(before, at, weights.gain(second), weights.gain(first))
     moved = found.get("log_likelihood", (None, None))
+    verdict = judge(moved[1], proposal or 0.0)
+    marked = [one.nll_marked is not None for one in (before, after)]
+    if marked[0] != marked[1] and verdict == ("better" if marked[1] else "worse"):
+        verdict = "cannot be told"
     return Change(
-        verdict=judge(moved[1], proposal or 0.0),
+        verdict=verdict,
         proposal=proposal,
         values=PerMeasure(bound_by_k=[], **{name: value for name, (value, _) in found.items()}),
         intervals=PerMeasure(bound_by_k=[], **{name: interval for name, (_, interval) in found.items()}),
         documents=len(np.unique(before.document[at])),
         chunks=len(at),
+        one_is_marked=marked[0] != marked[1],
     )
 
 

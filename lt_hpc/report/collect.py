@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ def collect(plan: Plan, paths: RunPaths) -> Report:
         corpora={name: _counts(paths.documents(name)) for name in _corpora(plan)},
         complete=not state.pending(paths, plan),
         iterations=iterations,
+        teacher=dict(sum((Counter(one.counts) for one in _shards(paths.thoughts)), Counter())),
     )
 
 
@@ -69,7 +71,7 @@ def _iteration(plan: Plan, paths: RunPaths, evaluate: Stage, change: Change | No
         "evaluate": manifest.read(paths.evaluation(number)),
         "merge": manifest.read(paths.selected(number)),
     }
-    sampled = _samples(paths, number)
+    sampled = _shards(paths.samples(number))
     seconds = {name: record.seconds for name, record in records.items() if record}
     if sampled:
         seconds["sample"] = sum(record.seconds for record in sampled)
@@ -122,8 +124,8 @@ def _e_step_flops(paths: RunPaths, tokens: dict[str, int]) -> float | None:
     return forward_flops(shape, count) if shape is not None else None
 
 
-def _samples(paths: RunPaths, iteration: int) -> list[Manifest]:
-    folder = paths.samples(iteration)
+def _shards(folder: Path) -> list[Manifest]:
+    """The manifests that a sharded stage has left."""
     shard_map = shards.read(folder)
     if shard_map is None:
         return []

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from lt_hpc.report import columns
+from lt_hpc.report import columns, teacher
 from lt_hpc.report.collect import collect
 from lt_hpc.report.columns import Shown
 from lt_hpc.report.rows import Report
@@ -80,6 +80,9 @@ def print_table(report: Report, paths: RunPaths) -> None:
         if row.change is not None:
             said = columns.in_words(row.change)
             console.print(f"iteration {row.number} against the one before: {said}", markup=False)
+    taught = teacher.in_words(report.teacher, report.config.get("teacher", {}))
+    if taught:
+        console.print(taught, markup=False)
     for line in warnings(report.iterations, report.corpora):
         console.print(f"warning: {line}", markup=False)
     console.print(f"report: {paths.report_html}", soft_wrap=True, markup=False, highlight=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from lt_hpc.report import columns, plots
+from lt_hpc.report import columns, plots, teacher
 from lt_hpc.report.rows import Report
 from lt_hpc.report.warnings import warnings
 from lt_hpc.store.figures import WeighedThoughts
@@ -41,6 +41,7 @@ def render(report: Report, decode: Decode) -> str:
     return environment.get_template("page.html.jinja").render(
         report=report,
         config=report.config,
+        taught=teacher.in_words(report.teacher, report.config.get("teacher", {})),
         warnings=warnings(report.iterations, report.corpora),
         plots=plots,
         columns=columns,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from lt_hpc.report.changes import Change
@@ -84,7 +84,8 @@ class Iteration:
 @dataclass(frozen=True)
 class Report:
     """What a run found so far. `plan`: its fingerprint; `config`: the settings as JSON; `corpora`: folder ->
-    counts (chunks, tokens, what was dropped); `complete`: nothing is left to do."""
+    counts (chunks, tokens, what was dropped); `teacher`: of what one was asked; `complete`: nothing is to do.
+    """
 
     name: str
     plan: str
@@ -92,6 +93,7 @@ class Report:
     corpora: dict[str, dict[str, int]]
     complete: bool
     iterations: list[Iteration]
+    teacher: dict[str, int] = field(default_factory=dict)
 
     @property
     def selections(self) -> dict[int, SelectionStatistics]:
@@ -106,6 +108,7 @@ class Report:
             "plan": self.plan,
             "config": self.config,
             "corpora": self.corpora,
+            "teacher": self.teacher,
             "complete": self.complete,
             "iterations": [row.to_json() for row in self.iterations],
         }

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from lt_hpc.config import prompts
 from lt_hpc.config.schema import Config
 from lt_hpc.data import base_model
 from lt_hpc.latent.cost import (
@@ -51,6 +52,23 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class Synthesis:
+    """What a teacher is asked: one answer per chunk, more where some are refused. None: not known.
+
+    Attributes:
+        stage: its key.
+        chunks: of the warm documents.
+        prompt_tokens: tokens of all questions by the run's tokenizer: chunk, prefix, the prompt around.
+        answer_tokens: tokens of all answers, each as long as `estimate.thought_tokens` says, or at the limit.
+    """
+
+    stage: str
+    chunks: int | None
+    prompt_tokens: float | None
+    answer_tokens: float | None
+
+
+@dataclass(frozen=True)
 class Training:
     """One M-step. None: not known.
 
@@ -92,6 +110,7 @@ class Estimate:
     not known."""
 
     shape: ModelShape | None
+    synthesis: Synthesis | None
     sampling: Sampling | None
     training: tuple[Training, ...]
 
@@ -105,7 +124,7 @@ def estimate(plan: Plan, paths: RunPaths) -> Estimate:
         _training(plan, stage, max(0, len(stages) - 2) if stage.iteration else 0, shape, paths)
         for stage in stages[:2]
     )
-    return Estimate(shape, _sampling(plan, shape, paths), training)
+    return Estimate(shape, _synthesis(plan, paths), _sampling(plan, shape, paths), training)
 
 
 def model_shape(config: Config) -> ModelShape | None:
@@ -143,6 +162,24 @@ def raw_tokens(plan: Plan, folder: str, teacher: bool, paths: RunPaths) -> float
     if record is not None and record.complete and "tokens" in record.counts:
         return record.counts["tokens"]
     return given.warm_tokens if teacher else given.corpus_tokens
+
+
+def _synthesis(plan: Plan, paths: RunPaths) -> Synthesis | None:
+    stage = next((stage for stage in plan.stages if "teacher" in stage.settings), None)
+    if stage is None:
+        return None
+    config = plan.config
+    record = manifest.read(paths.root / stage.inputs["documents"])
+    chunks = record.counts.get("chunks") if record is not None and record.complete else None
+    raw = raw_tokens(plan, stage.inputs["documents"], True, paths)
+    if chunks is None or raw is None:
+        return Synthesis(stage.key, None, None, None)
+    copies = 1 + (config.chunking.prefix_chunks if config.chunking.mode == "sentences" else 0)
+    # A token is about four characters of English.
+    around = chunks * len(prompts.read(config.teacher.prompt)) / 4
+    thought = config.estimate.thought_tokens
+    answers = chunks * config.teacher.max_tokens if thought is None else thought * raw
+    return Synthesis(stage.key, chunks, raw * copies + around, answers)
 
 
 def _sampling(plan: Plan, shape: ModelShape | None, paths: RunPaths) -> Sampling | None:

@@ -147,7 +147,8 @@ def _with_inputs(stages: list[Stage], config: Config) -> list[Stage]:
 def build_plan(config: Config, num_iterations: int, sources: Mapping[str, Any]) -> Plan:
     """The stages of `num_iterations` EM iterations after the warm start (iteration 0).
 
-    `sources` holds the content identities of "model" and of the three corpora.
+    `sources` holds the content identities of "model", of the three corpora and, where there is one, of the
+    "teacher".
 
     Raises:
         ConfigError: when the number of iterations does not fit the objective.
@@ -242,7 +243,7 @@ def _prepare(stages: _Stages, sources: Mapping[str, Any]) -> None:
         if corpus == "corpus" and config.corpus.fresh:
             continue  # its own stage in each iteration
         settings = {"source": sources[corpus], "chunking": identity_of(config.chunking)}
-        if corpus == "warm":  # longer teacher thoughts are dropped
+        if corpus == "warm" and config.teacher.kind == "corpus":  # longer teacher thoughts are dropped
             settings["max_thought_tokens"] = config.sample.max_thought_tokens
         outputs[str(paths.documents(corpus))] = fingerprint("documents", settings, {"base": base})
     stages.append("prepare", "prepare", 0, outputs, {}, {})
@@ -272,6 +273,8 @@ def _iteration(stages: _Stages, iteration: int, sources: Mapping[str, Any]) -> N
     inputs: dict[str, Path | str] = {"base": base, "data": data}
     if previous is not None and training.start == "previous":
         inputs["start"] = previous.output
+    if kind == "teacher" and config.teacher.kind != "corpus":
+        inputs["taught"] = _taught(stages, data, sources.get("teacher"))
     if previous is not None and kind == "selected":
         inputs["selected"] = _e_step(stages, iteration, data, previous.output)
     view = {
@@ -292,6 +295,30 @@ def _iteration(stages: _Stages, iteration: int, sources: Mapping[str, Any]) -> N
         {**view, "evaluate": identity_of(config.evaluate), "proposal": _proposal(config), "scheme": SCHEME},
         {"model": model, "heldout": paths.documents("heldout"), "base": base},
         implied=("base",),
+    )
+
+
+def _taught(stages: _Stages, documents: Path | str, identity: Any) -> str:
+    """A teacher's thoughts of the warm documents, made once."""
+    config, paths = stages.config, relative_paths()
+    made = stages.last("synthesize")
+    if made is not None:
+        return made.output
+    settings = {
+        "context_length": config.model.context_length,
+        "max_thought_tokens": config.sample.max_thought_tokens,
+        "teacher": {**identity_of(config.teacher), **(identity or {})},
+    }
+    if config.teacher.kind == "local":
+        settings["engine"] = _proposal(config) | {"dtype": config.sample.dtype}
+    return stages.add(
+        "synthesize",
+        0,
+        paths.thoughts,
+        settings,
+        {"documents": documents, "base": paths.base},
+        implied=("base",),
+        shards=config.teacher.num_shards,
     )
 
 

@@ -201,7 +201,7 @@ class _Preparation:
         config = self.task.plan.config
         counts: Counter[str] = Counter()
         columns: dict[str, list[Any]] = {name: [] for name in tables.DOCUMENTS.names}
-        taught = self.name == "warm"
+        taught = self.name == "warm" and config.teacher.kind == "corpus"
         for index, row in enumerate(
             tokenise(batch, self.encoder, config.chunking, taught, self.vocabulary.eos)
         ):

@@ -10,8 +10,9 @@ import numpy as np
 
 from lt_hpc.data.corpus import Corpus
 from lt_hpc.errors import IncompleteError, StageError
+from lt_hpc.stages.shards import part_files
 from lt_hpc.stages.task import Task
-from lt_hpc.store import tables
+from lt_hpc.store import shards, tables
 from lt_hpc.store.tables import Joined
 from lt_hpc.training.batches import Epoch, Examples, examples_of_corpus, pack_epoch
 from lt_hpc.training.raw_text import examples_of_text
@@ -45,8 +46,26 @@ def data_of(task: Task) -> Data:
         return Data([], text)
     if "selected" in task.stage.inputs:
         return Data(_with_selected(task, corpus), text)
+    if "taught" in task.stage.inputs:
+        return Data([_with_taught(task, corpus)], text)
     everything = np.arange(corpus.num_chunks)  # with the teacher's thoughts, where it has any
     return Data([examples_of_corpus(corpus, everything, corpus.thoughts, corpus.thought_rows)], text)
+
+
+def _with_taught(task: Task, corpus: Corpus) -> Examples:
+    """The chunks for which the teacher had a thought, with it."""
+    folder = task.input("taught")
+    shard_map = shards.read(folder)
+    assert shard_map is not None  # it verifies
+    joined = Joined()
+    for shard in range(shard_map.num_shards):
+        for path in part_files(folder, shard_map, shard):
+            joined.add(tables.flat_lists(tables.read(path, tables.TAUGHT)["thought"]))
+    thoughts = joined.lists()
+    if len(thoughts[1]) - 1 != corpus.num_chunks:
+        raise IncompleteError(f"{folder}: its rows are not the {corpus.num_chunks} chunks of the documents")
+    taught = np.flatnonzero(np.diff(thoughts[1]))
+    return examples_of_corpus(corpus, taught, thoughts, taught)
 
 
 def _with_selected(task: Task, corpus: Corpus) -> list[Examples]:

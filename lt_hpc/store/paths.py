@@ -5,6 +5,7 @@ runs/NAME/
   jobs.jsonl  launch.lock  run_id.json           every submission and its end
   base/                                          base model with the four markers, layout.json
   corpus/  warm/  heldout/                       documents as token ids, manifest.json
+  thoughts/shard-00000/part-00000.parquet, asked-00000.jsonl, manifest.json     of a teacher
   iter-01/samples/shard-00007/part-00012.parquet, manifest.json
           selected/shard-00007.parquet, manifest.json
           checkpoints/FINGERPRINT/  model/
@@ -80,6 +81,11 @@ class RunPaths:
         its own."""
         return self.root / (corpus if iteration is None else f"{corpus}-{iteration:02d}")
 
+    @property
+    def thoughts(self) -> Path:
+        """What a teacher thought of the warm documents."""
+        return self.root / "thoughts"
+
     def iteration(self, iteration: int) -> Path:
         return self.root / f"iter-{iteration:02d}"
 
@@ -141,6 +147,11 @@ def documents_part(index: int) -> str:
 def block_part(block: int) -> str:
     """Of a block of chunks, of samples or of measures."""
     return f"part-{block:05d}.parquet"
+
+
+def asked_file(part: Path) -> Path:
+    """What a teacher was asked about the chunks of a block and what it answered, beside the block's part."""
+    return part.with_name(part.name.replace("part-", "asked-")).with_suffix(".jsonl")
 
 
 def selected_part(shard: int) -> str:

@@ -2,6 +2,7 @@
 
 documents   one row per document: token ids of its chunks, end to end, and where they end
 samples     one row per chunk: K thoughts with their log-probabilities
+taught      one row per chunk: a teacher's thought
 selected    one row per chunk: the selected thoughts, all K log-weights and the ESS
 measured    one row per held-out chunk: its log-probabilities, K log-weights and answers
 """
@@ -45,6 +46,13 @@ SAMPLES = pa.schema(
         ("log_likelihood", pa.list_(pa.float64())),  # log p(x | c, z)
         ("log_proposal", pa.list_(pa.float64())),  # log density of what the K were drawn from
         ("suffix_length", pa.int32()),  # tokens of x
+    ]
+)
+TAUGHT = pa.schema(
+    [
+        ("chunk", pa.int64()),
+        ("thought", _IDS),  # of a teacher, without <EOL>; empty where no answer could be one
+        ("problems", pa.list_(pa.string())),  # of each answer that was refused, why
     ]
 )
 SELECTED = pa.schema(

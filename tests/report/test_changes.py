@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lt_hpc.report.changes import compare, judge
+from lt_hpc.report.columns import in_words
 from lt_hpc.report.warnings import warnings
 from lt_hpc.store.measured import CORRECT, Measured
 from tests.report.rows import iteration
@@ -61,6 +62,20 @@ def test_a_model_that_got_worse_is_called_so_whatever_its_bound() -> None:
     assert compare(measured(*tight, tokens), measured(*loose, tokens)).verdict == "better"
     (line,) = warnings([iteration(1, change=change)])
     assert "the model got worse" in line
+
+
+def test_knowing_where_the_prefix_ends_makes_no_model_better() -> None:
+    """A model without markers also has to predict that; where it is ahead all the same, it is better."""
+    tokens = np.full(60, 3)
+    many = np.random.default_rng(0).normal(-2, 0.1, (60, 64))
+    marked = replace(measured(None, many, tokens), nll_marked=2.0 * tokens)
+    for shift, verdict, other in ((-3.0, "cannot be told", "cannot be told"), (3.0, "worse", "better")):
+        raw = measured(None, many + shift, tokens)
+        change = compare(raw, marked)
+        assert change.one_is_marked and change.verdict == verdict
+        assert compare(marked, raw).verdict == other
+        assert "accuracy does" in in_words(change)
+    assert "accuracy does" not in in_words(compare(marked, marked))
 
 
 def test_without_an_estimate_a_bound_tells_nothing() -> None:

@@ -205,6 +205,43 @@ def test_what_each_objective_trains_on() -> None:
     assert raw.stage("train-01").fingerprint != warm.stage("train-01").fingerprint
 
 
+TEACHER = ("teacher.kind=openai", "teacher.model=m")
+
+
+def taught(*overrides: str, prompt: str = "p") -> Plan:
+    """With a teacher, whose prompt has this digest."""
+    config = load_config(demo_file(), [*TEACHER, *overrides])
+    return build_plan(config, 1, {**SOURCES, "teacher": {"prompt": prompt}})
+
+
+def test_a_teacher_is_asked_once_for_what_the_warm_start_needs() -> None:
+    plan = taught()
+    assert [stage.key for stage in plan.stages][:3] == ["prepare", "synthesize-00", "train-00"]
+    assert plan.stage("train-00").inputs["taught"] == plan.stage("synthesize-00").output
+    assert "taught" not in plan.stage("train-01").inputs
+    alone = taught("objective=warm")
+    assert [stage.name for stage in alone.stages].count("synthesize") == 1
+    assert alone.stage("train-01").inputs["taught"] == alone.stage("synthesize-00").output
+    # The documents need no thoughts, whose limit then is not theirs.
+    other = taught("sample.max_thought_tokens=20")
+    assert other.output("warm") == plan.output("warm")
+    assert other.stage("synthesize-00").fingerprint != plan.stage("synthesize-00").fingerprint
+
+
+def test_only_what_a_teacher_answers_by_asks_it_again() -> None:
+    plan = taught()
+
+    def asks_again(other: Plan) -> bool:
+        return other.stage("synthesize-00").fingerprint != plan.stage("synthesize-00").fingerprint
+
+    for setting in ("price_prompt=1", "base_url=http://other", "concurrency=2", "num_shards=3", "retries=1"):
+        assert not asks_again(taught(f"teacher.{setting}")), setting
+    for setting in ("model=n", "temperature=0", "max_tokens=9", "attempts=1"):
+        assert asks_again(taught(f"teacher.{setting}")), setting
+    assert asks_again(taught(prompt="q"))
+    assert not asks_again(taught("sample.num_samples=3", "train.steps=7"))
+
+
 def test_the_warm_start_alone_is_a_plan_and_fewer_is_not() -> None:
     assert [stage.key for stage in make(iterations=0).stages] == ["prepare", "train-00", "evaluate-00"]
     with pytest.raises(ConfigError, match="--iters -1"):
