@@ -6,10 +6,12 @@ are, for fingerprints; `documents` streams them. In messages lines count from 1,
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import importlib.util
 import itertools
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +19,9 @@ from typing import Any
 
 from lt_hpc.config.identity import identity_of
 from lt_hpc.config.schema import CorpusConfig
-from lt_hpc.data import chain_task, folders, readers, routes_task
+from lt_hpc.data import chain_task, columns, folders, readers, routes_task
 from lt_hpc.errors import ConfigError, LtError
-from lt_hpc.latent import seeds
+from lt_hpc.latent import seeds, slices
 
 _TASKS = {"builtin:chain": chain_task.problems, "builtin:routes": routes_task.problems}
 BUILTINS = (*_TASKS, "builtin:gsm")
@@ -29,7 +31,7 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # A hub name may hold dots, but these ends are those of a mistyped or unsupported file.
 _FILE = re.compile(r".*\.(jsonl|parquet|json|csv|tsv|txt|arrow|gz|zst|zip|bz2|xz)")
 _STRINGS = re.compile(r"str|NoneType|null|(large_)?string(_view)?|dictionary<values=(large_)?string,.*")
-_LISTS = re.compile(r"list|(large_)?list<.*string.*>|List|LargeList|Sequence")
+_LISTS = re.compile(r"list|(large_)?list<(?!.*(struct|list)<).*string.*>|List")
 
 
 @dataclass(frozen=True)
@@ -53,19 +55,29 @@ class _Location:
 
 
 def documents(corpus: CorpusConfig, mode: str) -> Iterator[Document]:
-    """Stream documents offset .. offset + num_documents of `corpus`; `mode` is chunking.mode.
+    """Stream documents offset .. offset + num_documents of `corpus`, of its slices where it has some; `mode`
+    is chunking.mode.
 
     Raises:
         ConfigError: when the source can't be read, or naming file, row and field of a bad value.
     """
     location = _locate(corpus)
     if location.kind == "builtin":
-        yield from _builtin_documents(corpus, mode)
+        yield from itertools.islice(_builtin_documents(corpus, mode), corpus.num_documents)
         return
     fields = _fields(corpus, mode)
     rows = _rows(corpus, location, list(dict.fromkeys(fields.values())))
     for place, row in itertools.islice(rows, corpus.num_documents):
         yield _document(place, row, fields, mode)
+
+
+def _ordinals(corpus: CorpusConfig) -> Iterator[int]:
+    """Those of the documents from corpus.offset on, without end."""
+    if corpus.slices is None:
+        return itertools.count(corpus.offset)
+    chosen = slices.parse(corpus.slices)
+    assert chosen is not None  # checked with the configuration
+    return slices.ordinals(chosen, corpus.seed, corpus.offset)
 
 
 def check(corpus: CorpusConfig, section: str, mode: str, needs_thought: bool) -> None:
@@ -100,7 +112,23 @@ def check(corpus: CorpusConfig, section: str, mode: str, needs_thought: bool) ->
         may_be_list = mode == "sentences" and _LISTS.fullmatch(found[column])
         if not may_be_list and not _STRINGS.fullmatch(found[column]):
             expected = "strings or lists of strings" if mode == "sentences" else "strings"
-            raise ConfigError(f"{where}: holds {found[column]} in {corpus.source}, expected {expected}")
+            inner = ", ".join(one for one in found if one.startswith(f"{column}."))
+            raise ConfigError(
+                f"{where}: holds {found[column]} in {corpus.source}, expected {expected}"
+                + (f"; its fields: {inner}" if inner else "")
+            )
+    if location.kind == "files":
+        _check_rows(corpus, section, mode)
+
+
+def _check_rows(corpus: CorpusConfig, section: str, mode: str) -> None:
+    """Refuse what is of the wrong shape among the first rows."""
+    count = max(0, readers.PROBE_ROWS - corpus.offset)
+    try:
+        for _ in documents(dataclasses.replace(corpus, slices=None, num_documents=count), mode):
+            pass
+    except ConfigError as error:
+        raise ConfigError(f"{section}.source: {error}") from error
 
 
 def remarks(corpus: CorpusConfig) -> list[str]:
@@ -251,14 +279,30 @@ def _check_builtin(corpus: CorpusConfig, prefix: str = "") -> None:
 def _document(place: str, row: Mapping[str, Any], fields: Mapping[str, str], mode: str) -> Document:
     values: dict[str, str | tuple[str, ...] | None] = {}
     for field, column in fields.items():
-        value = row.get(column)
+        value = columns.cell(row, column, place)
         if mode == "sentences" and isinstance(value, list):
             values[field] = tuple(_text(part, place, column) or "" for part in value)
         else:
             values[field] = _text(value, place, column)
     if any(value is None for field, value in values.items() if field != "thought"):
         return Document()
+    if any(columns.is_nested(row, column) for column in fields.values()):
+        _check_lengths(place, fields, values)
     return Document(**values)  # type: ignore[arg-type]  # text is not None here
+
+
+def _check_lengths(
+    place: str, fields: Mapping[str, str], values: Mapping[str, str | tuple[str, ...] | None]
+) -> None:
+    """Texts and thoughts of structs come in pairs."""
+    counts = {
+        f"{column!r}": 1 if isinstance(values[field], str) else len(values[field] or ())
+        for field, column in fields.items()
+        if values[field] is not None
+    }
+    if len(set(counts.values())) > 1:
+        found = " and ".join(f"{count} in {column}" for column, count in counts.items())
+        raise ConfigError(f"{place}: fields of different lengths, {found}; expected a thought per text")
 
 
 def _text(value: object, place: str, column: str) -> str | None:
@@ -274,14 +318,16 @@ def _text(value: object, place: str, column: str) -> str | None:
 
 
 def _builtin_documents(corpus: CorpusConfig, mode: str) -> Iterator[Document]:
+    """From corpus.offset on, without end."""
     _check_builtin(corpus)
-    stop = corpus.offset + (corpus.num_documents or 0)
+    ordinals = _ordinals(corpus)
     triples: Iterable[tuple[str, str, str]]
     if corpus.source in _TASKS:
-        problems = itertools.islice(_TASKS[corpus.source](corpus.seed, stop), corpus.offset, None)
-        triples = ((problem.question, problem.answer, problem.thought) for problem in problems)
+        wanted = readers.Wanted(ordinals)
+        problems = enumerate(_TASKS[corpus.source](corpus.seed, sys.maxsize))
+        triples = ((one.question, one.answer, one.thought) for n, one in problems if wanted.take(n))
     else:
-        triples = (_gsm_problem(corpus.seed, index) for index in range(corpus.offset, stop))
+        triples = (_gsm_problem(corpus.seed, index) for index in ordinals)
     for question, answer, thought in triples:
         if mode == "given":
             yield Document(question=question, answer=answer, thought=thought)
@@ -299,28 +345,31 @@ def _gsm_problem(seed: int, index: int) -> tuple[str, str, str]:
     return entry["question"], entry["answer"], entry["metadata"]["answer_cot"]
 
 
-def _rows(corpus: CorpusConfig, location: _Location, columns: list[str]) -> readers.Rows:
+def _rows(corpus: CorpusConfig, location: _Location, names: list[str]) -> readers.Rows:
     """The rows from corpus.offset on."""
+    wanted = readers.Wanted(_ordinals(corpus))
     if location.kind == "files":
-        start = corpus.offset
+        ordinal = 0
         for path in location.files:
             if path.suffix.lower() == ".parquet":
-                start = yield from readers.parquet_rows(path, columns, start)
+                ordinal = yield from readers.parquet_rows(path, names, ordinal, wanted)
             else:
-                start = yield from readers.jsonl_rows(path, start)
-        return start
-    return (yield from _datasets_rows(corpus, location, columns))
+                ordinal = yield from readers.jsonl_rows(path, ordinal, wanted)
+        return ordinal
+    return (yield from _datasets_rows(corpus, location, names, wanted))
 
 
-def _datasets_rows(corpus: CorpusConfig, location: _Location, columns: list[str]) -> readers.Rows:
+def _datasets_rows(
+    corpus: CorpusConfig, location: _Location, names: list[str], wanted: readers.Wanted
+) -> readers.Rows:
     """Those of the datasets library: of a folder that it saved, or of the hub."""
     import datasets
 
-    index = corpus.offset
+    index = first = wanted.next
     try:
         if location.kind == "saved":
             saved: Any = datasets.load_from_disk(str(location.path)).with_format(None)
-            dataset = saved.select(range(corpus.offset, len(saved)) or range(0))
+            dataset = saved.select(range(first, len(saved)) or range(0))
         else:
             hub: Any = datasets.load_dataset(
                 corpus.source,
@@ -329,13 +378,14 @@ def _datasets_rows(corpus: CorpusConfig, location: _Location, columns: list[str]
                 revision=corpus.revision,
                 streaming=True,
             )
-            dataset = hub.skip(corpus.offset)
-        for index, row in enumerate(dataset, corpus.offset):
-            if index == corpus.offset:
-                readers.require(columns, list(row), corpus.source)
-            yield f"{corpus.source} row {index}", row
+            dataset = hub.skip(first)
+        for index, row in enumerate(dataset, first):
+            if index == first:
+                columns.require(names, list(row), corpus.source)
+            if wanted.take(index):
+                yield f"{corpus.source} row {index}", row
     except (LtError, MemoryError):
         raise
     except Exception as error:  # the library raises what it likes, while streaming too
         raise ConfigError(f"{corpus.source} near row {index}: {readers.first_line(error)}") from error
-    return 0
+    return index
