@@ -194,7 +194,7 @@ def make_plan(config: Config, num_iterations: int | None, paths: RunPaths) -> Pl
     mode = config.chunking.mode
     for name in CORPORA:
         sources.check(getattr(config, name), name, mode, needs_thought=name == "warm")
-    identities = {name: sources.identity(getattr(config, name)) for name in CORPORA}
+    identities = {name: sources.identity_in(config, name) for name in CORPORA}
     identities["model"] = base_model.identity(config.model)
     if num_iterations is not None:
         return build_plan(config, num_iterations, identities)

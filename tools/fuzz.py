@@ -29,8 +29,8 @@ from lt_hpc.config.fields import walk
 from lt_hpc.config.schema import ChunkingConfig, Config, CorpusConfig
 from lt_hpc.data import base_model, sources
 from lt_hpc.data.encoding import Encoder
+from lt_hpc.data.tokenising import tokenise
 from lt_hpc.errors import FILE_ERROR, ConfigError
-from lt_hpc.stages import prepare
 
 SECONDS = 10
 FIELDS = [name for name, _, _ in walk(Config())]
@@ -171,7 +171,7 @@ def corpus_case(rng: random.Random, encoder: Encoder) -> str:
         sources.identity(corpus)
         found = list(sources.documents(corpus, mode))
         settings = ChunkingConfig(mode=mode)  # type: ignore[arg-type]
-        list(prepare.tokenise(found, encoder, settings, rng.random() < 0.5, 1))
+        list(tokenise(found, encoder, settings, rng.random() < 0.5, 1))
     except ConfigError as error:
         return "refused" if "\n" not in str(error) else f"FAILED: more than one line: {error}"
     return "taken"

@@ -11,22 +11,19 @@ import importlib.metadata
 import importlib.util
 import itertools
 import re
-import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lt_hpc.config.identity import identity_of
-from lt_hpc.config.schema import CorpusConfig
-from lt_hpc.data import chain_task, columns, folders, readers, routes_task
+from lt_hpc.config.schema import Config, CorpusConfig
+from lt_hpc.data import builtin, columns, folders, readers
 from lt_hpc.errors import ConfigError, LtError
-from lt_hpc.latent import seeds, slices
+from lt_hpc.latent import slices
 
-_TASKS = {"builtin:chain": chain_task.problems, "builtin:routes": routes_task.problems}
-BUILTINS = (*_TASKS, "builtin:gsm")
 _PATTERNS = "*.jsonl (also .gz, .bz2, .xz, .zst, .lz4), *.parquet"
-_CHOICES = f"{', '.join(BUILTINS)}, {_PATTERNS}, a folder of these or of save_to_disk, a hub owner/name"
+_CHOICES = f"{', '.join(builtin.NAMES)}, {_PATTERNS}, a folder of these or of save_to_disk, a hub owner/name"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # A hub name may hold dots, but these ends are those of a mistyped or unsupported file.
 _FILE = re.compile(r".*\.(jsonl|parquet|json|csv|tsv|txt|arrow|gz|zst|zip|bz2|xz)")
@@ -63,7 +60,12 @@ def documents(corpus: CorpusConfig, mode: str) -> Iterator[Document]:
     """
     location = _locate(corpus)
     if location.kind == "builtin":
-        yield from itertools.islice(_builtin_documents(corpus, mode), corpus.num_documents)
+        problems = builtin.problems(corpus, _ordinals(corpus))
+        for question, answer, thought in itertools.islice(problems, corpus.num_documents):
+            if mode == "given":
+                yield Document(question=question, answer=answer, thought=thought)
+            else:
+                yield Document(text=f"{question} {answer}", thought=thought)
         return
     fields = _fields(corpus, mode)
     rows = _rows(corpus, location, list(dict.fromkeys(fields.values())))
@@ -94,7 +96,7 @@ def check(corpus: CorpusConfig, section: str, mode: str, needs_thought: bool) ->
     except OSError as error:
         raise ConfigError(f"{section}.source={corpus.source!r}: {readers.first_line(error)}") from error
     if location.kind == "builtin":
-        _check_builtin(corpus, f"{section}.")
+        builtin.check(corpus, f"{section}.")
         return
     if found == {}:
         raise ConfigError(f"{section}.source={corpus.source!r}: holds no rows")
@@ -105,6 +107,18 @@ def check(corpus: CorpusConfig, section: str, mode: str, needs_thought: bool) ->
             raise ConfigError(f"{section}.{field}_column: {reason} needs it{has}")
     if found is None:
         return
+    parts = (column.partition(".") for column in _fields(corpus, mode).values())
+    nested = any(dot and top in found for top, dot, _ in parts)
+    if nested and location.kind == "files":  # names the line, which types can't
+        _check_rows(corpus, section, mode)
+    _check_columns(corpus, section, mode, found)
+    if not nested and location.kind == "files":
+        _check_rows(corpus, section, mode)
+
+
+def _check_columns(corpus: CorpusConfig, section: str, mode: str, found: Mapping[str, str]) -> None:
+    """Refuse columns that are not there or hold no text."""
+    has = f"; {corpus.source} has: {', '.join(found)}"
     for field, column in _fields(corpus, mode).items():
         where = f"{section}.{field}_column={column!r}"
         if column not in found:
@@ -117,8 +131,6 @@ def check(corpus: CorpusConfig, section: str, mode: str, needs_thought: bool) ->
                 f"{where}: holds {found[column]} in {corpus.source}, expected {expected}"
                 + (f"; its fields: {inner}" if inner else "")
             )
-    if location.kind == "files":
-        _check_rows(corpus, section, mode)
 
 
 def _check_rows(corpus: CorpusConfig, section: str, mode: str) -> None:
@@ -141,8 +153,15 @@ def remarks(corpus: CorpusConfig) -> list[str]:
     return found
 
 
-def identity(corpus: CorpusConfig) -> dict[str, object]:
-    """What decides the documents, JSON-able: the settings, with content in place of local paths.
+def identity_in(config: Config, name: str) -> dict[str, object]:
+    """The `identity` of a corpus of a run."""
+    taught = name == "warm" and config.chunking.mode == "sentences"
+    return identity(getattr(config, name), taught)
+
+
+def identity(corpus: CorpusConfig, taught: bool = False) -> dict[str, object]:
+    """What decides the documents, JSON-able: the settings, with content in place of local paths. `taught`:
+    they are cut into chunks with a teacher's thought each.
 
     A local file is known by its name, its size and a hash of its first and last MiB, so moving
     it changes nothing and editing it does (save for an edit that keeps the size of a larger
@@ -152,13 +171,22 @@ def identity(corpus: CorpusConfig) -> dict[str, object]:
         ConfigError: when the source doesn't exist.
     """
     values: dict[str, object] = identity_of(corpus)
-    files = _locate(corpus).files
+    location = _locate(corpus)
+    files = location.files
+    if taught and _LISTS.fullmatch(_type_of_text(corpus, location)):
+        values["too_long"] = "chunks"  # are left out; once it was their whole document
     if files:
         values["source"] = [_file_identity(path) for path in files]
     elif corpus.source == "builtin:gsm" and importlib.util.find_spec("reasoning_gym"):
         # another version of the generator may write other problems
         values["generator"] = f"reasoning_gym {importlib.metadata.version('reasoning_gym')}"
     return values
+
+
+def _type_of_text(corpus: CorpusConfig, location: _Location) -> str:
+    """What the text column holds; empty where nothing says so yet."""
+    found = _found_columns(location, {"text": corpus.text_column}, "source")
+    return (found or {}).get(corpus.text_column, "")
 
 
 def _file_identity(path: Path) -> dict[str, object]:
@@ -172,7 +200,7 @@ def _locate(corpus: CorpusConfig, prefix: str = "") -> _Location:
     where = f"{prefix}source={source!r}"
     path = Path(source).expanduser()
     if source.startswith("builtin:"):
-        if source not in BUILTINS:
+        if source not in builtin.NAMES:
             raise ConfigError(f"{where}: no such built-in corpus; choose one of {_CHOICES}")
         location = _Location("builtin")
     elif source and path.is_dir():
@@ -269,13 +297,6 @@ def _found_columns(location: _Location, wanted: Mapping[str, str], section: str)
     return first
 
 
-def _check_builtin(corpus: CorpusConfig, prefix: str = "") -> None:
-    if corpus.num_documents is None:
-        raise ConfigError(f"{prefix}num_documents: {corpus.source} is endless; give a number")
-    if corpus.source == "builtin:gsm" and importlib.util.find_spec("reasoning_gym") is None:
-        raise ConfigError(f"{prefix}source: needs reasoning-gym; run pip install 'lt_hpc[gsm]'")
-
-
 def _document(place: str, row: Mapping[str, Any], fields: Mapping[str, str], mode: str) -> Document:
     values: dict[str, str | tuple[str, ...] | None] = {}
     for field, column in fields.items():
@@ -315,34 +336,6 @@ def _text(value: object, place: str, column: str) -> str | None:
         return value
     except UnicodeEncodeError:  # JSON allows lone surrogates, tokenizers don't
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _builtin_documents(corpus: CorpusConfig, mode: str) -> Iterator[Document]:
-    """From corpus.offset on, without end."""
-    _check_builtin(corpus)
-    ordinals = _ordinals(corpus)
-    triples: Iterable[tuple[str, str, str]]
-    if corpus.source in _TASKS:
-        wanted = readers.Wanted(ordinals)
-        problems = enumerate(_TASKS[corpus.source](corpus.seed, sys.maxsize))
-        triples = ((one.question, one.answer, one.thought) for n, one in problems if wanted.take(n))
-    else:
-        triples = (_gsm_problem(corpus.seed, index) for index in ordinals)
-    for question, answer, thought in triples:
-        if mode == "given":
-            yield Document(question=question, answer=answer, thought=thought)
-        else:
-            yield Document(text=f"{question} {answer}", thought=thought)
-
-
-def _gsm_problem(seed: int, index: int) -> tuple[str, str, str]:
-    """Question, answer and worked solution number `index`."""
-    from reasoning_gym import create_dataset
-
-    # One data set a problem: within a data set, problem i is drawn from its seed + i, so that
-    # two streams with neighbouring seeds would share problems.
-    entry = create_dataset("gsm_symbolic", seed=seeds.derive(seed, "gsm", index), size=1)[0]
-    return entry["question"], entry["answer"], entry["metadata"]["answer_cot"]
 
 
 def _rows(corpus: CorpusConfig, location: _Location, names: list[str]) -> readers.Rows:

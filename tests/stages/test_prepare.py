@@ -17,6 +17,7 @@ from lt_hpc.config.schema import ChunkingConfig
 from lt_hpc.data import sources
 from lt_hpc.data.corpus import Corpus, View, read_corpus
 from lt_hpc.data.encoding import Encoder
+from lt_hpc.data.tokenising import tokenise
 from lt_hpc.errors import ConfigError, Interrupted
 from lt_hpc.run import state
 from lt_hpc.run.plan import CORPORA
@@ -122,7 +123,7 @@ def test_chunks_of_a_text_are_joined_to_what_the_whole_text_is_to_the_tokenizer(
     text = "A B. C.\nB A!\n\nC C? A\u3002B."
     settings = ChunkingConfig(mean_sentences=1, max_sentences=1)
     document = sources.Document(text=text)
-    (row,) = prepare.tokenise([document], Encoder(tokenizer), settings, False, None)
+    (row,) = tokenise([document], Encoder(tokenizer), settings, False, None)
     assert len(row.chunks) > 3
     joined = [token for chunk in row.chunks for token in chunk]
     assert tokenizer.decode(joined) == text
