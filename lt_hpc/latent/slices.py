@@ -16,7 +16,8 @@ from lt_hpc.latent import seeds
 
 MOST = 100_000
 FORM = f"must be as '0 of 20' or '13-17 of 20', numbered from 0, of at most {MOST}"
-_TEXT = re.compile(r"(?P<first>[0-9]{1,6})(?:-(?P<last>[0-9]{1,6}))? of (?P<total>[0-9]{1,6})")
+_NUMBER = "(?:0|[1-9][0-9]{0,5})"
+_TEXT = re.compile(rf"(?P<first>{_NUMBER})(?:-(?P<last>{_NUMBER}))? of (?P<total>{_NUMBER})")
 
 
 @dataclass(frozen=True)
