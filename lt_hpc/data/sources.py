@@ -7,6 +7,7 @@ are, for fingerprints; `documents` streams them. In messages lines count from 1,
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib.metadata
 import importlib.util
 import itertools
@@ -41,6 +42,18 @@ class Document:
     question: str | None = None
     answer: str | None = None
     thought: str | tuple[str, ...] | None = None
+
+    @property
+    def hash(self) -> int:
+        """64 bits, signed, of its text or its question and answer, without whitespace: however it is cut, the
+        same text has the same. Its thoughts play no part."""
+        parts = (
+            self.question or "",
+            self.answer or "",
+            *((self.text,) if isinstance(self.text, str) else self.text),
+        )
+        digest = hashlib.blake2b("".join("".join(parts).split()).encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "little", signed=True)
 
 
 @dataclass(frozen=True)

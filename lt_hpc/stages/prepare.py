@@ -27,6 +27,7 @@ from lt_hpc.latent.cost import longest_sequence
 from lt_hpc.latent.layout import NUM_JOINT_MARKERS, longest_chunk
 from lt_hpc.run.plan import CORPORA, build_plan
 from lt_hpc.stages import probe
+from lt_hpc.stages.overlap import Overlap
 from lt_hpc.stages.task import Task, Vocabulary, read_vocabulary
 from lt_hpc.store import manifest, tables
 from lt_hpc.store.atomic import atomic_folder
@@ -54,7 +55,8 @@ def run(task: Task) -> None:
     for name in missing:
         _refuse_changed(task, name)
         source = _source(task, name)
-        _Preparation(task, name, source, encoder, vocabulary, folders[name], outputs[name]).run()
+        preparation = _Preparation(task, name, source, encoder, vocabulary, folders[name], outputs[name])
+        preparation.run(is_last=name == missing[-1])
         task.progress.advance()
 
 
@@ -135,7 +137,8 @@ class _Preparation:
     folder: Path
     fingerprint: str
 
-    def run(self) -> None:
+    def run(self, is_last: bool) -> None:
+        """`is_last`: then the stage is done, and with it the counts of the folders made before."""
         mode = self.task.plan.config.chunking.mode
         parts = Parts(self.folder, "documents", self.fingerprint)
         counts: Counter[str] = Counter()
@@ -158,7 +161,10 @@ class _Preparation:
             reasons = dropped(counts) or "empty"
             raise ConfigError(f"{self.name}.source={self.corpus.source!r}: no usable document ({reasons})")
         _refuse_changed(self.task, self.name)  # and not while they were read
-        parts.finish()
+        overlap = Overlap(self.task, self.name, parts.files)
+        if is_last:
+            overlap.renew()
+        parts.finish(overlap.counts())
 
     def _check_dropped(self, counts: Counter[str], stream_ended: bool) -> None:
         """A few documents say little of a share, unless there are no more."""
@@ -210,9 +216,8 @@ class _Preparation:
         counts: Counter[str] = Counter()
         columns: dict[str, list[Any]] = {name: [] for name in tables.DOCUMENTS.names}
         taught = self.name == "warm"
-        for index, row in enumerate(
-            tokenise(batch, self.encoder, config.chunking, taught, self.vocabulary.eos)
-        ):
+        rows = tokenise(batch, self.encoder, config.chunking, taught, self.vocabulary.eos)
+        for index, (document, row) in enumerate(zip(batch, rows, strict=True)):
             counts["documents"] += 1
             reason = row.reason(taught)
             if taught and reason is None:
@@ -231,6 +236,7 @@ class _Preparation:
             columns["chunk_lengths"].append([len(chunk) for chunk in row.chunks])
             columns["chunk_bytes"].append(row.num_bytes)
             columns["thoughts"].append(row.thoughts)
+            columns["hash"].append(document.hash)
             counts["chunks"] += len(row.chunks)
             counts["tokens"] += len(row.question) + sum(map(len, row.chunks))
             counts["thought tokens"] += sum(map(len, row.thoughts))

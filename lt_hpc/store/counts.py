@@ -11,6 +11,10 @@ DROPPED = "dropped: "
 LEFT_OUT = "left out: "
 """Chunks that were left out of documents that are kept, followed by the reason."""
 
+SHARED = "also in "
+"""Documents that another folder has too, followed by its name."""
+HELD_OUT = "heldout"
+
 
 def dropped(counts: Mapping[str, int]) -> str:
     """The reasons for which documents were dropped, with how many, most first; empty for none."""
@@ -32,9 +36,10 @@ def num_left_out(counts: Mapping[str, int]) -> int:
     return sum(n for key, n in counts.items() if key.startswith(LEFT_OUT))
 
 
-def remarks(counts: Mapping[str, int]) -> list[str]:
-    """What a reader should know of some documents: how many were dropped and why, how many chunks
-    of the others were left out, and how many tokens the tokenizer did not know."""
+def remarks(name: str, counts: Mapping[str, int]) -> list[str]:
+    """What a reader should know of the documents of a folder: how many were dropped and why, how many chunks
+    of the others were left out, how many tokens the tokenizer did not know, and how many documents are
+    both trained on and held out."""
     lines = []
     documents, kept = counts.get("documents", 0), counts.get("kept", 0)
     if documents > kept:
@@ -52,4 +57,11 @@ def remarks(counts: Mapping[str, int]) -> list[str]:
             f"{unknown} of {tokens} tokens ({share:.2%}) are nothing that the tokenizer knows: what they "
             "said is lost to the model"
         )
+    for key, shared in counts.items():
+        other = key.removeprefix(SHARED)
+        if key.startswith(SHARED) and shared and HELD_OUT in (name, other):
+            lines.append(
+                f"{shared} of {kept} documents are also in {other}: held-out figures are in part of text "
+                "that is trained on"
+            )
     return lines
