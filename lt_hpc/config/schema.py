@@ -74,7 +74,12 @@ class CorpusConfig:
         None, "the documents taken, as 0 of 20 or 13-17 of 20, numbered from 0; null: all", neutral=True
     )
     offset: int = setting(0, "documents skipped at the start", ge=0)
-    max_dropped: float = execution(1.0, "share of documents that may be dropped", ge=0, le=1)
+    max_dropped: float = execution(
+        1.0,
+        "share of documents that may be dropped, and of chunks that may be left out of others",
+        ge=0,
+        le=1,
+    )
     max_unknown: float = execution(0.1, "share of tokens that the tokenizer may not know", ge=0, le=1)
     num_documents: int | None = setting(None, "null: all; a built-in corpus is endless and needs it", ge=1)
     fresh: bool = setting(False, "corpus alone: each iteration takes the next num_documents documents")

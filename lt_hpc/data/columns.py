@@ -127,11 +127,13 @@ def of_feature(name: str, feature: Any) -> Iterator[tuple[str, str]]:
     yield name, "List of structs" if is_list else "struct"
     for field, one in inner.items():
         for dotted, kind in of_feature(f"{name}.{field}", one):
-            yield dotted, ("List" if kind == "string" else f"List of {kind}") if is_list else kind
+            yield dotted, _in_list(kind) if is_list else kind
 
 
 def _of_feature(value: dict[str, Any], is_list: bool) -> str:
     kind = str(value.get("dtype", value.get("_type")))
-    if not is_list:
-        return kind
+    return _in_list(kind) if is_list else kind
+
+
+def _in_list(kind: str) -> str:
     return "List" if kind in ("string", "large_string") else f"List of {kind}"

@@ -198,7 +198,7 @@ def identity(corpus: CorpusConfig, taught: bool = False) -> dict[str, object]:
 
 def _type_of_text(corpus: CorpusConfig, location: _Location) -> str:
     """What the text column holds; empty where nothing says so yet."""
-    found = _found_columns(location, {"text": corpus.text_column}, "source")
+    found = _found_columns(location, {"text": corpus.text_column}, "warm")
     return (found or {}).get(corpus.text_column, "")
 
 

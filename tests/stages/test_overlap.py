@@ -79,6 +79,16 @@ def test_disjoint_slices_of_one_source_share_nothing(tmp_path: Path) -> None:
     assert state.remarks(task.paths, task.stage) == []
 
 
+def test_fresh_documents_of_a_slice_stay_within_it(tmp_path: Path) -> None:
+    words = ["corpus.slices=1-3 of 4", "heldout.slices=0 of 4", "corpus.seed=5", "heldout.seed=5"]
+    make = tasks(tmp_path, *words, "corpus.fresh=true", "corpus.num_documents=5")
+    prepare.run(make("prepare"))
+    prepare.run(make("prepare-01"))
+    found = manifest.read(make("prepare-01").paths.documents("corpus-01"))
+    assert found is not None and found.counts["documents"] == 5
+    assert found.counts["also in heldout"] == 0
+
+
 def test_the_fresh_documents_of_an_iteration_are_compared_with_those_held_out(tmp_path: Path) -> None:
     words = ["corpus.fresh=true", "corpus.num_documents=3"]
     make = tasks(tmp_path, *sources(tmp_path, [LINES[2], LINES[5]]), *words)
