@@ -196,13 +196,9 @@ def make_plan(config: Config, num_iterations: int | None, paths: RunPaths) -> Pl
     base_model.check(config.model)
     mode = config.chunking.mode
     for name in CORPORA:
-        sources.check(
-            getattr(config, name),
-            name,
-            mode,
-            needs_thought=name == "warm" and config.teacher.kind == "corpus",
-        )
-    identities: dict[str, Any] = {name: sources.identity(getattr(config, name)) for name in CORPORA}
+        needs_thought = name == "warm" and config.warm_is_taught
+        sources.check(getattr(config, name), name, mode, needs_thought)
+    identities: dict[str, Any] = {name: sources.identity_in(config, name) for name in CORPORA}
     identities["model"] = base_model.identity(config.model)
     identities["teacher"] = teachers.identity(config.teacher)
     if num_iterations is not None:

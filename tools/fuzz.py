@@ -29,8 +29,8 @@ from lt_hpc.config.fields import walk
 from lt_hpc.config.schema import ChunkingConfig, Config, CorpusConfig
 from lt_hpc.data import base_model, sources
 from lt_hpc.data.encoding import Encoder
+from lt_hpc.data.tokenising import tokenise
 from lt_hpc.errors import FILE_ERROR, ConfigError
-from lt_hpc.stages import prepare
 
 SECONDS = 10
 FIELDS = [name for name, _, _ in walk(Config())]
@@ -164,14 +164,16 @@ def corpus_case(rng: random.Random, encoder: Encoder) -> str:
             write(rng, Path("folder") / name)
     else:
         write(rng, Path(target))
-    columns = {f"{field}_column": rng.choice(["text", "a", "b"]) for field in ("text", "question", "answer")}
-    corpus = CorpusConfig(source=target, thought_column=rng.choice([None, "b"]), **columns)
+    columns = {
+        f"{field}_column": rng.choice(["text", "a", "b", "a.b"]) for field in ("text", "question", "answer")
+    }
+    corpus = CorpusConfig(source=target, thought_column=rng.choice([None, "b", "a.a"]), **columns)
     try:
         sources.check(corpus, "corpus", mode, needs_thought=rng.random() < 0.3)
         sources.identity(corpus)
         found = list(sources.documents(corpus, mode))
         settings = ChunkingConfig(mode=mode)  # type: ignore[arg-type]
-        list(prepare.tokenise(found, encoder, settings, rng.random() < 0.5, 1))
+        list(tokenise(found, encoder, settings, rng.random() < 0.5, 1))
     except ConfigError as error:
         return "refused" if "\n" not in str(error) else f"FAILED: more than one line: {error}"
     return "taken"
@@ -185,6 +187,7 @@ def rows(rng: random.Random) -> Iterator[dict[str, Any]]:
             rng.choice([*ODD, "One sentence.", "</s>", "<EOL>", "\n\n"]) for _ in range(rng.randrange(5))
         )
         odd = [None, 3, 1.5, True, [text], [text, " "], [], [None], {"a": text}, 10**30, ["a", 3]]
+        odd += [[{"a": text, "b": text}, {"a": text, "b": text}], [{"a": text}], [{"b": None}], {"b": [text]}]
         return rng.choice(odd) if rng.random() < 0.15 else text[:2000]
 
     for _ in range(rng.randrange(6)):

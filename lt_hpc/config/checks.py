@@ -18,6 +18,7 @@ from lt_hpc.config.schema import (
 )
 from lt_hpc.config.secrets import has_secret
 from lt_hpc.errors import ConfigError
+from lt_hpc.latent import slices
 from lt_hpc.latent.layout import longest_chunk
 
 _OWN_OPTIONS = {
@@ -49,6 +50,7 @@ def check(config: Config) -> None:
     _check_name(config.name)
     _check_secrets(config)
     _check_together(config)
+    _check_slices(config)
 
 
 def _check_name(name: str) -> None:
@@ -104,6 +106,27 @@ def _check_fresh(config: Config) -> None:
             raise ConfigError(f"{section}.fresh=true: only corpus can be fresh in each iteration")
     if config.corpus.fresh and config.corpus.num_documents is None:
         raise ConfigError("corpus.num_documents: corpus.fresh=true needs it: documents of one iteration")
+
+
+def _check_slices(config: Config) -> None:
+    """Slices of one source are disjoint when they are cut alike."""
+    seen: dict[tuple[object, ...], tuple[str, int, int]] = {}
+    for section in ("corpus", "warm", "heldout"):
+        corpus: CorpusConfig = getattr(config, section)
+        if corpus.slices is None:
+            continue
+        found = slices.parse(corpus.slices)
+        where = f"{section}.slices={shown(corpus.slices)}"
+        if found is None:
+            raise ConfigError(f"{where}: {slices.FORM}")
+        stream = corpus.seed if corpus.source.startswith("builtin:") else None
+        source = (corpus.source, corpus.config_name, corpus.split, stream)
+        other, total, seed = seen.setdefault(source, (section, found.total, corpus.seed))
+        if (total, seed) != (found.total, corpus.seed):
+            raise ConfigError(
+                f"{where}: with {section}.seed={corpus.seed} it may share documents with {other}, which has "
+                f"slices of {total} of the same source with {other}.seed={seed}; use one total and one seed"
+            )
 
 
 def _check_together(config: Config) -> None:

@@ -51,9 +51,13 @@ class ModelConfig:
 
 @dataclass
 class CorpusConfig:
-    """Where documents come from: text in `text_column`, or questions and answers in the two columns. Files
-    are `.jsonl`, plain or compressed, or `.parquet`; a folder holds these, or is of `save_to_disk`.
-    Fingerprints have what identifies the content of a file, not its path."""
+    """Where documents come from: text in `text_column`, or questions and answers in the two columns. A dotted
+    name, as `chunks.suffix`, is a field of the structs in a column: of a list of them one text per chunk.
+    Files are `.jsonl`, plain or compressed, or `.parquet`; a folder holds these, or is of `save_to_disk`.
+    Fingerprints have what identifies the content of a file, not its path. `slices` share out the documents of
+    one source at random: of every 20 consecutive ones each slice from `0 of 20` to `19 of 20` has one; which
+    one, `seed` and the total decide. They stay in the order of the source, and `offset`, `num_documents` and
+    `fresh` count within the slices."""
 
     source: str = setting(
         "builtin:chain", "builtin:chain, builtin:routes, builtin:gsm, file, folder or hub name"
@@ -65,9 +69,17 @@ class CorpusConfig:
     question_column: str | None = setting(None, "column of the question; chunking.mode=given needs it")
     answer_column: str | None = setting(None, "column of the answer; chunking.mode=given needs it")
     thought_column: str | None = setting(None, "column of teacher thoughts; the warm start needs it")
-    seed: int = setting(0, "of a built-in corpus", ge=0)
+    seed: int = setting(0, "of a built-in corpus, and of slices", ge=0)
+    slices: str | None = setting(
+        None, "the documents taken, as 0 of 20 or 13-17 of 20, numbered from 0; null: all", neutral=True
+    )
     offset: int = setting(0, "documents skipped at the start", ge=0)
-    max_dropped: float = execution(1.0, "share of documents that may be dropped", ge=0, le=1)
+    max_dropped: float = execution(
+        1.0,
+        "share of documents that may be dropped, and of chunks that may be left out of others",
+        ge=0,
+        le=1,
+    )
     max_unknown: float = execution(0.1, "share of tokens that the tokenizer may not know", ge=0, le=1)
     num_documents: int | None = setting(None, "null: all; a built-in corpus is endless and needs it", ge=1)
     fresh: bool = setting(False, "corpus alone: each iteration takes the next num_documents documents")
@@ -334,3 +346,8 @@ class Config:
     estimate: EstimateConfig = execution(EstimateConfig, "for estimates")
     local: LocalConfig = execution(LocalConfig, "the back-end for one machine")
     slurm: SlurmConfig = execution(SlurmConfig, "the back-end for a cluster")
+
+    @property
+    def warm_is_taught(self) -> bool:
+        """Whether the warm documents bring their thoughts with them."""
+        return self.teacher.kind == "corpus"

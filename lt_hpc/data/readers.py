@@ -18,6 +18,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lt_hpc.data import columns as named
 from lt_hpc.errors import ConfigError
 
 _BY_PYTHON: dict[str, Any] = {"gz": gzip.open, "bz2": bz2.open, "xz": lzma.open}
@@ -30,7 +31,23 @@ END_BYTES = 1 << 20
 PARQUET_ROWS = 256
 """Rows decoded at a time."""
 Rows = Generator[tuple[str, Mapping[str, Any]], None, int]
-"""Yields (place for messages, row), returns how many of the rows to skip are still to skip."""
+"""Yields (place for messages, row), returns the ordinal after that of the last row."""
+
+
+class Wanted:
+    """Which rows of a source to read, by their ordinals, which rise and never end. `next`: the first one
+    that is still to come."""
+
+    def __init__(self, ordinals: Iterator[int]) -> None:
+        self._ordinals = ordinals
+        self.next = next(ordinals)
+
+    def take(self, ordinal: int) -> bool:
+        """Whether to read a row; rows before `next` may be passed over, no other, and none is asked twice."""
+        if ordinal != self.next:
+            return False
+        self.next = next(self._ordinals)
+        return True
 
 
 def ends_hash(path: Path, overlap: bool) -> str:
@@ -55,23 +72,22 @@ def read_json(path: Path, where: str) -> dict[str, Any]:
         raise ConfigError(f"{where}: not a complete save_to_disk: {first_line(error)}") from error
 
 
-def jsonl_rows(path: Path, start: int) -> Rows:
-    """Rows of a JSON Lines file after the first `start`; blank lines are no rows."""
+def jsonl_rows(path: Path, ordinal: int, wanted: Wanted) -> Rows:
+    """The wanted rows of a JSON Lines file whose first has this ordinal; blank lines are no rows."""
     try:
         with _opened(path) as stream:
             for number, line in enumerate(stream, 1):
                 if line.isspace():
                     continue
-                if start:
-                    start -= 1
-                    continue
-                place = f"{path} line {number}"
-                yield place, _parse(line, place)
+                if wanted.take(ordinal):
+                    place = f"{path} line {number}"
+                    yield place, _parse(line, place)
+                ordinal += 1
     except (OSError, zlib.error, lzma.LZMAError, EOFError, ValueError) as error:
         kind = path.suffix.lower().removeprefix(".")
         whole = f"not a complete {kind} file" if kind in _COMPRESSED else "can't be read"
         raise ConfigError(f"{path}: {whole}: {first_line(error)}") from error
-    return start
+    return ordinal
 
 
 def _opened(path: Path) -> Any:
@@ -109,41 +125,35 @@ def _parquet(path: Path) -> Iterator[Any]:
         raise ConfigError(f"{path}: can't be read as Parquet: {first_line(error)}") from error
 
 
-def parquet_rows(path: Path, columns: list[str], start: int) -> Rows:
-    """Rows of a Parquet file after the first `start`; whole row groups are skipped unread."""
+def parquet_rows(path: Path, columns: list[str], ordinal: int, wanted: Wanted) -> Rows:
+    """The wanted rows of a Parquet file whose first has this ordinal; row groups without any stay unread."""
     with _parquet(path) as file:
-        require(columns, file.schema_arrow.names, str(path))
-        row = 0
+        existing = named.require(columns, file.schema_arrow.names, str(path))
+        first = ordinal
         for group in range(file.num_row_groups):
-            num_rows = file.metadata.row_group(group).num_rows
-            if start >= num_rows:
-                start, row = start - num_rows, row + num_rows
+            after = ordinal + file.metadata.row_group(group).num_rows
+            if wanted.next >= after:
+                ordinal = after
                 continue
-            batches = file.iter_batches(PARQUET_ROWS, row_groups=[group], columns=columns)
-            while (rows := _batch(batches, f"{path} row {row} or after")) is not None:
-                skipped = min(start, len(rows))
-                start, row = start - skipped, row + skipped
-                for values in rows[skipped:]:
-                    yield f"{path} row {row}", values
-                    row += 1
-    return start
+            batches = file.iter_batches(PARQUET_ROWS, row_groups=[group], columns=existing)
+            while ordinal < after:
+                rows = _batch(batches, f"{path} row {ordinal - first} or after")
+                for values in rows:
+                    if wanted.take(ordinal):
+                        yield f"{path} row {ordinal - first}", values
+                    ordinal += 1
+    return ordinal
 
 
-def _batch(batches: Iterator[Any], place: str) -> list[dict[str, Any]] | None:
-    """The rows of the next batch of a Parquet file, None after the last one."""
+def _batch(batches: Iterator[Any], place: str) -> list[dict[str, Any]]:
+    """The rows of the next batch of a Parquet file."""
     import pyarrow
 
     try:
-        batch = next(batches, None)
-        return None if batch is None else batch.to_pylist()
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        rows: list[dict[str, Any]] = next(batches).to_pylist()
+        return rows
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError, StopIteration) as error:
         raise ConfigError(f"{place}: can't be read as Parquet: {first_line(error)}") from error
-
-
-def require(columns: Iterable[str], existing: list[str], place: str) -> None:
-    for column in columns:
-        if column not in existing:
-            raise ConfigError(f"{place}: no column {column!r}; it has: {', '.join(existing)}")
 
 
 def first_line(error: BaseException) -> str:
@@ -152,26 +162,24 @@ def first_line(error: BaseException) -> str:
 
 def jsonl_columns(path: Path, wanted: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
-    for _, row in itertools.islice(jsonl_rows(path, 0), PROBE_ROWS):
+    rows = jsonl_rows(path, 0, Wanted(itertools.count()))
+    for _, row in itertools.islice(rows, PROBE_ROWS):
         for column, value in row.items():
-            if found.get(column, "NoneType") == "NoneType":
-                found[column] = type(value).__name__
-        if all(found.get(column, "NoneType") != "NoneType" for column in wanted):
+            for name, kind in named.of_json(column, value):
+                if found.get(name, named.NULL) == named.NULL:
+                    found[name] = kind
+        if all(found.get(column, named.NULL) != named.NULL for column in wanted):
             break
     return found
 
 
 def parquet_columns(path: Path) -> dict[str, str]:
     with _parquet(path) as file:
-        return {field.name: str(field.type) for field in file.schema_arrow if file.metadata.num_rows}
+        fields = file.schema_arrow if file.metadata.num_rows else ()
+        return {name: kind for field in fields for name, kind in named.of_arrow(field)}
 
 
 def saved_columns(path: Path) -> dict[str, str]:
     features = read_json(path / "dataset_info.json", str(path)).get("features") or {}
-    found: dict[str, str] = {}
-    for name, feature in features.items() if isinstance(features, dict) else ():
-        if isinstance(feature, list):  # as datasets before 4 wrote lists
-            found[name] = "List"
-        elif isinstance(feature, dict):
-            found[name] = str(feature.get("dtype", feature.get("_type")))
-    return found
+    items = features.items() if isinstance(features, dict) else ()
+    return {dotted: kind for name, feature in items for dotted, kind in named.of_feature(name, feature)}

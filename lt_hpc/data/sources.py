@@ -6,30 +6,30 @@ are, for fingerprints; `documents` streams them. In messages lines count from 1,
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import importlib.metadata
 import importlib.util
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lt_hpc.config.identity import identity_of
-from lt_hpc.config.schema import CorpusConfig
-from lt_hpc.data import chain_task, folders, readers, routes_task
+from lt_hpc.config.schema import Config, CorpusConfig
+from lt_hpc.data import builtin, columns, folders, readers
 from lt_hpc.errors import ConfigError, LtError
-from lt_hpc.latent import seeds
+from lt_hpc.latent import slices
 
-_TASKS = {"builtin:chain": chain_task.problems, "builtin:routes": routes_task.problems}
-BUILTINS = (*_TASKS, "builtin:gsm")
 _PATTERNS = "*.jsonl (also .gz, .bz2, .xz, .zst, .lz4), *.parquet"
-_CHOICES = f"{', '.join(BUILTINS)}, {_PATTERNS}, a folder of these or of save_to_disk, a hub owner/name"
+_CHOICES = f"{', '.join(builtin.NAMES)}, {_PATTERNS}, a folder of these or of save_to_disk, a hub owner/name"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # A hub name may hold dots, but these ends are those of a mistyped or unsupported file.
 _FILE = re.compile(r".*\.(jsonl|parquet|json|csv|tsv|txt|arrow|gz|zst|zip|bz2|xz)")
 _STRINGS = re.compile(r"str|NoneType|null|(large_)?string(_view)?|dictionary<values=(large_)?string,.*")
-_LISTS = re.compile(r"list|(large_)?list<.*string.*>|List|LargeList|Sequence")
+_LISTS = re.compile(r"list|(large_)?list<(?!.*(struct|list)<).*string.*>|List")
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,18 @@ class Document:
     answer: str | None = None
     thought: str | tuple[str, ...] | None = None
 
+    @property
+    def hash(self) -> int:
+        """64 bits, signed, of its text or its question and answer, without whitespace: however it is cut, the
+        same text has the same. Its thoughts play no part."""
+        parts = (
+            self.question or "",
+            self.answer or "",
+            *((self.text,) if isinstance(self.text, str) else self.text),
+        )
+        digest = hashlib.blake2b("".join("".join(parts).split()).encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "little", signed=True)
+
 
 @dataclass(frozen=True)
 class _Location:
@@ -53,19 +65,34 @@ class _Location:
 
 
 def documents(corpus: CorpusConfig, mode: str) -> Iterator[Document]:
-    """Stream documents offset .. offset + num_documents of `corpus`; `mode` is chunking.mode.
+    """Stream documents offset .. offset + num_documents of `corpus`, of its slices where it has some; `mode`
+    is chunking.mode.
 
     Raises:
         ConfigError: when the source can't be read, or naming file, row and field of a bad value.
     """
     location = _locate(corpus)
     if location.kind == "builtin":
-        yield from _builtin_documents(corpus, mode)
+        problems = builtin.problems(corpus, _ordinals(corpus))
+        for question, answer, thought in itertools.islice(problems, corpus.num_documents):
+            if mode == "given":
+                yield Document(question=question, answer=answer, thought=thought)
+            else:
+                yield Document(text=f"{question} {answer}", thought=thought)
         return
     fields = _fields(corpus, mode)
     rows = _rows(corpus, location, list(dict.fromkeys(fields.values())))
     for place, row in itertools.islice(rows, corpus.num_documents):
         yield _document(place, row, fields, mode)
+
+
+def _ordinals(corpus: CorpusConfig) -> Iterator[int]:
+    """Those of the documents from corpus.offset on, without end."""
+    if corpus.slices is None:
+        return itertools.count(corpus.offset)
+    chosen = slices.parse(corpus.slices)
+    assert chosen is not None  # checked with the configuration
+    return slices.ordinals(chosen, corpus.seed, corpus.offset)
 
 
 def check(corpus: CorpusConfig, section: str, mode: str, needs_thought: bool) -> None:
@@ -82,7 +109,7 @@ def check(corpus: CorpusConfig, section: str, mode: str, needs_thought: bool) ->
     except OSError as error:
         raise ConfigError(f"{section}.source={corpus.source!r}: {readers.first_line(error)}") from error
     if location.kind == "builtin":
-        _check_builtin(corpus, f"{section}.")
+        builtin.check(corpus, f"{section}.")
         return
     if found == {}:
         raise ConfigError(f"{section}.source={corpus.source!r}: holds no rows")
@@ -93,6 +120,18 @@ def check(corpus: CorpusConfig, section: str, mode: str, needs_thought: bool) ->
             raise ConfigError(f"{section}.{field}_column: {reason} needs it{has}")
     if found is None:
         return
+    parts = (column.partition(".") for column in _fields(corpus, mode).values())
+    nested = any(dot and top in found for top, dot, _ in parts)
+    if nested and location.kind == "files":  # names the line, which types can't
+        _check_rows(corpus, section, mode)
+    _check_columns(corpus, section, mode, found)
+    if not nested and location.kind == "files":
+        _check_rows(corpus, section, mode)
+
+
+def _check_columns(corpus: CorpusConfig, section: str, mode: str, found: Mapping[str, str]) -> None:
+    """Refuse columns that are not there or hold no text."""
+    has = f"; {corpus.source} has: {', '.join(found)}"
     for field, column in _fields(corpus, mode).items():
         where = f"{section}.{field}_column={column!r}"
         if column not in found:
@@ -100,7 +139,21 @@ def check(corpus: CorpusConfig, section: str, mode: str, needs_thought: bool) ->
         may_be_list = mode == "sentences" and _LISTS.fullmatch(found[column])
         if not may_be_list and not _STRINGS.fullmatch(found[column]):
             expected = "strings or lists of strings" if mode == "sentences" else "strings"
-            raise ConfigError(f"{where}: holds {found[column]} in {corpus.source}, expected {expected}")
+            inner = ", ".join(one for one in found if one.startswith(f"{column}."))
+            raise ConfigError(
+                f"{where}: holds {found[column]} in {corpus.source}, expected {expected}"
+                + (f"; its fields: {inner}" if inner else "")
+            )
+
+
+def _check_rows(corpus: CorpusConfig, section: str, mode: str) -> None:
+    """Refuse what is of the wrong shape among the first rows."""
+    count = max(0, readers.PROBE_ROWS - corpus.offset)
+    try:
+        for _ in documents(dataclasses.replace(corpus, slices=None, num_documents=count), mode):
+            pass
+    except ConfigError as error:
+        raise ConfigError(f"{section}.source: {error}") from error
 
 
 def remarks(corpus: CorpusConfig) -> list[str]:
@@ -113,8 +166,15 @@ def remarks(corpus: CorpusConfig) -> list[str]:
     return found
 
 
-def identity(corpus: CorpusConfig) -> dict[str, object]:
-    """What decides the documents, JSON-able: the settings, with content in place of local paths.
+def identity_in(config: Config, name: str) -> dict[str, object]:
+    """The `identity` of a corpus of a run."""
+    taught = name == "warm" and config.warm_is_taught and config.chunking.mode == "sentences"
+    return identity(getattr(config, name), taught)
+
+
+def identity(corpus: CorpusConfig, taught: bool = False) -> dict[str, object]:
+    """What decides the documents, JSON-able: the settings, with content in place of local paths. `taught`:
+    they are cut into chunks with a teacher's thought each.
 
     A local file is known by its name, its size and a hash of its first and last MiB, so moving
     it changes nothing and editing it does (save for an edit that keeps the size of a larger
@@ -124,13 +184,22 @@ def identity(corpus: CorpusConfig) -> dict[str, object]:
         ConfigError: when the source doesn't exist.
     """
     values: dict[str, object] = identity_of(corpus)
-    files = _locate(corpus).files
+    location = _locate(corpus)
+    files = location.files
+    if taught and _LISTS.fullmatch(_type_of_text(corpus, location)):
+        values["too_long"] = "chunks"  # are left out; once it was their whole document
     if files:
         values["source"] = [_file_identity(path) for path in files]
     elif corpus.source == "builtin:gsm" and importlib.util.find_spec("reasoning_gym"):
         # another version of the generator may write other problems
         values["generator"] = f"reasoning_gym {importlib.metadata.version('reasoning_gym')}"
     return values
+
+
+def _type_of_text(corpus: CorpusConfig, location: _Location) -> str:
+    """What the text column holds; empty where nothing says so yet."""
+    found = _found_columns(location, {"text": corpus.text_column}, "warm")
+    return (found or {}).get(corpus.text_column, "")
 
 
 def _file_identity(path: Path) -> dict[str, object]:
@@ -144,7 +213,7 @@ def _locate(corpus: CorpusConfig, prefix: str = "") -> _Location:
     where = f"{prefix}source={source!r}"
     path = Path(source).expanduser()
     if source.startswith("builtin:"):
-        if source not in BUILTINS:
+        if source not in builtin.NAMES:
             raise ConfigError(f"{where}: no such built-in corpus; choose one of {_CHOICES}")
         location = _Location("builtin")
     elif source and path.is_dir():
@@ -241,24 +310,33 @@ def _found_columns(location: _Location, wanted: Mapping[str, str], section: str)
     return first
 
 
-def _check_builtin(corpus: CorpusConfig, prefix: str = "") -> None:
-    if corpus.num_documents is None:
-        raise ConfigError(f"{prefix}num_documents: {corpus.source} is endless; give a number")
-    if corpus.source == "builtin:gsm" and importlib.util.find_spec("reasoning_gym") is None:
-        raise ConfigError(f"{prefix}source: needs reasoning-gym; run pip install 'lt_hpc[gsm]'")
-
-
 def _document(place: str, row: Mapping[str, Any], fields: Mapping[str, str], mode: str) -> Document:
     values: dict[str, str | tuple[str, ...] | None] = {}
     for field, column in fields.items():
-        value = row.get(column)
+        value = columns.cell(row, column, place)
         if mode == "sentences" and isinstance(value, list):
             values[field] = tuple(_text(part, place, column) or "" for part in value)
         else:
             values[field] = _text(value, place, column)
     if any(value is None for field, value in values.items() if field != "thought"):
         return Document()
+    if any(columns.is_nested(row, column) for column in fields.values()):
+        _check_lengths(place, fields, values)
     return Document(**values)  # type: ignore[arg-type]  # text is not None here
+
+
+def _check_lengths(
+    place: str, fields: Mapping[str, str], values: Mapping[str, str | tuple[str, ...] | None]
+) -> None:
+    """Texts and thoughts of structs come in pairs."""
+    counts = {
+        f"{column!r}": 1 if isinstance(values[field], str) else len(values[field] or ())
+        for field, column in fields.items()
+        if values[field] is not None
+    }
+    if len(set(counts.values())) > 1:
+        found = " and ".join(f"{count} in {column}" for column, count in counts.items())
+        raise ConfigError(f"{place}: fields of different lengths, {found}; expected a thought per text")
 
 
 def _text(value: object, place: str, column: str) -> str | None:
@@ -273,54 +351,31 @@ def _text(value: object, place: str, column: str) -> str | None:
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _builtin_documents(corpus: CorpusConfig, mode: str) -> Iterator[Document]:
-    _check_builtin(corpus)
-    stop = corpus.offset + (corpus.num_documents or 0)
-    triples: Iterable[tuple[str, str, str]]
-    if corpus.source in _TASKS:
-        problems = itertools.islice(_TASKS[corpus.source](corpus.seed, stop), corpus.offset, None)
-        triples = ((problem.question, problem.answer, problem.thought) for problem in problems)
-    else:
-        triples = (_gsm_problem(corpus.seed, index) for index in range(corpus.offset, stop))
-    for question, answer, thought in triples:
-        if mode == "given":
-            yield Document(question=question, answer=answer, thought=thought)
-        else:
-            yield Document(text=f"{question} {answer}", thought=thought)
-
-
-def _gsm_problem(seed: int, index: int) -> tuple[str, str, str]:
-    """Question, answer and worked solution number `index`."""
-    from reasoning_gym import create_dataset
-
-    # One data set a problem: within a data set, problem i is drawn from its seed + i, so that
-    # two streams with neighbouring seeds would share problems.
-    entry = create_dataset("gsm_symbolic", seed=seeds.derive(seed, "gsm", index), size=1)[0]
-    return entry["question"], entry["answer"], entry["metadata"]["answer_cot"]
-
-
-def _rows(corpus: CorpusConfig, location: _Location, columns: list[str]) -> readers.Rows:
+def _rows(corpus: CorpusConfig, location: _Location, names: list[str]) -> readers.Rows:
     """The rows from corpus.offset on."""
+    wanted = readers.Wanted(_ordinals(corpus))
     if location.kind == "files":
-        start = corpus.offset
+        ordinal = 0
         for path in location.files:
             if path.suffix.lower() == ".parquet":
-                start = yield from readers.parquet_rows(path, columns, start)
+                ordinal = yield from readers.parquet_rows(path, names, ordinal, wanted)
             else:
-                start = yield from readers.jsonl_rows(path, start)
-        return start
-    return (yield from _datasets_rows(corpus, location, columns))
+                ordinal = yield from readers.jsonl_rows(path, ordinal, wanted)
+        return ordinal
+    return (yield from _datasets_rows(corpus, location, names, wanted))
 
 
-def _datasets_rows(corpus: CorpusConfig, location: _Location, columns: list[str]) -> readers.Rows:
+def _datasets_rows(
+    corpus: CorpusConfig, location: _Location, names: list[str], wanted: readers.Wanted
+) -> readers.Rows:
     """Those of the datasets library: of a folder that it saved, or of the hub."""
     import datasets
 
-    index = corpus.offset
+    index = first = wanted.next
     try:
         if location.kind == "saved":
             saved: Any = datasets.load_from_disk(str(location.path)).with_format(None)
-            dataset = saved.select(range(corpus.offset, len(saved)) or range(0))
+            dataset = saved.select(range(first, len(saved)) or range(0))
         else:
             hub: Any = datasets.load_dataset(
                 corpus.source,
@@ -329,13 +384,14 @@ def _datasets_rows(corpus: CorpusConfig, location: _Location, columns: list[str]
                 revision=corpus.revision,
                 streaming=True,
             )
-            dataset = hub.skip(corpus.offset)
-        for index, row in enumerate(dataset, corpus.offset):
-            if index == corpus.offset:
-                readers.require(columns, list(row), corpus.source)
-            yield f"{corpus.source} row {index}", row
+            dataset = hub.skip(first)
+        for index, row in enumerate(dataset, first):
+            if index == first:
+                columns.require(names, list(row), corpus.source)
+            if wanted.take(index):
+                yield f"{corpus.source} row {index}", row
     except (LtError, MemoryError):
         raise
     except Exception as error:  # the library raises what it likes, while streaming too
         raise ConfigError(f"{corpus.source} near row {index}: {readers.first_line(error)}") from error
-    return 0
+    return index

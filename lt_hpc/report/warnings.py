@@ -26,7 +26,7 @@ SMALLEST_ALPHA = 0.05
 
 def warnings(rows: Sequence[Iteration], corpora: Mapping[str, Mapping[str, int]] | None = None) -> list[str]:
     """One line per finding, over all iterations of a report and the counts of its corpora."""
-    return [f"{name}: {line}" for name, found in (corpora or {}).items() for line in remarks(found)] + [
+    return [f"{name}: {line}" for name, found in (corpora or {}).items() for line in remarks(name, found)] + [
         f"iteration {row.number}: {line}"
         for row in rows
         for line in (

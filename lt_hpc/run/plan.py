@@ -243,7 +243,7 @@ def _prepare(stages: _Stages, sources: Mapping[str, Any]) -> None:
         if corpus == "corpus" and config.corpus.fresh:
             continue  # its own stage in each iteration
         settings = {"source": sources[corpus], "chunking": identity_of(config.chunking)}
-        if corpus == "warm" and config.teacher.kind == "corpus":  # longer teacher thoughts are dropped
+        if corpus == "warm" and config.warm_is_taught:  # longer teacher thoughts are dropped
             settings["max_thought_tokens"] = config.sample.max_thought_tokens
         outputs[str(paths.documents(corpus))] = fingerprint("documents", settings, {"base": base})
     stages.append("prepare", "prepare", 0, outputs, {}, {})
@@ -273,7 +273,7 @@ def _iteration(stages: _Stages, iteration: int, sources: Mapping[str, Any]) -> N
     inputs: dict[str, Path | str] = {"base": base, "data": data}
     if previous is not None and training.start == "previous":
         inputs["start"] = previous.output
-    if kind == "teacher" and config.teacher.kind != "corpus":
+    if kind == "teacher" and not config.warm_is_taught:
         inputs["taught"] = _taught(stages, data, sources.get("teacher"))
     if previous is not None and kind == "selected":
         inputs["selected"] = _e_step(stages, iteration, data, previous.output)

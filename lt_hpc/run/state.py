@@ -115,7 +115,7 @@ def remarks(paths: RunPaths, stage: Stage) -> list[str]:
         f"{name}: {line}"
         for name, record in records.items()
         if record
-        for line in counts.remarks(record.counts)
+        for line in counts.remarks(name, record.counts)
     ]
 
 

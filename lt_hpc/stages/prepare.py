@@ -12,25 +12,26 @@ import itertools
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lt_hpc.config.schema import ChunkingConfig, Config, CorpusConfig
-from lt_hpc.data import base_model, chunking, sources
+from lt_hpc.config.schema import Config, CorpusConfig
+from lt_hpc.data import base_model, sources
 from lt_hpc.data.encoding import Encoder
 from lt_hpc.data.sources import Document
+from lt_hpc.data.tokenising import Row, tokenise
 from lt_hpc.errors import ConfigError
 from lt_hpc.latent.cost import longest_sequence
 from lt_hpc.latent.layout import NUM_JOINT_MARKERS, longest_chunk
 from lt_hpc.run.plan import CORPORA, build_plan
 from lt_hpc.stages import probe
+from lt_hpc.stages.overlap import Overlap
 from lt_hpc.stages.task import Task, Vocabulary, read_vocabulary
 from lt_hpc.store import manifest, tables
 from lt_hpc.store.atomic import atomic_folder
-from lt_hpc.store.counts import DROPPED, UNKNOWN_TOKENS, dropped
+from lt_hpc.store.counts import DROPPED, LEFT_OUT, UNKNOWN_TOKENS, dropped, left_out, num_left_out
 from lt_hpc.store.manifest import FileEntry, Manifest
 from lt_hpc.store.parts import Parts
 from lt_hpc.store.paths import documents_part, relative_paths
@@ -54,7 +55,8 @@ def run(task: Task) -> None:
     for name in missing:
         _refuse_changed(task, name)
         source = _source(task, name)
-        _Preparation(task, name, source, encoder, vocabulary, folders[name], outputs[name]).run()
+        preparation = _Preparation(task, name, source, encoder, vocabulary, folders[name], outputs[name])
+        preparation.run(is_last=name == missing[-1])
         task.progress.advance()
 
 
@@ -86,7 +88,7 @@ def _refuse_changed(task: Task, name: str) -> None:
     base = str(relative_paths().base)
     section = "model" if name == base else name if name in CORPORA else "corpus"
     if section != "model":
-        identities[section] = sources.identity(getattr(config, section))
+        identities[section] = sources.identity_in(config, section)
     now = build_plan(config, task.plan.iterations, identities)
     if now.output(base) != task.plan.output(base):
         raise ConfigError(f"model.path={config.model.path!r}: has changed since the launch; launch again")
@@ -135,7 +137,8 @@ class _Preparation:
     folder: Path
     fingerprint: str
 
-    def run(self) -> None:
+    def run(self, is_last: bool) -> None:
+        """`is_last`: then the stage is done, and with it the counts of the folders made before."""
         mode = self.task.plan.config.chunking.mode
         parts = Parts(self.folder, "documents", self.fingerprint)
         counts: Counter[str] = Counter()
@@ -158,16 +161,27 @@ class _Preparation:
             reasons = dropped(counts) or "empty"
             raise ConfigError(f"{self.name}.source={self.corpus.source!r}: no usable document ({reasons})")
         _refuse_changed(self.task, self.name)  # and not while they were read
-        parts.finish()
+        overlap = Overlap(self.task, self.name, parts.files)
+        if is_last:
+            overlap.renew()
+        parts.finish(overlap.counts())
 
     def _check_dropped(self, counts: Counter[str], stream_ended: bool) -> None:
         """A few documents say little of a share, unless there are no more."""
-        share = 1 - counts["kept"] / counts["documents"]
-        if share > self.corpus.max_dropped and (stream_ended or counts["documents"] >= PART_DOCUMENTS):
-            raise ConfigError(
-                f"{self.name}.max_dropped={self.corpus.max_dropped}: {share:.1%} of {counts['documents']} "
-                f"documents of {self.corpus.source!r} are dropped ({dropped(counts)})"
-            )
+        if not stream_ended and counts["documents"] < PART_DOCUMENTS:
+            return
+        documents, out = counts["documents"], num_left_out(counts)
+        chunks = counts["chunks"] + out
+        shares = (
+            (documents - counts["kept"], documents, "documents", "dropped", dropped(counts)),
+            (out, max(1, chunks), "chunks", "left out", left_out(counts)),
+        )
+        for lost, total, what, how, reasons in shares:
+            if lost / total > self.corpus.max_dropped:
+                raise ConfigError(
+                    f"{self.name}.max_dropped={self.corpus.max_dropped}: {lost / total:.1%} of {total} "
+                    f"{what} of {self.corpus.source!r} are {how} ({reasons})"
+                )
 
     def _check_unknown(self, counts: Counter[str]) -> None:
         """Another tokenizer than the text's leaves nothing to learn from."""
@@ -185,7 +199,7 @@ class _Preparation:
         """Tokens that the base has positions for."""
         return longest_sequence(json.loads((self.task.paths.base / "config.json").read_text()))
 
-    def _check_answer(self, row: _Row) -> None:
+    def _check_answer(self, row: Row) -> None:
         """A question, a thought and the longest answer that may be generated need a position each."""
         config, bos = self.task.plan.config, self.vocabulary.bos is not None
         thought, answer = config.sample.max_thought_tokens, config.evaluate.max_answer_tokens
@@ -201,12 +215,15 @@ class _Preparation:
         config = self.task.plan.config
         counts: Counter[str] = Counter()
         columns: dict[str, list[Any]] = {name: [] for name in tables.DOCUMENTS.names}
-        taught = self.name == "warm" and config.teacher.kind == "corpus"
-        for index, row in enumerate(
-            tokenise(batch, self.encoder, config.chunking, taught, self.vocabulary.eos)
-        ):
+        taught = self.name == "warm" and config.warm_is_taught
+        rows = tokenise(batch, self.encoder, config.chunking, taught, self.vocabulary.eos)
+        for index, (document, row) in enumerate(zip(batch, rows, strict=True)):
             counts["documents"] += 1
-            reason = row.reason(taught, config.sample.max_thought_tokens)
+            reason = row.reason(taught)
+            if taught and reason is None:
+                row, faults = row.teachable(config.sample.max_thought_tokens)
+                reason = None if row.chunks else faults[0]
+                counts.update(f"{LEFT_OUT}{fault}" for fault in faults if reason is None)
             if reason:
                 counts[f"{DROPPED}{reason}"] += 1
                 continue
@@ -219,10 +236,11 @@ class _Preparation:
             columns["chunk_lengths"].append([len(chunk) for chunk in row.chunks])
             columns["chunk_bytes"].append(row.num_bytes)
             columns["thoughts"].append(row.thoughts)
+            columns["hash"].append(document.hash)
             counts["chunks"] += len(row.chunks)
             counts["tokens"] += len(row.question) + sum(map(len, row.chunks))
             counts["thought tokens"] += sum(map(len, row.thoughts))
-            counts[UNKNOWN_TOKENS] += row.unknown
+            counts[UNKNOWN_TOKENS] += sum(row.unknown)
         path = self.folder / documents_part(part)
         tables.write(path, tables.DOCUMENTS, columns)
         counts["kept"] = len(columns["document"])
@@ -230,109 +248,3 @@ class _Preparation:
         return manifest.describe(
             path, {key: n for key, n in counts.items() if n or key in ("kept", "chunks")}
         )
-
-
-@dataclass(frozen=True)
-class _Row:
-    """Token ids of a document: its question, its chunks (of `num_texts` texts, some of which may have
-    been split), and the teacher's thoughts; how many of its tokens are unknown."""
-
-    given: bool
-    question: list[int]
-    chunks: list[list[int]]
-    num_bytes: list[int]
-    num_texts: int
-    thoughts: list[list[int]]
-    unknown: int
-
-    def reason(self, needs_thought: bool, max_thought_tokens: int) -> str | None:
-        """Why the document is dropped, or None."""
-        if not self.chunks:
-            return "empty or only whitespace"
-        if self.given and len(self.chunks) > self.num_texts:
-            return "answer longer than chunking.max_chunk_tokens"
-        if not needs_thought:
-            return None
-        if not self.thoughts or not all(self.thoughts):
-            return "no teacher thought"
-        if len(self.thoughts) != self.num_texts:
-            return "not one teacher thought per chunk"
-        if len(self.chunks) > self.num_texts:
-            return "chunk with a teacher thought too long"
-        if max(map(len, self.thoughts)) >= max_thought_tokens:
-            return "teacher thought too long"
-        return None
-
-
-def tokenise(
-    batch: list[Document], encoder: Encoder, settings: ChunkingConfig, taught: bool, eos: int | None
-) -> Iterator[_Row]:
-    """Token ids of every document, all texts of the batch through the tokenizer at once; `taught`
-    ones with their teacher's thoughts."""
-    texts: list[str] = []
-    inside: list[bool] = []
-    shapes: list[tuple[list[int], int]] = []
-    for document in batch:
-        pieces = _pieces(document, settings, taught)
-        thoughts = _thoughts(document) if pieces and taught else []
-        texts += [*pieces, *thoughts]
-        inside += [settings.mode != "given" and index > 0 for index in range(len(pieces))]
-        inside += [False] * len(thoughts)
-        shapes.append(([len(text.encode()) for text in pieces], len(thoughts)))
-    encoded = iter(encoder.encode(texts, inside))
-    for num_bytes, num_thoughts in shapes:
-        found = list(itertools.islice(encoded, len(num_bytes) + num_thoughts))
-        ids = [one.ids for one in found]
-        unknown = sum(one.unknown for one in found)
-        yield _row(ids[: len(num_bytes)], num_bytes, ids[len(num_bytes) :], unknown, settings, eos)
-
-
-def _pieces(document: Document, settings: ChunkingConfig, taught: bool) -> list[str]:
-    """The texts of one document: its chunks, with the question first when the split is given."""
-    if settings.mode == "given":
-        question, answer = document.question or "", document.answer or ""
-        return [question, answer] if question.strip() and answer.strip() else []
-    if isinstance(document.text, tuple):
-        return chunking.join_blank(document.text)
-    if taught:  # one thought, one chunk
-        return [document.text] if document.text.strip() else []
-    return chunking.chunk_text(
-        document.text, mean=settings.mean_sentences, low=settings.min_sentences, high=settings.max_sentences
-    )
-
-
-def _thoughts(document: Document) -> list[str]:
-    if document.thought is None:
-        return []
-    thoughts = [document.thought] if isinstance(document.thought, str) else document.thought
-    return [thought if thought.strip() else "" for thought in thoughts]
-
-
-def _row(
-    ids: list[list[int]],
-    num_bytes: list[int],
-    thoughts: list[list[int]],
-    unknown: int,
-    settings: ChunkingConfig,
-    eos: int | None,
-) -> _Row:
-    """Of a document's pieces and thoughts, as ids."""
-    given = settings.mode == "given" and bool(ids)
-    question = ids[0] if given else []
-    ids, num_bytes = ids[given:], num_bytes[given:]
-    # Blank texts of a list are empty, and a normalising tokenizer may leave nothing of invisible characters.
-    kept = [index for index, chunk in enumerate(ids) if chunk]
-    if len(thoughts) == len(ids):
-        thoughts = [thoughts[index] for index in kept]
-    ids, num_bytes = [ids[index] for index in kept], [num_bytes[index] for index in kept]
-    if ids and eos is not None:
-        ids[-1] = [*ids[-1], eos]  # the end of a document is part of its last chunk
-    chunks: list[list[int]] = []
-    sizes: list[int] = []
-    for chunk, size in zip(ids, num_bytes, strict=True):
-        pieces = chunking.split_long(chunk, settings.max_chunk_tokens)
-        shares = [size * len(piece) // len(chunk) for piece in pieces]
-        shares[-1] += size - sum(shares)
-        chunks += pieces
-        sizes += shares
-    return _Row(given, question, chunks, sizes, len(ids), thoughts, unknown)

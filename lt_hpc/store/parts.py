@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,12 @@ class Parts:
             }
             self.complete = earlier.complete and len(self._entries) == len(earlier.files)
 
+    @property
+    def files(self) -> tuple[FileEntry, ...]:
+        """The entries of all parts that are there, in their order."""
+        # By number: a name grows a digit after its 99,999.
+        return tuple(sorted(self._entries.values(), key=lambda entry: (len(entry.name), entry.name)))
+
     def get(self, name: str) -> FileEntry | None:
         """The entry of a part that is there, or None."""
         return self._entries.get(name)
@@ -47,19 +54,18 @@ class Parts:
         self.seconds += seconds
         self._write(complete=False)
 
-    def finish(self) -> None:
-        """Declare the folder complete: all of its parts have been added."""
-        self._write(complete=True)
+    def finish(self, counts: Mapping[str, int] | None = None) -> None:
+        """Declare the folder complete: all parts have been added. `counts`: of all of them together."""
+        self._write(complete=True, counts=counts)
         self.complete = True
 
-    def _write(self, complete: bool) -> None:
-        # By number: a name grows a digit after its 99,999.
-        entries = sorted(self._entries.values(), key=lambda entry: (len(entry.name), entry.name))
-        counts: Counter[str] = Counter()
-        for entry in entries:
-            counts.update(entry.counts)
+    def _write(self, complete: bool, counts: Mapping[str, int] | None = None) -> None:
+        total: Counter[str] = Counter()
+        for entry in self.files:
+            total.update(entry.counts)
+        total.update(counts or {})
         record = Manifest(
-            self.stage, self.fingerprint, complete, tuple(entries), dict(counts), self.seconds,
+            self.stage, self.fingerprint, complete, self.files, dict(total), self.seconds,
             self.statistics, manifest.provenance(self.attention),
         )  # fmt: skip
         manifest.write(self.folder, record)

@@ -23,6 +23,8 @@ Lists = tuple[np.ndarray, np.ndarray]
 """Lists end to end, and the offsets [lists + 1] int64 between them."""
 
 _IDS = pa.list_(pa.int32())
+_LATER = ("hash",)
+"""Columns that files of earlier releases don't have."""
 
 DOCUMENTS = pa.schema(
     [
@@ -33,6 +35,7 @@ DOCUMENTS = pa.schema(
         ("chunk_lengths", _IDS),  # tokens of each chunk
         ("chunk_bytes", _IDS),  # UTF-8 bytes of each chunk's text
         ("thoughts", pa.list_(_IDS)),  # the teacher's, one per chunk, or an empty list
+        ("hash", pa.int64()),  # of its text; files of earlier releases don't have it
     ]
 )
 SAMPLES = pa.schema(
@@ -104,12 +107,20 @@ def read(path: Path, schema: pa.Schema) -> pa.Table:
     """Read one table.
 
     Raises:
-        IncompleteError: when it has other columns than `schema`.
+        IncompleteError: when it has other columns than `schema`, but for those that came later.
     """
     table = pq.read_table(path)
-    if not table.schema.equals(schema):
+    earlier = pa.schema([field for field in schema if field.name not in _LATER])
+    if not table.schema.equals(schema) and not table.schema.equals(earlier):
         raise IncompleteError(f"{path} has the columns {table.schema.names}, expected {schema.names}")
     return table
+
+
+def hashes(path: Path) -> np.ndarray | None:
+    """[documents] int64, the hashes of documents; None of a file of an earlier release."""
+    if "hash" not in pq.read_schema(path).names:
+        return None
+    return np.asarray(pq.read_table(path, columns=["hash"])["hash"].to_numpy())
 
 
 def flat_lists(column: pa.ChunkedArray | pa.Array) -> Lists:

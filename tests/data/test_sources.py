@@ -17,7 +17,8 @@ import pytest
 
 from lt_hpc.config.schema import CorpusConfig, ModelConfig
 from lt_hpc.data import base_model
-from lt_hpc.data.sources import BUILTINS, Document, check, documents, identity, remarks
+from lt_hpc.data.builtin import NAMES as BUILTINS
+from lt_hpc.data.sources import Document, check, documents, identity, remarks
 from lt_hpc.errors import ConfigError
 
 TEXTS = ["One sentence.", "", " \n\t", "a" * 1_000_000, "今天很好。नमस्ते। مرحبا؟ 👋🏽", "the last"]

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers
@@ -17,6 +18,7 @@ from lt_hpc.config.schema import ChunkingConfig
 from lt_hpc.data import sources
 from lt_hpc.data.corpus import Corpus, View, read_corpus
 from lt_hpc.data.encoding import Encoder
+from lt_hpc.data.tokenising import tokenise
 from lt_hpc.errors import ConfigError, Interrupted
 from lt_hpc.run import state
 from lt_hpc.run.plan import CORPORA
@@ -83,6 +85,83 @@ def test_teacher_thoughts_of_chunks_keep_their_prefixes(tmp_path: Path) -> None:
     ]
 
 
+def decoded(task: Task, name: str) -> list[tuple[str, ...]]:
+    """Prefix, suffix and thought of each chunk, as text."""
+    tokenizer = AutoTokenizer.from_pretrained(task.paths.base)
+    return [
+        tuple(tokenizer.decode(ids) for ids in (chunk.prefix, chunk.suffix, chunk.thought or []))
+        for chunk in read(task, name).chunks()
+    ]
+
+
+CHUNKS = ["chunks.suffix", "chunks.latent"]
+"""Columns of the reference implementation."""
+
+
+def published(*pairs: tuple[str, str]) -> dict[str, Any]:
+    """A row as the reference implementation publishes them."""
+    chunks = [{"suffix": text, "latent": thought} for text, thought in pairs]
+    text = "".join(text for text, _ in pairs)
+    return {"text": text, "num_chunks": len(chunks), "chunks": chunks}
+
+
+def test_documents_of_the_reference_implementation_are_prepared_with_their_thoughts(tmp_path: Path) -> None:
+    rows = [
+        published(("The cat sat. ", "one"), ("The dog sat.", "two")),
+        published(("The hen was gone.", "three")),
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "taught.parquet")
+    sources = {"warm": write(tmp_path / "taught.jsonl", rows), "corpus": tmp_path / "taught.parquet"}
+    words = [f"{name}.source={source}" for name, source in sources.items()]
+    columns = dict(zip(("text_column", "thought_column"), CHUNKS, strict=True))
+    words += [f"{name}.{key}={column}" for name in sources for key, column in columns.items()]
+    task = tasks(tmp_path, *words)("prepare")
+    prepare.run(task)
+    assert decoded(task, "warm") == [
+        ("", "The cat sat. ", "one"),
+        ("The cat sat. ", "The dog sat.<eos>", "two"),
+        ("", "The hen was gone.<eos>", "three"),
+    ]
+    assert [chunk[:2] for chunk in decoded(task, "corpus")] == [chunk[:2] for chunk in decoded(task, "warm")]
+
+
+def test_what_is_too_long_costs_its_chunk_and_not_the_document(tmp_path: Path) -> None:
+    short, long = "The cat sat. ", "The cat sat on the mat. " * 12
+    rows = [
+        published((short, "one"), ("The hen sat. ", "cat " * 40), (long, "two"), ("The dog sat.", "three")),
+        published((short, "four"), ("The end.", "mat " * 40)),
+        published((short, "log " * 40)),
+        published((long, "five")),
+    ]
+    source = write(tmp_path / "taught.jsonl", rows)
+    words = [f"warm.source={source}", f"warm.text_column={CHUNKS[0]}", f"warm.thought_column={CHUNKS[1]}"]
+    make = tasks(tmp_path, *words, "chunking.max_chunk_tokens=40")
+    prepare.run(make("prepare"))
+    assert decoded(make("prepare"), "warm") == [
+        ("", short, "one"),
+        (short, "The dog sat.<eos>", "three"),
+        ("", short, "four"),  # no <eos>: the document does not end here
+    ]
+    found = manifest.read(make("prepare").paths.documents("warm"))
+    assert found is not None and (found.counts["documents"], found.counts["kept"]) == (4, 2)
+    assert state.remarks(make("prepare").paths, make("prepare").stage)[:2] == [
+        "warm: 2 of 4 documents dropped (50.0%): 1 teacher thought too long, 1 chunk with a teacher thought "
+        "too long",
+        "warm: 3 of 6 chunks left out (50.0%): 2 teacher thought too long, 1 chunk with a teacher thought "
+        "too long",
+    ]
+
+
+def test_a_share_of_chunks_left_out_may_be_refused(tmp_path: Path) -> None:
+    rows = [published(("The cat sat. ", "one"), ("The hen sat. ", "cat " * 40), ("The dog sat.", "two"))]
+    words = [f"warm.source={write(tmp_path / 'a.jsonl', rows)}", f"warm.text_column={CHUNKS[0]}"]
+    words += [f"warm.thought_column={CHUNKS[1]}", "warm.max_dropped=0.3"]
+    with pytest.raises(
+        ConfigError, match=r"warm\.max_dropped=0\.3: 33\.3% of 3 chunks of .* are left out \(1 teacher"
+    ):
+        prepare.run(tasks(tmp_path, *words)("prepare"))
+
+
 def test_stopped_twice_it_makes_no_part_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepare, "PART_DOCUMENTS", 1)
     make = tasks(tmp_path)
@@ -122,7 +201,7 @@ def test_chunks_of_a_text_are_joined_to_what_the_whole_text_is_to_the_tokenizer(
     text = "A B. C.\nB A!\n\nC C? A\u3002B."
     settings = ChunkingConfig(mean_sentences=1, max_sentences=1)
     document = sources.Document(text=text)
-    (row,) = prepare.tokenise([document], Encoder(tokenizer), settings, False, None)
+    (row,) = tokenise([document], Encoder(tokenizer), settings, False, None)
     assert len(row.chunks) > 3
     joined = [token for chunk in row.chunks for token in chunk]
     assert tokenizer.decode(joined) == text

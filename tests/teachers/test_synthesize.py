@@ -54,7 +54,7 @@ def dialogues(thoughts: Path) -> tuple[list[tuple[int, int]], list[dict[str, int
         for path in sorted(thoughts.glob("*/asked-*"))
         for line in path.read_text().splitlines()
     ]
-    begun = [(line["chunk"], line["seed"]) for line in lines if "seed" in line]
+    begun = [(line["chunk"], line["seed"] % 2**31) for line in lines if "seed" in line]  # 31 bits are sent
     return begun, [line for line in lines if "answer" in line]
 
 
