@@ -153,6 +153,12 @@ def last(paths: RunPaths) -> Any:
     return None if number is None else measured_of(paths, number)
 
 
+def less(results: dict[str, dict[str, Rows]], first: str, second: str, seed: str, name: str) -> float | None:
+    """A figure of the last iteration of one arm less that of another."""
+    one, other = (results[arm][seed][-1].get(name) for arm in (first, second))
+    return None if one is None or other is None else one - other
+
+
 def spread(values: list[float]) -> str:
     """Mean over seeds with its t interval; the values themselves where they are fewer than three."""
     mean = statistics.mean(values)
@@ -163,34 +169,51 @@ def spread(values: list[float]) -> str:
 
 
 def figures(results: dict[str, dict[str, Rows]]) -> Iterator[str]:
-    """Markdown: a line per arm and measure, by iteration, the median over seeds (lowest to highest)."""
-    yield "| arm | measure | it 0 | it 1 | it 2 | it 3 |"
-    yield "|---|---|---|---|---|---|"
+    """Markdown: a line per arm, the median over seeds (lowest to highest) of its last model and of what that
+    was trained on."""
+    shown = {
+        "accuracy": "accuracy",
+        "log_likelihood": "log p(x given c)",
+        "bound": "bound",
+        "effective_different_mean": "effective thoughts",
+        "right": "right",
+        "twice": "stated twice",
+    }
+    known = {
+        name: title
+        for name, title in shown.items()
+        if any(
+            row.get(name) is not None
+            for by_seed in results.values()
+            for rows in by_seed.values()
+            for row in rows
+        )
+    }
+    yield f"| arm | accuracy by iteration | {' | '.join(f'{title}, last' for title in known.values())} |"
+    yield "|---" * (2 + len(known)) + "|"
     for arm, by_seed in results.items():
-        for measure in (*MEASURES[:3], "effective_different_mean", "right", "twice"):
-            cells = []
-            for iteration in range(ITERATIONS + 1):
-                found = [
-                    row.get(measure)
-                    for rows in by_seed.values()
-                    for row in rows
-                    if row["iteration"] == iteration
-                ]
-                known = [value for value in found if value is not None]
-                cells.append(
-                    f"{statistics.median(known):.3f} ({min(known):.3f} to {max(known):.3f})" if known else "–"
-                )
-            if set(cells) != {"–"}:
-                yield f"| {arm} | {measure} | {' | '.join(cells)} |"
+        ends = max(len(rows) for rows in by_seed.values())
+        course = [
+            statistics.median(rows[number]["accuracy"] for rows in by_seed.values() if len(rows) == ends)
+            for number in range(ends)
+        ]
+        cells = []
+        for name in known:
+            values = [rows[-1].get(name) for rows in by_seed.values()]
+            there = [value for value in values if value is not None]
+            cells.append(
+                f"{statistics.median(there):.3f} ({min(there):.3f} to {max(there):.3f})" if there else "–"
+            )
+        yield f"| {arm} | {', '.join(f'{value:.2f}' for value in course)} | {' | '.join(cells)} |"
 
 
 def differences(pairs: dict[str, dict[str, Any]]) -> Iterator[str]:
     """Markdown: a line per pair of arms, differences of the last models over seeds, and the verdicts."""
-    yield "| first less second | log p(x given c) | bound | accuracy | verdicts by seed |"
-    yield "|---|---|---|---|---|"
+    yield "| first less second | log p(x given c) | bound | accuracy | stated twice | verdicts by seed |"
+    yield "|---|---|---|---|---|---|"
     for name, by_seed in pairs.items():
         cells = []
-        for measure in ("log_likelihood", "bound", "accuracy"):
+        for measure in ("log_likelihood", "bound", "accuracy", "twice"):
             values = [one[measure]["value"] for one in by_seed.values()]
             cells.append(spread(values) if None not in values else "–")
         verdicts = ", ".join(one["verdict"] for one in by_seed.values())
@@ -253,7 +276,11 @@ def show(out: Path, task: str, seeds: list[int], arms: list[str]) -> dict[str, A
     pairs: dict[str, dict[str, Any]] = {}
     for first, second in PAIRS:
         found = {str(seed): paired(out, task, seed, first, second) for seed in seeds}
-        known = {seed: one for seed, one in found.items() if one is not None}
+        known = {
+            seed: one | {"twice": {"value": less(results, first, second, seed, "twice")}}
+            for seed, one in found.items()
+            if one is not None
+        }
         if known:
             pairs[f"{first} – {second}"] = known
     print(f"## {task}, seeds {seeds}\n", *figures(results), "", *differences(pairs), "", sep="\n")

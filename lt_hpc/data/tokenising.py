@@ -41,20 +41,22 @@ class Row:
             return "answer longer than chunking.max_chunk_tokens"
         if not needs_thought:
             return None
-        if not self.thoughts or not all(self.thoughts):
+        if not any(self.thoughts):
             return "no teacher thought"
         if len(self.thoughts) != self.num_texts:
             return "not one teacher thought per chunk"
         return None
 
     def teachable(self, max_thought_tokens: int) -> tuple[Row, list[str]]:
-        """The document without the texts that are longer than a chunk, and those whose thought is too long;
-        for each of these the reason. What follows them has the others alone as its prefix; the end of a
+        """The document without the texts that are longer than a chunk, and those whose thought is too long or
+        empty, as where a teacher failed; for each of these the reason. What follows them has the others alone as its prefix; the end of a
         document goes with its last text."""
         faults, pieces = {}, Counter(self.text)
         for index, thought in enumerate(self.thoughts):
             if pieces[index] > 1:
                 faults[index] = "chunk with a teacher thought too long"
+            elif not thought:
+                faults[index] = "no teacher thought"
             elif len(thought) >= max_thought_tokens:
                 faults[index] = "teacher thought too long"
         kept = [n for n, index in enumerate(self.text) if index not in faults]

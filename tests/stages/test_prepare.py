@@ -71,7 +71,7 @@ def test_teacher_thoughts_of_chunks_keep_their_prefixes(tmp_path: Path) -> None:
     found, warm = manifest.read(task.paths.documents("warm")), read(task, "warm")
     assert found is not None
     assert found.counts["dropped: not one teacher thought per chunk"] == 1
-    assert found.counts["dropped: no teacher thought"] == 1
+    assert found.counts["left out: no teacher thought"] == 1
     tokenizer = AutoTokenizer.from_pretrained(task.paths.base)
     seen = [
         tuple(tokenizer.decode(ids) for ids in (chunk.prefix, chunk.suffix, chunk.thought or []))
@@ -82,6 +82,7 @@ def test_teacher_thoughts_of_chunks_keep_their_prefixes(tmp_path: Path) -> None:
         ("The cat sat.", " The dog sat.", "two"),
         ("The cat sat. The dog sat.", " The hen sat.<eos>", "three"),
         ("", "The fox sat. Then the fox was gone.<eos>", "alone"),
+        ("", "The cat sat.", "one"),
     ]
 
 
