@@ -49,8 +49,8 @@ class Row:
 
     def teachable(self, max_thought_tokens: int) -> tuple[Row, list[str]]:
         """The document without the texts that are longer than a chunk, and those whose thought is too long or
-        empty, as where a teacher failed; for each of these the reason. What follows them has the others alone as its prefix; the end of a
-        document goes with its last text."""
+        empty, as where a teacher failed; for each of these the reason. What follows them has the others alone
+        as its prefix; the end of a document goes with its last text."""
         faults, pieces = {}, Counter(self.text)
         for index, thought in enumerate(self.thoughts):
             if pieces[index] > 1:

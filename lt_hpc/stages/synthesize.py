@@ -77,6 +77,11 @@ class _Dialogue:
     def accepted(self, chunk: int) -> Answer | None:
         return next((answer for answer, problem in self.answers[chunk] if problem is None), None)
 
+    def is_open(self, chunk: int, attempts: int) -> bool:
+        """Whether another answer is wanted."""
+        problems = [problem for _, problem in self.answers[chunk]]
+        return len(problems) < attempts and None not in problems and answers.DECLINED not in problems
+
     def lost(self) -> int:
         """Requests without an answer, because the task was killed meanwhile. They may have been paid for."""
         return sum(self.asked.values()) - sum(map(len, self.answers.values()))
@@ -103,7 +108,7 @@ class _Synthesis:
             questions = [
                 self._question(chunk, len(dialogue.answers[number]))
                 for number, chunk in chunks.items()
-                if dialogue.accepted(number) is None and len(dialogue.answers[number]) < settings.attempts
+                if dialogue.is_open(number, settings.attempts)
             ]
             self.task.stop_if_asked()
             if not questions:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 from lt_hpc.teachers.protocol import Answer
 
+DECLINED = "declined by the endpoint"
+"""For good: the question is not asked again."""
 COPIED = 0.9
 """Likeness of an answer to its chunk from which on it counts as a copy (1: the same words in order)."""
 _REFUSAL = re.compile(
@@ -23,7 +25,9 @@ _OPENING = 160
 
 def problem(answer: Answer, chunk: str, markers: Sequence[str]) -> str | None:
     """Why an answer is none that can be trained on, or None: `empty`, `too long`, `refusal`, `markers` (the
-    spelled-out markers of the run), `copy` of the chunk."""
+    spelled-out markers of the run), `copy` of the chunk, or `declined`."""
+    if answer.declined:
+        return DECLINED
     text = thought(answer)
     if not text:
         return "empty"

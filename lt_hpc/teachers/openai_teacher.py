@@ -16,11 +16,9 @@ from lt_hpc.config.secrets import masked
 from lt_hpc.errors import ConfigError, LtError, StageError
 from lt_hpc.teachers.protocol import Answer, Question
 
-_REFUSED = (
-    openai.AuthenticationError, openai.BadRequestError, openai.NotFoundError, openai.PermissionDeniedError,
-    openai.UnprocessableEntityError,
-)  # fmt: skip
-"""What another attempt would meet again."""
+
+class _Declined(ConfigError):
+    """One question was not taken, as when it is too long or a filter does not like it."""
 
 
 @dataclass
@@ -31,6 +29,7 @@ class OpenAITeacher:
     settings: TeacherConfig
     _client: Any = field(init=False, repr=False)
     _next_start: float = 0.0
+    _answers: bool = False
 
     def __post_init__(self) -> None:
         settings = self.settings
@@ -45,7 +44,9 @@ class OpenAITeacher:
         self, questions: Iterable[Question], should_stop: Callable[[], bool]
     ) -> Iterator[tuple[Question, Answer]]:
         """See `Teacher`."""
-        waiting, failed = iter(questions), None
+        waiting = iter(questions)
+        failed: LtError | None = None
+        declined: dict[Question, LtError] = {}
         running: dict[Future[Answer], Question] = {}
         with ThreadPoolExecutor(self.settings.concurrency) as pool:
             while True:
@@ -61,12 +62,19 @@ class OpenAITeacher:
                     question = running.pop(future)
                     try:
                         answer = future.result()
+                    except _Declined as error:
+                        declined[question] = error
                     except LtError as error:
-                        failed = error
-                        continue
-                    yield question, answer
+                        failed = failed or error
+                    else:
+                        self._answers = True
+                        yield question, answer
+        if failed is None and declined and not self._answers:
+            failed = next(iter(declined.values()))  # a setting that it takes with no question
         if failed is not None:
             raise failed
+        for question in declined:
+            yield question, Answer("", False, 0, 0, declined=True)
 
     def _keep_pace(self) -> None:
         """Wait until another request may start."""
@@ -88,8 +96,10 @@ class OpenAITeacher:
                 max_tokens=settings.max_tokens,
                 seed=question.seed % 2**31,
             )
-        except _REFUSED as error:
-            raise ConfigError(f"{where}: refuses what is asked: {_line(error)}") from error
+        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+            raise _Declined(f"{where}: declines what is asked: {_line(error)}") from error
+        except (openai.AuthenticationError, openai.NotFoundError, openai.PermissionDeniedError) as error:
+            raise ConfigError(f"{where}: refuses: {_line(error)}") from error
         except openai.OpenAIError as error:
             raise StageError(
                 f"{where}: no answer after {settings.retries} retries, {_line(error)}; the answers that have "

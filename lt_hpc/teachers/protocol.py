@@ -19,12 +19,13 @@ class Question:
 @dataclass(frozen=True)
 class Answer:
     """What came back, with the tokens of question and answer as the teacher counts them. `finished`: it ended
-    by itself before the limit."""
+    by itself before the limit. `declined`: the endpoint did not take this question, and will not."""
 
     text: str
     finished: bool
     prompt_tokens: int
     answer_tokens: int
+    declined: bool = False
 
 
 class Teacher(Protocol):
@@ -37,7 +38,7 @@ class Teacher(Protocol):
         nothing more is asked, and the answers that are under way still come.
 
         Raises:
-            ConfigError: when the teacher refuses what is asked, and would again.
+            ConfigError: when the teacher takes none of the questions, and would take none again.
             StageError: when it could not be reached, all retries included. Answers that were under way have
                 come before it.
         """

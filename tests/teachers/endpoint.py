@@ -94,12 +94,14 @@ class Proxy:
     """Passes requests on to a server. Some of them meet a fault instead, each kind in its turn.
 
     Attributes:
+        declines: a text; requests that hold it are bad ones.
         every: each so many requests one meets a fault; 0: none does.
         delivered: seed of a request -> the usage of every answer that went back whole.
         keys: authorisations that came with requests.
     """
 
     upstream: int
+    declines: str | None = None
     every: int = 0
     requests: int = 0
     faults: Counter[str] = field(default_factory=Counter)
@@ -157,6 +159,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return None
             case "slow":
                 time.sleep(1.5)  # the answer comes late, and is an answer
+        if self.proxy.declines is not None and self.proxy.declines in body.decode():
+            return self._reply(400, b'{"error": {"message": "this is not taken"}}', {})
         connection = http.client.HTTPConnection("127.0.0.1", self.proxy.upstream, timeout=300)
         connection.request("POST", self.path, body, {"Content-Type": "application/json"})
         response = connection.getresponse()

@@ -150,6 +150,25 @@ def test_a_stop_keeps_what_was_under_way_and_goes_on_from_there(server: int, tmp
     assert len({*begun}) == len(begun) == len(stored) == len(proxy.delivered)
 
 
+def test_a_question_that_is_declined_costs_its_chunk_and_a_setting_stops(server: int, tmp_path: Path) -> None:
+    proxy = Proxy(server, declines="The cat sat on the mat")
+    with proxy.running() as url:
+        task = synthesis(tmp_path, url, "chunking.prefix_chunks=0")
+        synthesize.run(task("synthesize-00"))
+        rows = [
+            row
+            for path in task("synthesize-00").output.glob("*/part-*")
+            for row in tables.read(path, tables.TAUGHT).to_pylist()
+        ]
+        (declined,) = [row for row in rows if "declined by the endpoint" in row["problems"]]
+        assert declined["problems"] == ["declined by the endpoint"] and not declined["thought"]
+        proxy.declines = "max_tokens"
+        (tmp_path / "other").mkdir()
+        other = synthesis(tmp_path / "other", url)
+        with pytest.raises(ConfigError, match=r"teacher.base_url.*declines what is asked.*this is not taken"):
+            synthesize.run(other("synthesize-00"))
+
+
 def test_what_an_endpoint_refuses_is_told_in_one_line_and_answers_are_kept(
     server: int, tmp_path: Path
 ) -> None:
