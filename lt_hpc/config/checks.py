@@ -131,6 +131,11 @@ def _check_slices(config: Config) -> None:
 
 def _check_together(config: Config) -> None:
     chunking = config.chunking
+    if chunking.law == "shifted" and chunking.mean_sentences < chunking.min_sentences:
+        raise ConfigError(
+            f"chunking.mean_sentences={chunking.mean_sentences}: chunking.law=shifted needs at least "
+            f"chunking.min_sentences={chunking.min_sentences}"
+        )
     if chunking.min_sentences > chunking.max_sentences:
         raise ConfigError(
             f"chunking.min_sentences={chunking.min_sentences}: must be at most "

@@ -91,6 +91,9 @@ class ChunkingConfig:
 
     mode: Literal["sentences", "given"] = setting("sentences", "given: one chunk per document, the answer")
     mean_sentences: float = setting(8.0, "sentences per chunk, mean of a Poisson distribution", gt=0)
+    law: Literal["clipped", "shifted"] = setting(
+        "clipped", "shifted: min_sentences and a Poisson number of others, as published", neutral=True
+    )
     min_sentences: int = setting(1, "fewest sentences per chunk, but for the last of a document", ge=1)
     max_sentences: int = setting(20, "most sentences per chunk", ge=1)
     max_chunk_tokens: int = setting(512, "longer chunks are split after this many tokens", ge=1)

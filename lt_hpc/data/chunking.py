@@ -114,18 +114,21 @@ def _ends_sentence(word: str, following: str, is_first: bool) -> bool:
     return not (name in _END_BEFORE_CAPITAL and following.islower())
 
 
-def chunk_text(text: str, *, mean: float, low: int, high: int) -> list[str]:
-    """Consecutive groups of Poisson(`mean`) sentences, clipped to [`low`, `high`].
+def chunk_text(text: str, *, mean: float, low: int, high: int, shifted: bool = False) -> list[str]:
+    """Consecutive groups of Poisson(`mean`) sentences, or `shifted` ones of `low` + Poisson(`mean` - `low`),
+    clipped to [`low`, `high`].
 
     The seed is a hash of the text, so that a document is cut the same way in every run and
     shard. Only the last group may have fewer than `low` sentences. The chunks join to the text;
     an empty text or one of whitespace only gives ``[]``.
 
     Raises:
-        ValueError: unless mean > 0 and 1 <= low <= high.
+        ValueError: unless mean > 0 (mean >= low for shifted ones) and 1 <= low <= high.
     """
     if not mean > 0 or not 1 <= low <= high:
         raise ValueError(f"mean={mean}, low={low}, high={high}: need mean > 0 and 1 <= low <= high")
+    if shifted and mean < low:
+        raise ValueError(f"mean={mean}, low={low}: shifted sizes need mean >= low")
     sentences = split_sentences(text)
     # surrogatepass: a lone surrogate is no reason to fail where only a hash is wanted
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
@@ -133,7 +136,8 @@ def chunk_text(text: str, *, mean: float, low: int, high: int) -> list[str]:
     chunks: list[str] = []
     start = 0
     while start < len(sentences):
-        size = min(max(int(rng.poisson(mean)), low), high)
+        drawn = low + rng.poisson(mean - low) if shifted else rng.poisson(mean)
+        size = min(max(int(drawn), low), high)
         chunks.append("".join(sentences[start : start + size]))
         start += size
     return chunks

@@ -103,7 +103,11 @@ def _pieces(document: Document, settings: ChunkingConfig, taught: bool) -> list[
     if taught:  # one thought, one chunk
         return [document.text] if document.text.strip() else []
     return chunking.chunk_text(
-        document.text, mean=settings.mean_sentences, low=settings.min_sentences, high=settings.max_sentences
+        document.text,
+        mean=settings.mean_sentences,
+        low=settings.min_sentences,
+        high=settings.max_sentences,
+        shifted=settings.law == "shifted",
     )
 
 

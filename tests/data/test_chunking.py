@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -119,6 +120,19 @@ def test_chunk_sizes_follow_the_mean_and_the_text() -> None:
 
 def test_one_sentence_is_one_chunk() -> None:
     assert chunk_text("Only this.", mean=8, low=1, high=20) == ["Only this."]
+
+
+def test_shifted_sizes_are_the_fewest_and_a_poisson_number_of_others() -> None:
+    """1 + Poisson(7): mean 8, variance 7, where the clipped Poisson(8) has 8."""
+    sizes = []
+    for number in range(60):
+        text = " ".join(f"Sentence number {number} {index}." for index in range(400))
+        sizes += [one.count(".") for one in chunk_text(text, mean=8, low=1, high=100, shifted=True)[:-1]]
+    assert min(sizes) >= 1 and abs(np.mean(sizes) - 8) < 0.25 and abs(np.var(sizes) - 7) < 0.8
+    few = chunk_text("One. Two. Three. Four.", mean=2, low=2, high=9, shifted=True)
+    assert [one.count(".") for one in few] == [2, 2], "none but the fewest is left for the others"
+    with pytest.raises(ValueError, match="shifted sizes need mean >= low"):
+        chunk_text("text", mean=1, low=2, high=9, shifted=True)
 
 
 def test_text_with_a_lone_surrogate_is_chunked() -> None:
