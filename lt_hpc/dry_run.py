@@ -32,6 +32,7 @@ def lines(plan: Plan, found: Estimate) -> Iterator[str]:
         yield _synthesis(plan, found.synthesis)
     if found.sampling is not None:
         yield _sampling(found.sampling)
+        yield f"  {_engine_hours(plan, found.sampling)}"
         yield from (f"  {line}" for line in _beside(plan, found.sampling))
     for training in found.training:
         same = f" and {training.more} more like it" if training.more else ""
@@ -68,6 +69,28 @@ def _sampling(found: Sampling) -> str:
     return (
         f"{found.stage}{same}: K={found.num_samples}, {_short(found.sampled_tokens)} tokens to sample and "
         f"{_short(found.scored_tokens)} to score"
+    )
+
+
+def _engine_hours(plan: Plan, found: Sampling) -> str:
+    pace = found.throughput
+    if pace is None:
+        return (
+            "hours are known from shards of this run, or from hardware.sampled_tokens_per_second and "
+            "hardware.scored_tokens_per_second, those of one engine"
+        )
+    hours = pace.hours(found.sampled_tokens, found.scored_tokens)
+    gpus = plan.config.sample.devices_per_engine if plan.config.slurm.job("sample").gpus_per_node else 0
+    text = f"{hours:,.3g} hours of one engine"
+    text += f", {hours * gpus:,.3g} GPU hours" if gpus else ""
+    if not pace.shards:
+        return (
+            f"{text}, at {pace.sampled:,.0f} sampled and {pace.scored:,.0f} scored tokens per second as set"
+        )
+    ranges = [f"{low:,.0f} to {high:,.0f}" for low, high in (pace.sampled_range, pace.scored_range)]
+    return (
+        f"{text}, at {pace.sampled:,.0f} sampled ({ranges[0]}) and {pace.scored:,.0f} scored ({ranges[1]}) "
+        f"tokens per second, medians of {pace.shards} shards of {pace.source}"
     )
 
 

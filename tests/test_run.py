@@ -13,6 +13,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from tests.runs.small_run import SMALL_RUN
+
 
 def test_the_model_opens_as_an_ordinary_one_and_knows_the_markers(undisturbed: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -116,6 +118,16 @@ def test_a_run_is_compared_with_a_control_on_the_same_documents(undisturbed: Pat
     assert "cannot be told: log p(x | c) 0.000 [0.000, 0.000]" in same
     for line in ("training FLOPs", "computed tokens in training", "FLOPs with the E-steps"):
         assert re.search(rf"{line}: (\S+) and \1, 1.00 times as much", same), line
+
+
+def test_a_dry_run_goes_by_the_pace_of_shards_that_are_done(undisturbed: Path) -> None:
+    command = [sys.executable, "-m", "lt_hpc.launch", "--run-dir", str(undisturbed), *SMALL_RUN]
+    more = ["--dry-run", "estimate.thought_tokens=2"]
+    printed = subprocess.run([*command, *more], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"at ([\d,]+) sampled \(([\d,]+) to ([\d,]+)\) .* of 3 shards of sample-01", printed)
+    assert found, printed
+    middle, low, high = (int(one.replace(",", "")) for one in found.groups())
+    assert 0 < low <= middle <= high
 
 
 class Tables(HTMLParser):

@@ -245,6 +245,10 @@ class HardwareConfig:
     peak_tflops: float | None = execution(None, "TFLOP/s, dense, in the training dtype; A100 bf16: 312", gt=0)
     memory_gb: float | None = execution(None, "GB of memory", gt=0)
     expected_mfu: float = execution(0.4, "model FLOPs utilisation that hours are estimated with", gt=0, le=1)
+    sampled_tokens_per_second: float | None = execution(
+        None, "of one engine, until shards of the run have measured it", gt=0
+    )
+    scored_tokens_per_second: float | None = execution(None, "likewise", gt=0)
 
 
 @dataclass

@@ -13,7 +13,7 @@ _NAMED = re.compile(
     r"(?i)\b(?P<name>[\w-]*(?:token|secret|passw(?:or)?d|api_?key|access_?key|credentials?)[\w-]*)"
     r"(?:\s*=\s*|\s*:\s+|\s+(?=\S{16,}\s*$))(?P<quote>['\"]?)(?P<value>[^\s'\"$`/~.<;&|][^\s'\"]{5,})"
 )
-_NO_SECRET = re.compile(r"(?i)(path|file|dir|folder|column|tokens|name|id)$")
+_NO_SECRET = re.compile(r"(?i)(path|file|dir|folder|column|tokens|tokens_per_second|name|id)$")
 """How names end whose value only says where a secret is, or none at all."""
 _IN_ADDRESS = re.compile(r"(?<=://)[^\s/:@]+:(?P<value>[^\s/@$]{3,})@")
 MASK = "***"

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from lt_hpc.config import prompts
 from lt_hpc.config.schema import Config
@@ -21,10 +22,32 @@ from lt_hpc.latent.cost import (
     state_bytes,
 )
 from lt_hpc.run.plan import Plan, Stage
-from lt_hpc.store import manifest
-from lt_hpc.store.paths import RunPaths
+from lt_hpc.store import manifest, shards
+from lt_hpc.store.paths import RunPaths, shard_folder
 
 _DTYPE_BYTES = {"float32": 4, "bfloat16": 2}
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Tokens per second of one engine that samples and scores, medians over the shards that were measured.
+
+    Attributes:
+        source: the stage whose shards these are, or the setting that says so.
+        shards: how many; 0 for a setting.
+        sampled_range, scored_range: lowest and highest of the shards.
+    """
+
+    source: str
+    shards: int
+    sampled: float
+    scored: float
+    sampled_range: tuple[float, float]
+    scored_range: tuple[float, float]
+
+    def hours(self, sampled_tokens: float, scored_tokens: float) -> float:
+        """Of one engine."""
+        return (sampled_tokens / self.sampled + scored_tokens / self.scored) / 3600
 
 
 @dataclass(frozen=True)
@@ -37,6 +60,7 @@ class Sampling:
         num_samples: K, thoughts per chunk.
         sampled_tokens: tokens of all thoughts.
         scored_tokens: tokens of all thoughts and of the chunk after each of them, without prefixes.
+        throughput: of one engine; None: not measured and not set.
         prompt_bytes: bytes of a GPU that vLLM takes for scoring beside what it plans with; None: not known,
             or another engine.
         reference_bytes: bytes of the float32 check beside it; None likewise, or where there is none.
@@ -47,6 +71,7 @@ class Sampling:
     num_samples: int
     sampled_tokens: float
     scored_tokens: float
+    throughput: Throughput | None
     prompt_bytes: float | None
     reference_bytes: float | None
 
@@ -201,9 +226,35 @@ def _sampling(plan: Plan, shape: ModelShape | None, paths: RunPaths) -> Sampling
         num_samples=count,
         sampled_tokens=count * thought * raw,
         scored_tokens=count * (1 + thought) * raw,
+        throughput=_throughput(plan, stages, paths),
         prompt_bytes=prompts,
         reference_bytes=reference,
     )
+
+
+def _throughput(plan: Plan, stages: list[Stage], paths: RunPaths) -> Throughput | None:
+    """As the newest E-step with finished shards measured it, else as the settings say."""
+    for stage in reversed(stages):
+        folder = paths.root / stage.output
+        shard_map = shards.read(folder)
+        numbers = range(shard_map.num_shards) if shard_map is not None else ()
+        records = [manifest.read(shard_folder(folder, number)) for number in numbers]
+        found = [
+            (record.statistics["sampled_tokens_per_second"], record.statistics["scored_tokens_per_second"])
+            for record in records
+            if record is not None and record.statistics.get("scored_tokens_per_second")
+        ]
+        if found:
+            sampled, scored = ([pair[side] for pair in found] for side in (0, 1))
+            return Throughput(
+                stage.key, len(found), median(sampled), median(scored),
+                (min(sampled), max(sampled)), (min(scored), max(scored)),
+            )  # fmt: skip
+    hardware = plan.config.hardware
+    given = hardware.sampled_tokens_per_second, hardware.scored_tokens_per_second
+    if given[0] is None or given[1] is None:
+        return None
+    return Throughput("hardware", 0, given[0], given[1], (given[0],) * 2, (given[1],) * 2)
 
 
 def num_steps(plan: Plan, stage: Stage, paths: RunPaths) -> int | None:

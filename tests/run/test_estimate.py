@@ -58,6 +58,15 @@ def test_its_dry_run_needs_neither_torch_nor_a_network(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_hours_of_sampling_are_those_of_a_pace_that_is_set(tmp_path: Path) -> None:
+    assert "set" not in lines("tinyllama_finemath.yaml", tmp_path)[0]
+    assert any("hours are known from shards" in one for one in lines("tinyllama_finemath.yaml", tmp_path))
+    pace = ["hardware.sampled_tokens_per_second=5000", "hardware.scored_tokens_per_second=40000"]
+    text = "\n".join(lines("tinyllama_finemath.yaml", tmp_path, *pace))
+    # 18.4B and 26.1B tokens
+    assert "1.21e+03 hours of one engine, 1.21e+03 GPU hours, at 5,000 sampled and 40,000 scored" in text
+
+
 def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
     name = "llama8b_finemath.yaml"
     assert not any("does not fit" in line for line in lines(name, tmp_path))
