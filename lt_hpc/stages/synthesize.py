@@ -24,7 +24,7 @@ from lt_hpc.latent.layout import MARKERS
 from lt_hpc.stages.shards import Block, missing_blocks
 from lt_hpc.stages.task import Task
 from lt_hpc.store import tables
-from lt_hpc.store.atomic import append_line, read_lines
+from lt_hpc.store.atomic import append_line, sealed, sealed_lines
 from lt_hpc.store.paths import asked_file
 from lt_hpc.teachers import answers, load
 from lt_hpc.teachers.protocol import Answer, Question, Teacher
@@ -46,7 +46,7 @@ class _Dialogue:
     """What was asked of the chunks of a block and what came back, as `file` holds it.
 
     `answers`: chunk -> each answer with the reason why it can't be a thought, None for the accepted one.
-    `asked`: chunk -> requests that were begun. `tokens`: ids of the accepted thoughts.
+    `asked`: chunk -> requests that were begun. A damaged line counts for nothing.
     """
 
     file: Path
@@ -56,7 +56,7 @@ class _Dialogue:
     @staticmethod
     def read(file: Path) -> _Dialogue:
         found = _Dialogue(file)
-        for line in read_lines(file):
+        for line in sealed_lines(file):
             if "answer" in line:
                 found.answers[line["chunk"]].append((Answer(**line["answer"]), line["problem"]))
             else:
@@ -66,12 +66,12 @@ class _Dialogue:
     def begun(self, questions: Iterable[Question]) -> Iterator[Question]:
         """The questions, each written down before it is asked."""
         for question in questions:
-            append_line(self.file, {"chunk": question.chunk, "seed": question.seed})
+            append_line(self.file, sealed({"chunk": question.chunk, "seed": question.seed}))
             self.asked[question.chunk] += 1
             yield question
 
     def add(self, chunk: int, answer: Answer, problem: str | None) -> None:
-        append_line(self.file, {"chunk": chunk, "problem": problem, "answer": asdict(answer)})
+        append_line(self.file, sealed({"chunk": chunk, "problem": problem, "answer": asdict(answer)}))
         self.answers[chunk].append((answer, problem))
 
     def accepted(self, chunk: int) -> Answer | None:

@@ -160,6 +160,16 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [value for value in map(_parsed, text.splitlines()) if isinstance(value, dict)]
 
 
+def sealed_lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON lines of a file that match their own checksums, without these."""
+    found = []
+    for value in read_lines(path):
+        seal = value.pop(SEAL, None)
+        if seal == _checksum(value):
+            found.append(value)
+    return found
+
+
 def _parsed(line: str) -> Any:
     try:
         return json.loads(line)

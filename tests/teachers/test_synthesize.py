@@ -153,8 +153,17 @@ def test_a_stop_keeps_what_was_under_way_and_goes_on_from_there(server: int, tmp
         begun, stored = dialogues(thoughts)
         assert len(begun) == len(stored) == len(proxy.delivered) <= 3 + 2
         synthesize.run(task("synthesize-00"))
-    begun, stored = dialogues(thoughts)
-    assert len({*begun}) == len(begun) == len(stored) == len(proxy.delivered)
+        begun, stored = dialogues(thoughts)
+        assert len({*begun}) == len(begun) == len(stored) == len(proxy.delivered)
+        found, path = taught(thoughts), next(iter(sorted(thoughts.glob("*/asked-*"))))
+        lines = path.read_text().splitlines()
+        accepted = next(n for n, line in enumerate(lines) if '"problem": null' in line)
+        lines[accepted] = lines[accepted].replace('"text": "', '"text": "x')
+        path.write_text("\n".join(lines) + "\n")
+        path.with_name(path.name.replace("asked-", "part-")).with_suffix(".parquet").unlink()
+        synthesize.run(task("synthesize-00"))
+    assert len(proxy.delivered) == len(stored) + 1, "a damaged answer is none, and alone is asked for again"
+    assert taught(thoughts).keys() == found.keys()
 
 
 def test_a_question_that_is_declined_costs_its_chunk_and_a_setting_stops(server: int, tmp_path: Path) -> None:
