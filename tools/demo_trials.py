@@ -41,12 +41,17 @@ ARMS = {
     **{f"uniform, K={k}": [f"sample.num_samples={k}", "merge.method=uniform"] for k in (4, 16)},
     **{f"half from the prior, K={k}": [f"sample.num_samples={k}", "sample.prior_share=0.5"] for k in (4, 16)},
     **{f"weighted, K={k}": [f"sample.num_samples={k}", "merge.select=weighted"] for k in (4, 16)},
+    **{
+        f"{rule}, cold, K=4": ["sample.num_samples=4", "sample.temperature=0.7", f"merge.method={method}"]
+        for rule, method in (("importance", "multinomial"), ("argmax", "argmax"), ("uniform", "uniform"))
+    },
     "raw text, repeated": ["objective=raw"],
     "raw text, fresh": ["objective=raw", f"train.steps={ITERATIONS * 200}", "corpus.num_documents=110000"],
     "labelled documents only": ["objective=warm"],
 }
-"""An M-step starts from the base, so the last model of an arm with thoughts has taken 200 steps, and so have
-the controls; the fresh one takes those of all iterations, on documents of which none comes twice."""
+"""Cold: thoughts are drawn at a temperature of 0.7, which weights alone make up for. An M-step starts from the
+base, so the last model of an arm with thoughts has taken 200 steps, and so have the controls; the fresh one
+takes those of all iterations, on documents of which none comes twice."""
 CONTROLS = [arm for arm in ARMS if arm.startswith(("raw", "labelled"))]
 PAIRS = [
     *(
@@ -60,6 +65,7 @@ PAIRS = [
         for k in (4, 16)
         for name in ("half from the prior", "weighted")
     ),
+    *(("importance, cold, K=4", f"{other}, cold, K=4") for other in ("argmax", "uniform")),
     *(("importance, K=4", control) for control in CONTROLS),
 ]
 """Of the last models: the first less the second."""
@@ -274,7 +280,7 @@ def show(out: Path, task: str, seeds: list[int], arms: list[str]) -> dict[str, A
         }
     results = {arm: by_seed for arm, by_seed in results.items() if by_seed}
     pairs: dict[str, dict[str, Any]] = {}
-    for first, second in PAIRS:
+    for first, second in (pair for pair in PAIRS if {*pair} <= {*results}):
         found = {str(seed): paired(out, task, seed, first, second) for seed in seeds}
         known = {
             seed: one | {"twice": {"value": less(results, first, second, seed, "twice")}}
