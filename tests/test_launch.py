@@ -148,7 +148,8 @@ def test_a_run_folder_that_others_can_write_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_a_launch_creates_only_its_owner_can_write(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "lt_hpc.launch", "--run-dir", "run", *SMALL_RUN, "warm_start.steps=1"]
+    fast = ["warm_start.steps=1", "local.train_ranks=1"]
+    command = [sys.executable, "-m", "lt_hpc.launch", "--run-dir", "run", *SMALL_RUN, *fast]
     script = f"umask 000; exec {shlex.join(command)} --iters 0"
     result = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
