@@ -49,9 +49,9 @@ ARMS = {
     "raw text, fresh": ["objective=raw", f"train.steps={ITERATIONS * 200}", "corpus.num_documents=110000"],
     "labelled documents only": ["objective=warm"],
 }
-"""Cold: thoughts are drawn at a temperature of 0.7, which weights alone make up for. An M-step starts from the
-base, so the last model of an arm with thoughts has taken 200 steps, and so have the controls; the fresh one
-takes those of all iterations, on documents of which none comes twice."""
+"""Cold: thoughts are drawn at a temperature of 0.7, which weights alone make up for. An M-step starts from
+the base, so the last model of an arm with thoughts has taken 200 steps, and so have the controls; the fresh
+one takes those of all iterations, on documents of which none comes twice."""
 CONTROLS = [arm for arm in ARMS if arm.startswith(("raw", "labelled"))]
 PAIRS = [
     *(
