@@ -17,7 +17,7 @@ from lt_hpc.store import manifest, measured, shards
 from lt_hpc.store.figures import HeldOut, SelectionStatistics
 from lt_hpc.store.manifest import Manifest
 from lt_hpc.store.measured import Measured
-from lt_hpc.store.paths import METRICS, RunPaths, relative_paths, shard_folder
+from lt_hpc.store.paths import METRICS, RunPaths, shard_folder
 
 
 def collect(plan: Plan, paths: RunPaths) -> Report:
@@ -34,7 +34,7 @@ def collect(plan: Plan, paths: RunPaths) -> Report:
         name=plan.config.name,
         plan=plan.fingerprint,
         config=plan_to_json(plan)["config"],
-        corpora={name: _counts(paths.documents(name)) for name in _corpora(plan)},
+        corpora={name: _counts(paths.documents(name)) for name in plan.documents},
         complete=not state.pending(paths, plan),
         iterations=iterations,
         teacher=dict(sum((Counter(one.counts) for one in _shards(paths.thoughts)), Counter())),
@@ -51,12 +51,6 @@ def measured_of(paths: RunPaths, iteration: int) -> Measured | None:
         return measured.read([folder / one.name for one in record.files if one.name != METRICS])
     except IncompleteError:
         return None
-
-
-def _corpora(plan: Plan) -> list[str]:
-    base = str(relative_paths().base)
-    outputs = [folder for stage in plan.stages if stage.kind.documents for folder in stage.outputs]
-    return [folder for folder in outputs if folder != base]
 
 
 def _counts(folder: Path) -> dict[str, int]:

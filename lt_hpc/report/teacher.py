@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lt_hpc.latent.cost import cost_of
-
-REFUSED = "refused: "
-"""Counts of answers that were none to train on, followed by the reason."""
+from lt_hpc.store.counts import LOST, refused
 
 
 def in_words(counts: Mapping[str, int], settings: Mapping[str, Any]) -> str | None:
@@ -16,21 +14,17 @@ def in_words(counts: Mapping[str, int], settings: Mapping[str, Any]) -> str | No
     (`settings`: the teacher section). None where nothing was asked."""
     if not counts.get("answers"):
         return None
-    refused = sorted(
-        ((n, name.removeprefix(REFUSED)) for name, n in counts.items() if name.startswith(REFUSED)),
-        reverse=True,
-    )
     text = f"{counts['taught']} of {counts['chunks']} chunks have a teacher's thought; "
     text += f"{counts['answers']} answers"
-    if refused:
-        text += f", refused: {', '.join(f'{n} {reason}' for n, reason in refused)}"
+    if refused(counts):
+        text += f", refused: {refused(counts)}"
     text += f"; {counts['prompt_tokens']:,} tokens asked and {counts['answer_tokens']:,} answered"
     cost = cost_of(counts["prompt_tokens"], counts["answer_tokens"], settings)
     if cost is not None:
         text += f", {cost:.4g} USD"
-    if counts.get("lost requests"):
+    if counts.get(LOST):
         text += (
-            f"; beside these {counts['lost requests']} requests whose answers were lost with a killed task "
+            f"; beside these {counts[LOST]} requests whose answers were lost with a killed task "
             "and which may have been paid for"
         )
     return text

@@ -97,6 +97,12 @@ class Plan:
         folders = ", ".join(folder for stage in self.stages for folder in stage.outputs)
         raise ConfigError(f"no stage of the plan makes {folder!r}; they make: {folders}")
 
+    @property
+    def documents(self) -> list[str]:
+        """The folders of documents."""
+        made = [folder for stage in self.stages if stage.kind.documents for folder in stage.outputs]
+        return [folder for folder in made if folder != str(relative_paths().base)]
+
     def output(self, folder: str) -> str:
         """The fingerprint of a folder of the run."""
         return self.producer(folder).outputs[folder]

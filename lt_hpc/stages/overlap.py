@@ -15,7 +15,6 @@ from lt_hpc.stages.task import Task
 from lt_hpc.store import manifest, tables
 from lt_hpc.store.counts import SHARED
 from lt_hpc.store.manifest import FileEntry
-from lt_hpc.store.paths import relative_paths
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Overlap:
     def renew(self) -> None:
         """Bring the manifests up to date of the finished folders that are compared with one that the stage
         makes."""
-        for name in _documents(self.task.plan):
+        for name in self.task.plan.documents:
             compared = set(_compared(self.task.plan, name)) & set(self.task.stage.outputs)
             record = self._done(name) if compared and name != self.made else None
             if record:
@@ -68,13 +67,7 @@ class Overlap:
         return np.concatenate([np.zeros(0, np.int64), *known]) if len(known) == len(found) else None
 
 
-def _documents(plan: Plan) -> list[str]:
-    """The folders of documents of a plan."""
-    made = [folder for stage in plan.stages if stage.kind.documents for folder in stage.outputs]
-    return [folder for folder in made if folder != str(relative_paths().base)]
-
-
 def _compared(plan: Plan, name: str) -> list[str]:
     """The folders whose documents are looked for in a folder."""
     others = CORPORA[: CORPORA.index(name)] if name in CORPORA else CORPORA
-    return [other for other in others if other in _documents(plan)]
+    return [other for other in others if other in plan.documents]

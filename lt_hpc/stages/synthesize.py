@@ -25,6 +25,7 @@ from lt_hpc.stages.shards import Block, missing_blocks
 from lt_hpc.stages.task import Task
 from lt_hpc.store import tables
 from lt_hpc.store.atomic import append_line, sealed, sealed_lines
+from lt_hpc.store.counts import LOST, REFUSED
 from lt_hpc.store.paths import asked_file
 from lt_hpc.teachers import answers, load
 from lt_hpc.teachers.protocol import Answer, Question, Teacher
@@ -145,8 +146,10 @@ class _Synthesis:
         (encoded,) = self._encoder.encode([answers.thought(answer)], [False])
         if not encoded.ids:
             return "empty"
-        too_long = len(encoded.ids) >= self.task.plan.config.sample.max_thought_tokens
-        return "too long" if too_long else None
+        config = self.task.plan.config
+        if encoded.unknown > config.warm.max_unknown * len(encoded.ids):
+            return "unknown tokens"
+        return "too long" if len(encoded.ids) >= config.sample.max_thought_tokens else None
 
     def _text(self, ids: Sequence[int]) -> str:
         text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -175,9 +178,9 @@ def _count(columns: dict[str, list[Any]], dialogue: _Dialogue) -> Counter[str]:
     counts = Counter(chunks=len(columns["chunk"]))
     counts["taught"] = sum(bool(thought) for thought in columns["thought"])
     counts["answers"] = len(given)
-    counts["lost requests"] = dialogue.lost()
+    counts[LOST] = dialogue.lost()
     counts["prompt_tokens"] = sum(answer.prompt_tokens for answer in given)
     counts["answer_tokens"] = sum(answer.answer_tokens for answer in given)
     counts["thought_tokens"] = sum(map(len, columns["thought"]))
-    counts.update(f"refused: {problem}" for of_chunk in columns["problems"] for problem in of_chunk)
+    counts.update(f"{REFUSED}{problem}" for of_chunk in columns["problems"] for problem in of_chunk)
     return counts

@@ -1,4 +1,5 @@
-"""What the counts in the manifest of prepared documents are called, and what they say to people. Pure."""
+"""What counts in the manifests of documents and of a teacher's thoughts are called, and what they say to
+people. Pure."""
 
 from __future__ import annotations
 
@@ -10,10 +11,13 @@ DROPPED = "dropped: "
 """Documents that were left out, followed by the reason."""
 LEFT_OUT = "left out: "
 """Chunks that were left out of documents that are kept, followed by the reason."""
-
 SHARED = "also in "
 """Documents that another folder has too, followed by its name."""
 HELD_OUT = "heldout"
+REFUSED = "refused: "
+"""A teacher's answers that could be no thought, followed by the reason."""
+LOST = "lost requests"
+"""Questions to a teacher that have no answer because the task was killed."""
 
 
 def dropped(counts: Mapping[str, int]) -> str:
@@ -24,6 +28,11 @@ def dropped(counts: Mapping[str, int]) -> str:
 def left_out(counts: Mapping[str, int]) -> str:
     """Likewise those for which chunks were left out of documents that are kept."""
     return _reasons(counts, LEFT_OUT)
+
+
+def refused(counts: Mapping[str, int]) -> str:
+    """Likewise those for which answers of a teacher were refused."""
+    return _reasons(counts, REFUSED)
 
 
 def _reasons(counts: Mapping[str, int], start: str) -> str:

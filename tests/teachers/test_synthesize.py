@@ -12,10 +12,14 @@ from pathlib import Path
 import pytest
 
 from lt_hpc import dry_run
+from lt_hpc.cluster.place import Place
+from lt_hpc.config.load import demo_file, load_config
 from lt_hpc.errors import ConfigError, Interrupted, StageError
+from lt_hpc.launch import make_plan
 from lt_hpc.report.collect import collect
 from lt_hpc.report.teacher import in_words
 from lt_hpc.run import estimate
+from lt_hpc.run.progress import Progress
 from lt_hpc.run.state import last_plan
 from lt_hpc.stages import prepare, synthesize, train_data
 from lt_hpc.stages.task import Task
@@ -183,6 +187,30 @@ def test_a_question_that_is_declined_costs_its_chunk_and_a_setting_stops(server:
         other = synthesis(tmp_path / "other", url)
         with pytest.raises(ConfigError, match=r"teacher.base_url.*declines what is asked.*this is not taken"):
             synthesize.run(other("synthesize-00"))
+
+
+def test_thoughts_in_words_that_the_model_does_not_know_are_none(server: int, tmp_path: Path) -> None:
+    proxy = Proxy(server)
+    with proxy.running() as url:
+        settings = ["teacher.kind=openai", f"teacher.base_url={url}", *SETTINGS, "teacher.attempts=1"]
+        counts = [f"{name}.num_documents=4" for name in ("corpus", "warm", "heldout")]
+        paths = RunPaths(tmp_path / "run")
+        plan = make_plan(load_config(demo_file(), [*settings, *counts]), 0, paths)
+
+        def task(key: str) -> Task:
+            stage = plan.stage(key)
+            return Task(plan, stage, paths, Place(), (0,), Progress(tmp_path / key), lambda: False)
+
+        prepare.run(task("prepare"))
+        synthesize.run(task("synthesize-00"))
+    begun, stored = dialogues(paths.thoughts)
+    problems = {line["problem"] for line in stored}
+    assert (
+        len(begun) == 4
+        and problems <= {"unknown tokens", "too long", "empty"}
+        and "unknown tokens" in problems
+    )
+    assert not any(taught(paths.thoughts).values())
 
 
 def test_what_an_endpoint_refuses_is_told_in_one_line_and_answers_are_kept(
