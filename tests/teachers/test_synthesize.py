@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -273,7 +274,7 @@ def test_a_teacher_that_cannot_work_is_refused_before_anything(
 def test_a_launch_without_the_key_submits_nothing(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY"}
     command = [
-        "python",
+        sys.executable,
         "-m",
         "lt_hpc.launch",
         "--cluster=local",
