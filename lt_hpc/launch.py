@@ -28,8 +28,9 @@ from lt_hpc.errors import ConfigError, Interrupted, StageError, guarded
 from lt_hpc.report import output
 from lt_hpc.report.collect import collect
 from lt_hpc.run import events, state
+from lt_hpc.run.build import build_plan
 from lt_hpc.run.events import Claim, Launch, described
-from lt_hpc.run.plan import CORPORA, Plan, Stage, build_plan
+from lt_hpc.run.plan import CORPORA, Plan, Stage
 from lt_hpc.store.atomic import clean_temporaries, write_text
 from lt_hpc.store.paths import RunPaths
 from lt_hpc.teachers import load as teachers

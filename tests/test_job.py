@@ -15,7 +15,8 @@ from lt_hpc.cluster.place import Place
 from lt_hpc.cluster.signals import STOP_SIGNALS
 from lt_hpc.config.load import demo_file, load_config
 from lt_hpc.run import events
-from lt_hpc.run.plan import build_plan, plan_to_json
+from lt_hpc.run.build import build_plan
+from lt_hpc.run.plan import plan_to_json
 from lt_hpc.store.fingerprints import fingerprint
 from lt_hpc.store.paths import RunPaths
 

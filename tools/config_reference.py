@@ -21,10 +21,10 @@ FILE = Path(__file__).parents[1] / "docs" / "configuration.md"
 HEAD = """# Configuration
 
 Written by `python tools/config_reference.py` from
-[lt_hpc/config/schema.py](../lt_hpc/config/schema.py); edit that. A run reads one YAML file, then a
-site profile, then `key=value` overrides; later ones win, and a field that none of them names has
-its default. *In fingerprints*: another value changes the result, so that what depends on it is made
-again. A field that is not in them says how or where something runs.
+[lt_hpc/config/schema.py](../lt_hpc/config/schema.py) and machines.py beside it; edit these. A run
+reads one YAML file, then a site profile, then `key=value` overrides; later ones win, and a field
+that none of them names has its default. *In fingerprints*: another value changes the result, so
+that what depends on it is made again. A field that is not in them says how or where something runs.
 
 Text stays what was typed, in files as in overrides: `007`, `30:00` and `on` are no numbers or booleans
 where a field is text. Numbers are decimal, booleans `true` or `false`; `null` is none, and quoted it is

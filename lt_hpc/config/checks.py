@@ -8,12 +8,11 @@ import importlib.util
 from lt_hpc import kinds
 from lt_hpc.config.convert import shown
 from lt_hpc.config.fields import walk
+from lt_hpc.config.machines import JobConfig, SlurmConfig
 from lt_hpc.config.schema import (
     OPTIONAL_ENGINES,
     Config,
     CorpusConfig,
-    JobConfig,
-    SlurmConfig,
     TrainConfig,
 )
 from lt_hpc.config.secrets import has_secret

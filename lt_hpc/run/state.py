@@ -11,7 +11,8 @@ from pathlib import Path
 from lt_hpc.config.fields import walk
 from lt_hpc.config.load import config_from_dict
 from lt_hpc.errors import ConfigError
-from lt_hpc.run.plan import Plan, Stage, plan_from_json, plan_to_json
+from lt_hpc.run.build import plan_from_json
+from lt_hpc.run.plan import Plan, Stage, plan_to_json
 from lt_hpc.store import counts, manifest, shards
 from lt_hpc.store.atomic import write_json
 from lt_hpc.store.fingerprints import fingerprint

@@ -25,7 +25,8 @@ from lt_hpc.data.tokenising import Row, tokenise
 from lt_hpc.errors import ConfigError
 from lt_hpc.latent.cost import longest_sequence
 from lt_hpc.latent.layout import NUM_JOINT_MARKERS, longest_chunk
-from lt_hpc.run.plan import CORPORA, build_plan
+from lt_hpc.run.build import build_plan
+from lt_hpc.run.plan import CORPORA
 from lt_hpc.stages import probe
 from lt_hpc.stages.overlap import Overlap
 from lt_hpc.stages.task import Task, Vocabulary, read_vocabulary

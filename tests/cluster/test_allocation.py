@@ -13,7 +13,7 @@ from lt_hpc.cluster.slurm.steps import Steps
 from lt_hpc.config.load import demo_file, load_config
 from lt_hpc.errors import ConfigError
 from lt_hpc.launch import _claimed_plan
-from lt_hpc.run.plan import build_plan
+from lt_hpc.run.build import build_plan
 from lt_hpc.store.paths import RunPaths
 
 JOB = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "2", "SLURM_NTASKS": "8"}

@@ -9,7 +9,8 @@ import pytest
 from lt_hpc.cluster.local import Local
 from lt_hpc.cluster.place import Place
 from lt_hpc.config.load import demo_file, load_config
-from lt_hpc.run.plan import Plan, build_plan
+from lt_hpc.run.build import build_plan
+from lt_hpc.run.plan import Plan
 from lt_hpc.store.paths import RunPaths
 
 

@@ -20,8 +20,9 @@ from lt_hpc.cluster.slurm.scheduler import limits
 from lt_hpc.config.load import demo_file, load_config
 from lt_hpc.errors import StageError
 from lt_hpc.run import events
+from lt_hpc.run.build import build_plan
 from lt_hpc.run.events import Claim, Launch, Submit
-from lt_hpc.run.plan import Plan, Stage, build_plan, plan_to_json
+from lt_hpc.run.plan import Plan, Stage, plan_to_json
 from lt_hpc.store.atomic import write_json
 from lt_hpc.store.paths import RunPaths
 

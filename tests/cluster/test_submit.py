@@ -9,7 +9,7 @@ import pytest
 
 from lt_hpc.cluster.slurm import submit
 from lt_hpc.config.load import demo_file, load_config
-from lt_hpc.run.plan import build_plan
+from lt_hpc.run.build import build_plan
 
 PROFILES = Path(__file__).parents[2] / "configs" / "cluster"
 FIELDS = {

@@ -9,7 +9,8 @@ import pytest
 
 from lt_hpc.config.load import config_from_dict, demo_file, load_config
 from lt_hpc.errors import ConfigError
-from lt_hpc.run.plan import Plan, build_plan, check_all_would_run, plan_from_json, plan_to_json
+from lt_hpc.run.build import build_plan, check_all_would_run, plan_from_json
+from lt_hpc.run.plan import Plan, plan_to_json
 
 SOURCES = {"model": "m", "corpus": "c", "warm": "w", "heldout": "h"}
 

@@ -14,7 +14,7 @@ import pytest
 from lt_hpc.config.load import load_config
 from lt_hpc.errors import ConfigError
 from lt_hpc.run import events, state
-from lt_hpc.run.plan import build_plan
+from lt_hpc.run.build import build_plan
 from lt_hpc.store.paths import RunPaths
 from tests.runs.small_run import outputs
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lt_hpc.config.load import demo_file, load_config
 from lt_hpc.run import state
-from lt_hpc.run.plan import build_plan
+from lt_hpc.run.build import build_plan
 from lt_hpc.store import manifest
 from lt_hpc.store.manifest import Manifest
 from lt_hpc.store.paths import RunPaths

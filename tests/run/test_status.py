@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from lt_hpc.config.load import demo_file, load_config
-from lt_hpc.run.plan import build_plan
+from lt_hpc.run.build import build_plan
 from lt_hpc.status import describe
 from lt_hpc.store import manifest, shards
 from lt_hpc.store.manifest import Manifest

@@ -1,0 +1,254 @@
+"""From a configuration to its plan: which stages make a run, from what, in which order.
+
+Pure: the configuration and the identities of its sources go in, a plan comes out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lt_hpc.config.identity import identity_of
+from lt_hpc.config.schema import Config
+from lt_hpc.errors import ConfigError
+from lt_hpc.run.plan import CORPORA, FORMAT, Plan, Stage
+from lt_hpc.store.fingerprints import fingerprint
+from lt_hpc.store.paths import relative_paths
+
+SCHEME = 2
+"""Of sampling. 1: thoughts without an end had no weight."""
+WHOLE_DOCUMENTS = "documents"
+"""What a model without thoughts is trained on; once it was chunks, each with its prefix."""
+
+
+def build_plan(config: Config, num_iterations: int, sources: Mapping[str, Any]) -> Plan:
+    """The stages of `num_iterations` EM iterations after the warm start (iteration 0).
+
+    `sources` holds the content identities of "model", of the three corpora and, where there is one, of the
+    "teacher".
+
+    Raises:
+        ConfigError: when the number of iterations does not fit the objective.
+    """
+    if num_iterations < 0:
+        raise ConfigError(f"--iters {num_iterations}: must be at least 0")
+    if config.objective != "em" and num_iterations > 1:
+        raise ConfigError(
+            f"--iters {num_iterations}: objective={config.objective} trains once after the warm start; "
+            "use --iters 1 (or 0)"
+        )
+    stages = _Stages(config)
+    _prepare(stages, sources)
+    for iteration in range(num_iterations + 1):
+        _iteration(stages, iteration, sources)
+    plan = Plan(config, tuple(stages.made))
+    check_all_would_run(plan)
+    return plan
+
+
+def check_all_would_run(plan: Plan) -> None:
+    """Only goals, and what goals need, ever run.
+
+    Raises:
+        ConfigError: naming a stage that is neither.
+    """
+    wanted = {stage.key for stage in plan.stages if stage.kind.goal}
+    for stage in reversed(plan.stages):
+        if stage.key not in wanted:
+            raise ConfigError(f"{stage.key} would never run: make its kind a goal, or a goal need its output")
+        wanted |= set(stage.needs)
+
+
+class _Stages:
+    """Stages in the making: each new one is built from the outputs of those before it."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.made: list[Stage] = []
+
+    def output(self, folder: str) -> str:
+        return self._producer(folder).outputs[folder]
+
+    def _producer(self, folder: str) -> Stage:
+        return next(stage for stage in self.made if folder in stage.outputs)
+
+    def last(self, name: str) -> Stage | None:
+        """The newest stage of a kind."""
+        return next((stage for stage in reversed(self.made) if stage.name == name), None)
+
+    def add(
+        self,
+        name: str,
+        iteration: int,
+        folder: Path,
+        settings: dict[str, Any],
+        inputs: dict[str, Path | str],
+        implied: tuple[str, ...] = (),
+        shards: int = 0,
+    ) -> str:
+        """Add a stage `NAME-ITERATION` that makes `folder`, and return the folder.
+
+        The inputs' fingerprints enter the stage's, but for the roles `implied` by another input: every
+        model and every corpus is made from the base.
+        """
+        settings = {"seed": self.config.seed, "iteration": iteration, **settings}
+        entering = {role: self.output(str(of)) for role, of in inputs.items() if role not in implied}
+        outputs = {str(folder): fingerprint(name, settings, entering)}
+        self.append(f"{name}-{iteration:02d}", name, iteration, outputs, settings, inputs, shards)
+        return str(folder)
+
+    def append(
+        self,
+        key: str,
+        name: str,
+        iteration: int,
+        outputs: dict[str, str],
+        settings: dict[str, Any],
+        inputs: Mapping[str, Path | str],
+        shards: int = 0,
+    ) -> None:
+        folders = {role: str(folder) for role, folder in inputs.items()}
+        needs = tuple(dict.fromkeys(self._producer(folder).key for folder in folders.values()))
+        self.made.append(Stage(key, name, iteration, needs, outputs, folders, settings, shards))
+
+
+def _prepare(stages: _Stages, sources: Mapping[str, Any]) -> None:
+    config, paths = stages.config, relative_paths()
+    base = fingerprint("base", {"model": sources["model"], "resize": config.model.resize_embeddings}, {})
+    outputs = {str(paths.base): base}
+    for corpus in CORPORA:
+        if corpus == "corpus" and config.corpus.fresh:
+            continue  # its own stage in each iteration
+        settings = {"source": sources[corpus], "chunking": identity_of(config.chunking)}
+        if corpus == "warm" and config.warm_is_taught:  # longer teacher thoughts are dropped
+            settings["max_thought_tokens"] = config.sample.max_thought_tokens
+        outputs[str(paths.documents(corpus))] = fingerprint("documents", settings, {"base": base})
+    stages.append("prepare", "prepare", 0, outputs, {}, {})
+
+
+def _prepare_fresh(stages: _Stages, iteration: int, sources: Mapping[str, Any]) -> str:
+    config, paths = stages.config, relative_paths()
+    base = str(paths.base)
+    settings = {"source": sources["corpus"], "chunking": identity_of(config.chunking), "fresh": iteration}
+    folder = str(paths.documents("corpus", iteration))
+    outputs = {folder: fingerprint("documents", settings, {"base": stages.output(base)})}
+    stages.append(f"prepare-{iteration:02d}", "prepare", iteration, outputs, settings, {"base": base})
+    return folder
+
+
+def _iteration(stages: _Stages, iteration: int, sources: Mapping[str, Any]) -> None:
+    """Documents where they are fresh, E-step, M-step, evaluation."""
+    config, paths = stages.config, relative_paths()
+    base, previous = paths.base, stages.last("train")
+    teacher = previous is None or config.objective == "warm"
+    data: Path | str = paths.documents("warm" if teacher else "corpus")
+    if config.corpus.fresh and not teacher:
+        data = _prepare_fresh(stages, iteration, sources)
+    kind = "teacher" if teacher else "raw" if config.objective == "raw" else "selected"
+    text = {"text": WHOLE_DOCUMENTS} if kind == "raw" else {}
+    training = config.train if iteration else config.warm_start
+    inputs: dict[str, Path | str] = {"base": base, "data": data}
+    if previous is not None and training.start == "previous":
+        inputs["start"] = previous.output
+    if kind == "teacher" and not config.warm_is_taught:
+        inputs["taught"] = _taught(stages, data, sources.get("teacher"))
+    if previous is not None and kind == "selected":
+        inputs["selected"] = _e_step(stages, iteration, data, previous.output)
+    view = {
+        "context_length": config.model.context_length,
+        "max_thought_tokens": config.sample.max_thought_tokens,
+    }
+    model = stages.add(
+        "train",
+        iteration,
+        paths.model(iteration),
+        {**view, "train": identity_of(training), "data": kind, **text},
+        inputs,
+    )
+    stages.add(
+        "evaluate",
+        iteration,
+        paths.evaluation(iteration),
+        {**view, "evaluate": identity_of(config.evaluate), "proposal": _proposal(config), "scheme": SCHEME},
+        {"model": model, "heldout": paths.documents("heldout"), "base": base},
+        implied=("base",),
+    )
+
+
+def _taught(stages: _Stages, documents: Path | str, identity: Any) -> str:
+    """A teacher's thoughts of the warm documents, made once."""
+    config, paths = stages.config, relative_paths()
+    made = stages.last("synthesize")
+    if made is not None:
+        return made.output
+    settings = {
+        "context_length": config.model.context_length,
+        "max_thought_tokens": config.sample.max_thought_tokens,
+        "teacher": {**identity_of(config.teacher), **(identity or {})},
+    }
+    if config.teacher.kind == "local":
+        settings["engine"] = _proposal(config) | {"dtype": config.sample.dtype}
+    return stages.add(
+        "synthesize",
+        0,
+        paths.thoughts,
+        settings,
+        {"documents": documents, "base": paths.base},
+        implied=("base",),
+        shards=config.teacher.num_shards,
+    )
+
+
+def _e_step(stages: _Stages, iteration: int, corpus: Path | str, model: str) -> str:
+    """Thoughts of `model` for a corpus, and the selection among them."""
+    config, paths = stages.config, relative_paths()
+    sampling = {
+        "context_length": config.model.context_length,
+        "max_thought_tokens": config.sample.max_thought_tokens,
+        "sample": identity_of(config.sample),
+        "scheme": SCHEME,
+    }
+    samples = stages.add(
+        "sample",
+        iteration,
+        paths.samples(iteration),
+        sampling,
+        {"model": model, "corpus": corpus, "base": paths.base},
+        implied=("base",),
+        shards=config.sample.num_shards,
+    )
+    return stages.add(
+        "merge",
+        iteration,
+        paths.selected(iteration),
+        {"merge": identity_of(config.merge)},
+        {"samples": samples, "base": paths.base},
+        implied=("base",),
+    )
+
+
+def _proposal(config: Config) -> dict[str, Any]:
+    """What of the E-step settings evaluation uses: its thoughts are drawn from the model as it is."""
+    other = ("dtype", "num_samples", "max_thought_tokens", "prior_share", "temperature", "top_p", "top_k")
+    return {key: value for key, value in identity_of(config.sample).items() if key not in other}
+
+
+def plan_from_json(value: dict[str, Any], config: Config) -> Plan:
+    """The pinned plan; `config` is its configuration, already typed."""
+    stages = [Stage(**{**raw, "needs": tuple(raw["needs"])}) for raw in value["stages"]]
+    if value.get("format", 1) < FORMAT:
+        stages = _with_inputs(stages, config)
+    return Plan(config, tuple(stages))
+
+
+def _with_inputs(stages: list[Stage], config: Config) -> list[Stage]:
+    """Stages of a plan of format 1 with what it did not say. All but the fingerprints follows from the
+    configuration alone."""
+    unknown = {name: None for name in ("model", *CORPORA)}
+    built = build_plan(config, max(stage.iteration for stage in stages), unknown)
+    return [
+        dataclasses.replace(built.stage(stage.key), needs=stage.needs, outputs=stage.outputs)
+        for stage in stages
+    ]
