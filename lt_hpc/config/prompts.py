@@ -1,4 +1,5 @@
-"""What a teacher is asked: a Jinja file with the variables `prefix` and `chunk`, both texts."""
+"""What a teacher is asked: a Jinja file with `prefix` and `chunk`, both texts, and `number`: how many answers
+of the chunk were accepted before."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ def read(name: str) -> str:
         raise ConfigError(
             f"teacher.prompt={name!r}: can't be read ({error}); choose {known}, or a path that ends in .jinja"
         ) from error
-    if "A CHUNK" not in template(text, name)("A PREFIX", "A CHUNK"):
+    if "A CHUNK" not in template(text, name)("A PREFIX", "A CHUNK", 0):
         raise ConfigError(
             f"teacher.prompt={name!r}: does not use {{{{ chunk }}}}, the text that it asks about"
         )
@@ -40,8 +41,8 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def template(text: str, name: str) -> Callable[[str, str], str]:
-    """A function of (prefix, chunk) that gives what is asked.
+def template(text: str, name: str) -> Callable[[str, str, int], str]:
+    """A function of (prefix, chunk, number) that gives what is asked.
 
     Raises:
         ConfigError: from here, or from the function, with the line that is wrong.
@@ -52,12 +53,12 @@ def template(text: str, name: str) -> Callable[[str, str], str]:
     except jinja2.TemplateSyntaxError as error:
         raise ConfigError(f"teacher.prompt={name!r}, line {error.lineno}: {error.message}") from error
 
-    def render(prefix: str, chunk: str) -> str:
+    def render(prefix: str, chunk: str, number: int) -> str:
         try:
-            return compiled.render(prefix=prefix, chunk=chunk)
+            return compiled.render(prefix=prefix, chunk=chunk, number=number)
         except jinja2.TemplateError as error:
             raise ConfigError(
-                f"teacher.prompt={name!r}: {error.message}; there are prefix and chunk"
+                f"teacher.prompt={name!r}: {error.message}; there are prefix, chunk and number"
             ) from error
 
     return render

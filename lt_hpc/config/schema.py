@@ -113,17 +113,25 @@ class VllmConfig:
 @dataclass
 class TeacherConfig:
     """Who writes the thoughts of the warm documents: they have them already, a model behind an endpoint, or
-    an instruct model that is run here. Documents need no thoughts then."""
+    an instruct model that is run here. Documents need no thoughts then. `use=surface` and `use=rewrite` are
+    baselines, models without markers, and go with `objective=warm`."""
 
     kind: Literal["corpus", "openai", "local"] = setting(
         "corpus", "openai: any OpenAI-compatible endpoint; local: by the engine of the E-step"
     )
     model: str | None = setting(None, "its name at the endpoint, or its folder")
     prompt: str = setting("thought", "configs/prompts/NAME.jinja, or a path to a .jinja file")
+    use: Literal["thought", "surface", "rewrite"] = setting(
+        "thought", "of an answer: between markers before its chunk; as plain text there; in place of it",
+        neutral=True,
+    )  # fmt: skip
+    answers: int = setting(
+        1, "accepted answers per chunk; epoch e trains on number e mod this", ge=1, le=1000, neutral=True
+    )
     temperature: float = setting(0.7, "of its answers; 0: greedy", ge=0, le=2)
     top_p: float = setting(1.0, "of its answers", gt=0, le=1)
     max_tokens: int = setting(512, "tokens of an answer at most, as it counts them", ge=1)
-    attempts: int = setting(3, "answers per chunk at most, until one is accepted", ge=1, le=100)
+    attempts: int = setting(3, "asked per accepted answer at most", ge=1, le=100)
     num_shards: int = execution(1, "pieces that tasks work on at the same time", ge=1, le=10**6)
     base_url: str | None = execution(None, "of the endpoint; null: OpenAI's own")
     api_key_name: str = execution("OPENAI_API_KEY", "environment variable that holds the key")

@@ -148,11 +148,13 @@ def _iteration(stages: _Stages, iteration: int, sources: Mapping[str, Any]) -> N
         data = _prepare_fresh(stages, iteration, sources)
     kind = "teacher" if teacher else "raw" if config.objective == "raw" else "selected"
     text = {"text": WHOLE_DOCUMENTS} if kind == "raw" else {}
+    if teacher and config.teacher.use != "thought":
+        kind, text = "raw", {"text": config.teacher.use}
     training = config.train if iteration else config.warm_start
     inputs: dict[str, Path | str] = {"base": base, "data": data}
     if previous is not None and training.start == "previous":
         inputs["start"] = previous.output
-    if kind == "teacher" and not config.warm_is_taught:
+    if teacher and not config.warm_is_taught:
         inputs["taught"] = _taught(stages, data, sources.get("teacher"))
     if previous is not None and kind == "selected":
         inputs["selected"] = _e_step(stages, iteration, data, previous.output)
@@ -183,11 +185,10 @@ def _taught(stages: _Stages, documents: Path | str, identity: Any) -> str:
     made = stages.last("synthesize")
     if made is not None:
         return made.output
-    settings = {
-        "context_length": config.model.context_length,
-        "max_thought_tokens": config.sample.max_thought_tokens,
-        "teacher": {**identity_of(config.teacher), **(identity or {})},
-    }
+    asked = {**identity_of(config.teacher), **(identity or {})}
+    use = asked.pop("use", "thought")
+    longest = {} if use == "rewrite" else {"max_thought_tokens": config.sample.max_thought_tokens}
+    settings = {"context_length": config.model.context_length, **longest, "teacher": asked}
     if config.teacher.kind == "local":
         settings["engine"] = _proposal(config) | {"dtype": config.sample.dtype}
     return stages.add(

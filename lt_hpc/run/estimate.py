@@ -21,9 +21,10 @@ from lt_hpc.latent.cost import (
     reference_bytes,
     state_bytes,
 )
+from lt_hpc.run.build import WHOLE_DOCUMENTS
 from lt_hpc.run.plan import Plan, Stage
 from lt_hpc.store import manifest, shards
-from lt_hpc.store.paths import RunPaths, shard_folder
+from lt_hpc.store.paths import RunPaths, relative_paths, shard_folder
 
 _DTYPE_BYTES = {"float32": 4, "bfloat16": 2}
 
@@ -179,14 +180,15 @@ def _shape(values: list[int | None], width: int | None) -> ModelShape | None:
     return ModelShape(parameters, layers, hidden, vocabulary, width)
 
 
-def raw_tokens(plan: Plan, folder: str, teacher: bool, paths: RunPaths) -> float | None:
+def raw_tokens(plan: Plan, folder: str, paths: RunPaths) -> float | None:
     """Tokens of the documents in a folder of the run, without thoughts and prefixes: from the finished
     corpus where there is one, else from `estimate`."""
     given = plan.config.estimate
     record = manifest.read(paths.root / folder)
     if record is not None and record.complete and "tokens" in record.counts:
         return record.counts["tokens"]
-    return given.warm_tokens if teacher else given.corpus_tokens
+    is_warm = folder == str(relative_paths().documents("warm"))
+    return given.warm_tokens if is_warm else given.corpus_tokens
 
 
 def _synthesis(plan: Plan, paths: RunPaths) -> Synthesis | None:
@@ -196,7 +198,7 @@ def _synthesis(plan: Plan, paths: RunPaths) -> Synthesis | None:
     config = plan.config
     record = manifest.read(paths.root / stage.inputs["documents"])
     chunks = record.counts.get("chunks") if record is not None and record.complete else None
-    raw = raw_tokens(plan, stage.inputs["documents"], True, paths)
+    raw = raw_tokens(plan, stage.inputs["documents"], paths)
     if chunks is None or raw is None:
         return Synthesis(stage.key, None, None, None)
     copies = 1 + (config.chunking.prefix_chunks if config.chunking.mode == "sentences" else 0)
@@ -204,13 +206,14 @@ def _synthesis(plan: Plan, paths: RunPaths) -> Synthesis | None:
     around = chunks * len(prompts.read(config.teacher.prompt)) / 4
     thought = config.estimate.thought_tokens
     answers = chunks * config.teacher.max_tokens if thought is None else thought * raw
-    return Synthesis(stage.key, chunks, raw * copies + around, answers)
+    wanted = config.teacher.answers
+    return Synthesis(stage.key, chunks, wanted * (raw * copies + around), wanted * answers)
 
 
 def _sampling(plan: Plan, shape: ModelShape | None, paths: RunPaths) -> Sampling | None:
     stages = [stage for stage in plan.stages if stage.kind.sharded and "corpus" in stage.inputs]
     thought = plan.config.estimate.thought_tokens
-    raw = raw_tokens(plan, stages[0].inputs["corpus"], False, paths) if stages else None
+    raw = raw_tokens(plan, stages[0].inputs["corpus"], paths) if stages else None
     if raw is None or thought is None:
         return None
     settings, length = plan.config.sample, plan.config.model.context_length
@@ -267,20 +270,24 @@ def num_steps(plan: Plan, stage: Stage, paths: RunPaths) -> int | None:
 
 
 def _epoch_tokens(plan: Plan, stage: Stage, paths: RunPaths) -> float | None:
-    """Tokens of one pass, at most: each chunk with its prefix and its thought."""
-    config, kind = plan.config, stage.settings["data"]
-    raw = raw_tokens(plan, stage.inputs["data"], kind == "teacher", paths)
-    thoughts = 0.0 if kind == "raw" else config.estimate.thought_tokens
-    if raw is None or thoughts is None:
+    """Tokens of one pass, at most: each chunk with its prefix and its thought; of text without markers each
+    token once."""
+    config, text = plan.config, stage.settings.get("text")
+    raw = raw_tokens(plan, stage.inputs["data"], paths)
+    if raw is None or text == WHOLE_DOCUMENTS:
+        return raw
+    thoughts = config.estimate.thought_tokens
+    if thoughts is None:
         return None
     copies = 1 + (config.chunking.prefix_chunks if config.chunking.mode == "sentences" else 0)
-    return raw * (copies + thoughts)
+    own = {"surface": 1, "rewrite": 0}.get(text or "", copies)
+    return raw * (own + thoughts)
 
 
 def _training(plan: Plan, stage: Stage, more: int, shape: ModelShape | None, paths: RunPaths) -> Training:
     config, settings, job = plan.config, plan.training(stage), plan.config.slurm.job(stage.name)
     ranks = max(job.nodes * job.tasks_per_node, 1) if job.gpus_per_node else config.local.train_ranks
-    raw = raw_tokens(plan, stage.inputs["data"], stage.settings["data"] == "teacher", paths)
+    raw = raw_tokens(plan, stage.inputs["data"], paths)
     thought, steps = config.estimate.thought_tokens, num_steps(plan, stage, paths)
     size, tokens = _DTYPE_BYTES[settings.dtype], settings.micro_batch_rows * config.model.context_length
     memory: dict[int, float] = {}

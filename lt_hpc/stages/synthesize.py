@@ -1,8 +1,8 @@
-"""synthesize: a teacher's thought behind each chunk of the warm documents, block by block.
+"""synthesize: a teacher's thoughts behind each chunk of the warm documents, or other words for it, by blocks.
 
 Every answer is written down as it comes, in a file beside the parts: what was answered once is not asked
-again, whatever happens to the task. A block is committed as one part when each of its chunks has a thought,
-or has had `teacher.attempts` answers of which none could be one.
+again, whatever happens to the task. A block is committed as one part when each of its chunks has
+`teacher.answers` accepted ones, or has had `teacher.attempts` for each.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lt_hpc.config import prompts
+from lt_hpc.config.schema import TeacherConfig
 from lt_hpc.data import base_model
 from lt_hpc.data.corpus import Chunk
 from lt_hpc.data.encoding import Encoder
@@ -46,7 +47,7 @@ def run(task: Task) -> None:
 class _Dialogue:
     """What was asked of the chunks of a block and what came back, as `file` holds it.
 
-    `answers`: chunk -> each answer with the reason why it can't be a thought, None for the accepted one.
+    `answers`: chunk -> each answer with the reason why it can't be used, None for an accepted one.
     `asked`: chunk -> requests that were begun. A damaged line counts for nothing.
     """
 
@@ -75,13 +76,15 @@ class _Dialogue:
         append_line(self.file, sealed({"chunk": chunk, "problem": problem, "answer": asdict(answer)}))
         self.answers[chunk].append((answer, problem))
 
-    def accepted(self, chunk: int) -> Answer | None:
-        return next((answer for answer, problem in self.answers[chunk] if problem is None), None)
+    def accepted(self, chunk: int) -> list[Answer]:
+        return [answer for answer, problem in self.answers[chunk] if problem is None]
 
-    def is_open(self, chunk: int, attempts: int) -> bool:
+    def is_open(self, chunk: int, settings: TeacherConfig) -> bool:
         """Whether another answer is wanted."""
         problems = [problem for _, problem in self.answers[chunk]]
-        return len(problems) < attempts and None not in problems and answers.DECLINED not in problems
+        if answers.DECLINED in problems or len(problems) >= settings.attempts * settings.answers:
+            return False
+        return len(self.accepted(chunk)) < settings.answers
 
     def lost(self) -> int:
         """Requests without an answer, because the task was killed meanwhile. They may have been paid for."""
@@ -107,9 +110,9 @@ class _Synthesis:
         chunks = {chunk.chunk_id: chunk for chunk in corpus.chunks() if chunk.chunk_id in block.chunks}
         while True:
             questions = [
-                self._question(chunk, len(dialogue.answers[number]))
+                self._question(chunk, len(dialogue.answers[number]), len(dialogue.accepted(number)))
                 for number, chunk in chunks.items()
-                if dialogue.is_open(number, settings.attempts)
+                if dialogue.is_open(number, settings)
             ]
             self.task.stop_if_asked()
             if not questions:
@@ -122,34 +125,34 @@ class _Synthesis:
     def columns(self, block: Block, dialogue: _Dialogue) -> dict[str, list[Any]]:
         """Of `tables.TAUGHT`."""
         accepted = [dialogue.accepted(chunk) for chunk in block.chunks]
-        encoded = self._encoder.encode(
-            [answers.thought(answer) for answer in accepted if answer], [False] * len(accepted)
-        )
-        ids = iter([one.ids for one in encoded])
+        texts = [answers.text(answer) for of_chunk in accepted for answer in of_chunk]
+        ids = iter([one.ids for one in self._encoder.encode(texts, [False] * len(texts))])
         return {
             "chunk": list(block.chunks),
-            "thought": [next(ids) if answer else [] for answer in accepted],
+            "answers": [[next(ids) for _ in of_chunk] for of_chunk in accepted],
             "problems": [
                 [problem for _, problem in dialogue.answers[chunk] if problem] for chunk in block.chunks
             ],
         }
 
-    def _question(self, chunk: Chunk, attempt: int) -> Question:
+    def _question(self, chunk: Chunk, attempt: int, number: int) -> Question:
         seed = seeds.derive(self.task.plan.config.seed, "synthesize", chunk.chunk_id, attempt)
-        text = self._prompt(self._text(chunk.prefix), self._text(chunk.suffix))
+        text = self._prompt(self._text(chunk.prefix), self._text(chunk.suffix), number)
         return Question(chunk.chunk_id, text, seed)
 
     def _problem(self, answer: Answer, chunk: Chunk) -> str | None:
         found = answers.problem(answer, self._text(chunk.suffix), MARKERS)
         if found is not None:
             return found
-        (encoded,) = self._encoder.encode([answers.thought(answer)], [False])
+        (encoded,) = self._encoder.encode([answers.text(answer)], [False])
         if not encoded.ids:
             return "empty"
         config = self.task.plan.config
         if encoded.unknown > config.warm.max_unknown * len(encoded.ids):
             return "unknown tokens"
-        return "too long" if len(encoded.ids) >= config.sample.max_thought_tokens else None
+        # Other words in place of the chunk may be longer than a sequence: they are cut as documents are.
+        longest = self.task.stage.settings.get("max_thought_tokens")
+        return "too long" if longest is not None and len(encoded.ids) >= longest else None
 
     def _text(self, ids: Sequence[int]) -> str:
         text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -164,7 +167,7 @@ class _Synthesis:
         return Encoder(self._tokenizer)
 
     @cached_property
-    def _prompt(self) -> Callable[[str, str], str]:
+    def _prompt(self) -> Callable[[str, str, int], str]:
         name = self.task.plan.config.teacher.prompt
         text = prompts.read(name)
         if prompts.digest(text) != self.task.stage.settings["teacher"]["prompt"]:
@@ -173,14 +176,14 @@ class _Synthesis:
 
 
 def _count(columns: dict[str, list[Any]], dialogue: _Dialogue) -> Counter[str]:
-    """Of a block: chunks, those with a thought, answers by what was wrong with them, tokens."""
+    """Of a block: chunks, those with an accepted answer, answers by what was wrong with them, tokens."""
     given = [answer for of_chunk in dialogue.answers.values() for answer, _ in of_chunk]
     counts = Counter(chunks=len(columns["chunk"]))
-    counts["taught"] = sum(bool(thought) for thought in columns["thought"])
+    counts["taught"] = sum(bool(of_chunk) for of_chunk in columns["answers"])
     counts["answers"] = len(given)
     counts[LOST] = dialogue.lost()
     counts["prompt_tokens"] = sum(answer.prompt_tokens for answer in given)
     counts["answer_tokens"] = sum(answer.answer_tokens for answer in given)
-    counts["thought_tokens"] = sum(map(len, columns["thought"]))
+    counts["accepted_tokens"] = sum(len(ids) for of_chunk in columns["answers"] for ids in of_chunk)
     counts.update(f"{REFUSED}{problem}" for of_chunk in columns["problems"] for problem in of_chunk)
     return counts

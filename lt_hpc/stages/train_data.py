@@ -8,14 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lt_hpc.data import base_model
 from lt_hpc.data.corpus import Corpus
+from lt_hpc.data.encoding import Encoder
 from lt_hpc.errors import IncompleteError, StageError
+from lt_hpc.run.build import WHOLE_DOCUMENTS
 from lt_hpc.stages.shards import part_files
 from lt_hpc.stages.task import Task
 from lt_hpc.store import shards, tables
-from lt_hpc.store.tables import Joined
+from lt_hpc.store.tables import Joined, Lists
 from lt_hpc.training.batches import Epoch, Examples, examples_of_corpus, pack_epoch
-from lt_hpc.training.raw_text import examples_of_text
+from lt_hpc.training.raw_text import examples_of_text, in_other_words, with_thoughts
 
 
 @dataclass(frozen=True)
@@ -39,33 +42,62 @@ def data_of(task: Task) -> Data:
         IncompleteError: when the corpus or the selection does not verify.
     """
     corpus = task.documents("data")
-    raw = task.stage.settings["data"] == "raw"
+    whole = task.stage.settings.get("text") == WHOLE_DOCUMENTS
     mixed = task.plan.training(task.stage).raw_share > 0
-    text = examples_of_text(corpus, task.plan.config.model.context_length) if raw or mixed else None
-    if raw:
+    text = examples_of_text(corpus, task.plan.config.model.context_length) if whole or mixed else None
+    if whole:
         return Data([], text)
     if "selected" in task.stage.inputs:
         return Data(_with_selected(task, corpus), text)
     if "taught" in task.stage.inputs:
-        return Data([_with_taught(task, corpus)], text)
+        return Data(_with_taught(task, corpus), text)
     everything = np.arange(corpus.num_chunks)  # with the teacher's thoughts, where it has any
     return Data([examples_of_corpus(corpus, everything, corpus.thoughts, corpus.thought_rows)], text)
 
 
-def _with_taught(task: Task, corpus: Corpus) -> Examples:
-    """The chunks for which the teacher had a thought, with it."""
+def _with_taught(task: Task, corpus: Corpus) -> list[Examples]:
+    """What the teacher's answers are used for, once for each answer of a chunk; one with fewer than others
+    comes with the same again."""
+    accepted, edges = _taught(task, corpus.num_chunks)
+    counts = np.diff(edges)
+    lists, teacher = [], task.plan.config.teacher
+    for number in range(teacher.answers):
+        rows = np.where(counts > 0, edges[:-1] + number % np.maximum(counts, 1), -1)
+        if teacher.use == "thought":
+            taught = np.flatnonzero(counts)
+            lists.append(examples_of_corpus(corpus, taught, accepted, rows[taught]))
+            continue
+        own = tables.rows(accepted, rows)
+        if teacher.use == "surface":
+            text = with_thoughts(corpus, own, _separator(task))
+        else:
+            text = in_other_words(corpus, own, task.vocabulary.eos)
+        lists.append(examples_of_text(text, task.plan.config.model.context_length))
+    return lists
+
+
+def _separator(task: Task) -> list[int]:
+    """A line's end as the run's tokenizer has it; nothing where it has none."""
+    tokenizer = base_model.load_tokenizer(task.paths.base, task.plan.config.model)
+    (encoded,) = Encoder(tokenizer).encode(["\n"], [False])
+    return [] if encoded.unknown else encoded.ids
+
+
+def _taught(task: Task, num_chunks: int) -> tuple[Lists, np.ndarray]:
+    """The accepted answers of all chunks, and where those of each begin [chunks + 1]."""
     folder = task.input("taught")
     shard_map = shards.read(folder)
     assert shard_map is not None  # it verifies
-    joined = Joined()
+    joined, counts = Joined(), [np.zeros(0, np.int64)]
     for shard in range(shard_map.num_shards):
         for path in part_files(folder, shard_map, shard):
-            joined.add(tables.flat_lists(tables.read(path, tables.TAUGHT)["thought"]))
-    thoughts = joined.lists()
-    if len(thoughts[1]) - 1 != corpus.num_chunks:
-        raise IncompleteError(f"{folder}: its rows are not the {corpus.num_chunks} chunks of the documents")
-    taught = np.flatnonzero(np.diff(thoughts[1]))
-    return examples_of_corpus(corpus, taught, thoughts, taught)
+            answers, edges = tables.nested_lists(tables.read(path, tables.TAUGHT)["answers"])
+            joined.add(answers)
+            counts.append(np.diff(edges))
+    edges = np.append(0, np.cumsum(np.concatenate(counts)))
+    if len(edges) - 1 != num_chunks:
+        raise IncompleteError(f"{folder}: its rows are not the {num_chunks} chunks of the documents")
+    return joined.lists(), edges
 
 
 def _with_selected(task: Task, corpus: Corpus) -> list[Examples]:

@@ -9,6 +9,7 @@ measured    one row per held-out chunk: its log-probabilities, K log-weights and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ SAMPLES = pa.schema(
 TAUGHT = pa.schema(
     [
         ("chunk", pa.int64()),
-        ("thought", _IDS),  # of a teacher, without <EOL>; empty where no answer could be one
+        ("answers", pa.list_(_IDS)),  # of a teacher, those that were accepted, without <EOL>
         ("problems", pa.list_(pa.string())),  # of each answer that was refused, why
     ]
 )
@@ -142,6 +143,26 @@ def nested_lists(column: pa.ChunkedArray) -> tuple[Lists, np.ndarray]:
     inner = pa.chunked_array([piece.flatten() for piece in column.chunks], column.type.value_type)
     lengths = np.concatenate([[0], *(piece.value_lengths().to_numpy() for piece in column.chunks)])
     return flat_lists(inner), np.cumsum(lengths, dtype=np.int64)
+
+
+def end_to_end(parts: Sequence[Lists]) -> Lists:
+    """Of columns with N lists each, N lists: the n-th of every column, one after the other."""
+    lengths = np.stack([np.diff(offsets) for _, offsets in parts])
+    ends = np.concatenate([[0], np.cumsum(lengths.sum(axis=0), dtype=np.int64)])
+    starts = ends[:-1] + np.cumsum(lengths, axis=0) - lengths
+    joined = np.zeros(ends[-1], np.int32)
+    for (values, offsets), length, start in zip(parts, lengths, starts, strict=True):
+        joined[np.repeat(start - offsets[:-1], length) + np.arange(len(values))] = values
+    return joined, ends
+
+
+def rows(lists: Lists, chosen: np.ndarray) -> Lists:
+    """The lists with these indices [N], an empty one for -1."""
+    values, offsets = lists
+    length = np.where(chosen >= 0, np.append(np.diff(offsets), 0)[chosen], 0)
+    ends = np.concatenate([[0], np.cumsum(length, dtype=np.int64)])
+    start = np.where(chosen >= 0, offsets[:-1][chosen] if len(offsets) > 1 else 0, 0)
+    return values[np.repeat(start - ends[:-1], length) + np.arange(ends[-1])], ends
 
 
 class Joined:

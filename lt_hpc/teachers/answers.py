@@ -1,4 +1,4 @@
-"""Whether an answer can be the thought behind a chunk. Pure."""
+"""Whether an answer can be the thought behind a chunk, or stand for it in other words. Pure."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ def problem(answer: Answer, chunk: str, markers: Sequence[str]) -> str | None:
     spelled-out markers of the run), `copy` of the chunk, or `declined`."""
     if answer.declined:
         return DECLINED
-    text = thought(answer)
-    if not text:
+    said = text(answer)
+    if not said:
         return "empty"
     if not answer.finished:
         return "too long"
-    if any(marker in text for marker in markers):
+    if any(marker in said for marker in markers):
         return "markers"
-    opening = text[:_OPENING].lower().replace("\u2019", "'")
+    opening = said[:_OPENING].lower().replace("\u2019", "'")
     if _REFUSAL.match(opening.lstrip(" \"'*")):
         return "refusal"
-    return "copy" if _copies(text, chunk) else None
+    return "copy" if _copies(said, chunk) else None
 
 
-def thought(answer: Answer) -> str:
+def text(answer: Answer) -> str:
     """The text that is trained on."""
     return answer.text.strip()
 
 
-def _copies(text: str, chunk: str) -> bool:
-    own, other = text.lower().split(), chunk.lower().split()
+def _copies(said: str, chunk: str) -> bool:
+    own, other = said.lower().split(), chunk.lower().split()
     if min(len(own), len(other)) < COPIED * max(len(own), len(other)):
         return False
     return difflib.SequenceMatcher(None, own, other, autojunk=False).ratio() >= COPIED

@@ -1,4 +1,4 @@
-"""Whole documents as training examples: the control without thoughts, at full strength.
+"""Whole documents as training examples: the controls without markers, at full strength.
 
 A document longer than a sequence is cut into pieces. Each begins with the last token of the one before it, so
 that every token but a document's first has something to be predicted from, and no token is computed twice
@@ -7,9 +7,13 @@ but that one.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from lt_hpc.data.corpus import Chunk, Corpus, row
+from lt_hpc.store import tables
+from lt_hpc.store.tables import Lists
 from lt_hpc.training.batches import Example, Examples
 
 
@@ -39,4 +43,34 @@ def examples_of_text(corpus: Corpus, capacity: int) -> Examples:
         np.full(len(document), -1),
         np.maximum(1, len(bos) + (piece > 0)),
         np.ones(len(document)),
+    )
+
+
+def with_thoughts(corpus: Corpus, thoughts: Lists, separator: list[int]) -> Corpus:
+    """The documents with the thought of each chunk as plain text before it, `separator` on both its sides;
+    a chunk whose thought [chunks] is empty stands alone."""
+    there = np.where(np.diff(thoughts[1]) > 0, 0, -1)
+    between = tables.rows((np.array(separator, np.int32), np.array([0, len(separator)])), there)
+    tokens = tables.end_to_end([between, thoughts, between, (corpus.tokens[0], corpus.ends)])
+    lengths = np.diff(tokens[1]).astype(np.int32), corpus.lengths[1]
+    return replace(corpus, tokens=(tokens[0], tokens[1][corpus.lengths[1]]), lengths=lengths)
+
+
+def in_other_words(corpus: Corpus, words: Lists, eos: int | None) -> Corpus:
+    """A document for each chunk that has other words [chunks]: the question where the chunk answers one, then
+    these words and the token that ends a text."""
+    there = np.flatnonzero(np.diff(words[1]))
+    end = [] if eos is None else [eos]
+    ends = tables.rows((np.array(end, np.int32), np.array([0, len(end)])), np.zeros(len(there), np.int64))
+    tokens = tables.end_to_end([tables.rows(words, there), ends])
+    one_each = np.arange(len(there) + 1)
+    return Corpus(
+        view=corpus.view,
+        question=tables.rows(corpus.question, np.where(corpus.given, corpus.document, -1)[there]),
+        tokens=tokens,
+        lengths=(np.diff(tokens[1]).astype(np.int32), one_each),
+        bytes=corpus.bytes[there],
+        thoughts=(np.zeros(0, np.int32), np.zeros(1, np.int64)),
+        first_thought=np.full(len(there), -1),
+        first_chunk=one_each[:-1],
     )

@@ -241,6 +241,18 @@ def test_only_what_a_teacher_answers_by_asks_it_again() -> None:
         assert asks_again(taught(f"teacher.{setting}")), setting
     assert asks_again(taught(prompt="q"))
     assert not asks_again(taught("sample.num_samples=3", "train.steps=7"))
+    assert asks_again(taught("teacher.answers=2"))
+    on_the_surface = taught("objective=warm", "teacher.use=surface")
+    assert not asks_again(on_the_surface), "the same thoughts"
+    assert (
+        on_the_surface.stage("train-00").fingerprint != taught("objective=warm").stage("train-00").fingerprint
+    )
+
+
+@pytest.mark.parametrize("settings", [["objective=warm"], TEACHER])
+def test_answers_without_markers_are_a_baseline_of_their_own(settings: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"teacher.use=rewrite: needs .*objective=warm"):
+        load_config(demo_file(), [*settings, "teacher.use=rewrite"])
 
 
 def test_the_warm_start_alone_is_a_plan_and_fewer_is_not() -> None:

@@ -64,18 +64,9 @@ def test_a_run_of_the_first_release_is_read_reported_and_continued(old: Path) ->
     assert "-4.969" in printed, "figures of the older release"
     plan = state.last_plan(RunPaths(old))
     assert plan.stage("sample-01").inputs["model"] == "iter-00/model"
-    printed = command(
-        "launch",
-        "--cluster",
-        "local",
-        "--iters",
-        "2",
-        "--config",
-        str(old / "config.yaml"),
-        "--run-dir",
-        "run",
-    )
-    assert "2 stages done, 9 to do" in printed
+    config = str(old / "config.yaml")
+    printed = command("launch", "--cluster=local", "--iters=1", "--config", config, "--run-dir", "run")
+    assert "2 stages done, 5 to do" in printed
     after = outputs(old)
     kept = [
         name for name in before if name.startswith(("base", "corpus", "warm", "heldout", "iter-00/model"))
@@ -84,7 +75,7 @@ def test_a_run_of_the_first_release_is_read_reported_and_continued(old: Path) ->
     redone = [name for name in before if name.endswith(".parquet") and name not in kept]
     assert len(list((old / "superseded").rglob("*.parquet"))) == len(redone), "none is lost"
     submitted = {one.stage for one in events.read(RunPaths(old)) if isinstance(one, events.Submit)}
-    again = {f"{name}-{number:02d}" for name in ("sample", "merge", "train", "evaluate") for number in (1, 2)}
+    again = {f"{name}-01" for name in ("sample", "merge", "train", "evaluate")}
     assert submitted == again | {"evaluate-00"}
 
 

@@ -98,6 +98,7 @@ class Proxy:
         every: each so many requests one meets a fault; 0: none does.
         delivered: seed of a request -> the usage of every answer that went back whole.
         keys: authorisations that came with requests.
+        asked: what the questions said.
     """
 
     upstream: int
@@ -107,6 +108,7 @@ class Proxy:
     faults: Counter[str] = field(default_factory=Counter)
     delivered: list[tuple[int, dict[str, int]]] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
+    asked: list[str] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @contextlib.contextmanager
@@ -132,11 +134,6 @@ class Proxy:
             self.faults[kind] += 1
             return kind
 
-    def tokens(self) -> tuple[int, int]:
-        """Of questions and of answers, as the server counted them."""
-        usages = [usage for _, usage in self.delivered]
-        return tuple(sum(one[name] for one in usages) for name in ("prompt_tokens", "completion_tokens"))  # type: ignore[return-value]
-
 
 class _Handler(BaseHTTPRequestHandler):
     proxy: Proxy
@@ -148,6 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.proxy.keys.add(self.headers.get("Authorization", ""))
+        self.proxy.asked.append(json.loads(body)["messages"][-1]["content"])
         match self.proxy.fault():
             case "429":
                 return self._reply(429, b'{"error": {"message": "slow down"}}', {"Retry-After": "0.05"})

@@ -48,9 +48,9 @@ def test_an_answer_that_was_cut_is_too_long() -> None:
 
 def test_the_shipped_prompt_has_the_texts_and_no_empty_prefix() -> None:
     ask = prompts.template(prompts.read("thought"), "thought")
-    asked = ask("It is 3 by 4 {{ metres }}.", CHUNK)
+    asked = ask("It is 3 by 4 {{ metres }}.", CHUNK, 0)
     assert "It is 3 by 4 {{ metres }}." in asked and CHUNK in asked and "written before" in asked
-    assert "written before" not in ask("", CHUNK)
+    assert "written before" not in ask("", CHUNK, 0)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_the_shipped_prompt_has_the_texts_and_no_empty_prefix() -> None:
     [
         ("Think.\n{{ chunk }", ["line 2"]),
         ("Think.", ["{{ chunk }}"]),
-        ("{{ chunk }} {{ answer }}", ["answer", "prefix and chunk"]),
+        ("{{ chunk }} {{ answer }}", ["answer", "prefix, chunk and number"]),
         ("{{ chunk.__class__.__mro__ }}", ["unsafe"]),
     ],
 )

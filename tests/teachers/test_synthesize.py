@@ -65,9 +65,9 @@ def dialogues(thoughts: Path) -> tuple[list[tuple[int, int]], list[dict[str, int
 
 
 def taught(thoughts: Path) -> dict[int, list[int]]:
-    """Chunk -> ids of its thought."""
+    """Chunk -> ids of its thought, none where it has none."""
     rows = [row for path in thoughts.glob("*/part-*") for row in tables.read(path, tables.TAUGHT).to_pylist()]
-    return {row["chunk"]: row["thought"] for row in rows}
+    return {row["chunk"]: next(iter(row["answers"]), []) for row in rows}
 
 
 def fingerprint(run: Path) -> str:
@@ -148,6 +148,44 @@ def test_the_warm_start_trains_on_the_thoughts_that_could_be_used(server: int, t
     assert all(len(ids) < 60 for ids in found.values())
 
 
+def test_answers_become_plain_text_before_the_chunks_or_in_place_of_them(server: int, tmp_path: Path) -> None:
+    proxy = Proxy(server)
+    settings = ["objective=warm", "teacher.answers=2", "warm_start.steps=null"]
+    data = {}
+    with proxy.running() as url:
+        for use, prompt in (("surface", "thought"), ("rewrite", "rewrite")):
+            (tmp_path / use).mkdir()
+            more = [*settings, f"teacher.use={use}", f"teacher.prompt={prompt}"]
+            task = synthesis(tmp_path / use, url, *more)
+            synthesize.run(task("synthesize-00"))
+            data[use] = train_data.data_of(task("train-00"))
+            assert not any("SOL" in text or "POST" in text for text in proxy.asked)
+    begun, _ = dialogues(task("synthesize-00").output)
+    chunks = task("train-00").documents("data")
+    several = task("train-00").plan.config.teacher.attempts * 2
+    assert all(count <= several for count in Counter(chunk for chunk, _ in begun).values())
+    assert {text for text in proxy.asked if "primary school" in text}, "the first style"
+    assert {text for text in proxy.asked if "encyclopedia" in text}, "and the second, of the second answers"
+
+    rows = [
+        row["answers"]
+        for path in sorted(task("synthesize-00").output.glob("*/part-*"))
+        for row in tables.read(path, tables.TAUGHT).to_pylist()
+    ]
+    first, second = data["rewrite"].draws
+    eos = task("train-00").vocabulary.eos
+    suffixes = [first[n].chunk.suffix for n in range(len(first))]
+    assert suffixes == [[*answers[0], eos] for answers in rows if answers]
+    assert [second[n].chunk.suffix for n in range(len(second))] == [
+        [*answers[-1], eos] for answers in rows if answers
+    ]
+    whole = [
+        id for n in range(len(data["surface"].draws[0])) for id in data["surface"].draws[0][n].chunk.suffix
+    ]
+    assert len(whole) > len(chunks.tokens[0])
+    assert all(example.thought is None for example in map(first.__getitem__, range(len(first))))
+
+
 def test_a_stop_keeps_what_was_under_way_and_goes_on_from_there(server: int, tmp_path: Path) -> None:
     proxy = Proxy(server)
     with proxy.running() as url:
@@ -182,7 +220,7 @@ def test_a_question_that_is_declined_costs_its_chunk_and_a_setting_stops(server:
             for row in tables.read(path, tables.TAUGHT).to_pylist()
         ]
         (declined,) = [row for row in rows if "declined by the endpoint" in row["problems"]]
-        assert declined["problems"] == ["declined by the endpoint"] and not declined["thought"]
+        assert declined["problems"] == ["declined by the endpoint"] and not declined["answers"]
         proxy.declines = "max_tokens"
         (tmp_path / "other").mkdir()
         other = synthesis(tmp_path / "other", url)

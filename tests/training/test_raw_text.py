@@ -8,11 +8,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lt_hpc.data.corpus import Corpus, View
+from lt_hpc.data.corpus import Corpus, View, row
 from lt_hpc.latent.layout import Layout
 from lt_hpc.store.tables import Lists
 from lt_hpc.training.batches import IGNORED, make_batch, pack_epoch
-from lt_hpc.training.raw_text import examples_of_text
+from lt_hpc.training.raw_text import examples_of_text, in_other_words, with_thoughts
 
 LAYOUT, PAD, BOS = Layout(900, 901, 902, 903), 0, 904
 
@@ -65,3 +65,40 @@ def test_each_token_that_another_one_precedes_takes_one_loss(
             if label != IGNORED:
                 assert token in (BOS, followers.get(int(label))), "predicted by what precedes it in the text"
     assert batch.weights is None
+
+
+TOKENS = st.lists(st.integers(1, 99), max_size=4)
+
+
+@given(
+    st.lists(st.lists(st.tuples(st.lists(st.integers(1, 99), min_size=1, max_size=4), TOKENS)), max_size=5)
+)
+def test_thoughts_on_the_surface_stand_between_separators_before_their_chunks(
+    documents: list[list[tuple[list[int], list[int]]]],
+) -> None:
+    questions = [[500 + n] for n in range(len(documents))]
+    plain = corpus([[x for x, _ in of] for of in documents], questions, None)
+    text = with_thoughts(plain, lists([z for of in documents for _, z in of]), [700, 701])
+    for n, of in enumerate(documents):
+        whole = [token for x, z in of for token in ([700, 701, *z, 700, 701, *x] if z else x)]
+        assert row(text.tokens, n).tolist() == whole
+        assert row(text.question, n).tolist() == [500 + n]
+    scored = int((examples_of_text(text, 10**6).text - examples_of_text(text, 10**6).unscored).sum())
+    assert scored == sum(len(row(text.tokens, n)) for n in range(len(documents)) if documents[n])
+
+
+@given(st.lists(st.lists(TOKENS, max_size=3), max_size=5), st.booleans())
+def test_other_words_are_documents_of_their_own_and_end(words: list[list[list[int]]], asked: bool) -> None:
+    questions = [[500 + n] if asked else [] for n in range(len(words))]
+    plain = corpus([[[1, 2]] * len(of) for of in words], questions, BOS)
+    text = in_other_words(plain, lists([z for of in words for z in of]), 800)
+    examples = examples_of_text(text, 10**6)
+    made = [examples[n].chunk for n in range(len(examples))]
+    expected = [
+        ([500 + n] if asked and first else []) + [*z, 800]
+        for n, of in enumerate(words)
+        for first, z in zip([True, *[False] * len(of)], of, strict=False)
+        if z
+    ]
+    assert [chunk.suffix for chunk in made] == expected
+    assert all(chunk.prefix == [BOS] for chunk in made)
