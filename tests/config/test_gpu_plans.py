@@ -67,7 +67,7 @@ def test_what_a_profile_has_otherwise_than_the_configuration_is_told(tmp_path: P
 SHIPPED = Path(__file__).parents[2] / "configs"
 
 
-@pytest.mark.parametrize("name", ["tinyllama_finemath", "llama8b_finemath"])
+@pytest.mark.parametrize("name", ["smollm2_finemath", "tinyllama_finemath", "llama8b_finemath"])
 @pytest.mark.parametrize("profile", [None, "gpu", "preemptible", "single_node"])
 def test_the_large_configurations_ask_for_gpus_on_the_nodes_that_they_name(
     name: str, profile: str | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,14 @@ def test_hours_of_sampling_are_those_of_a_pace_that_is_set(tmp_path: Path) -> No
     text = "\n".join(lines("tinyllama_finemath.yaml", tmp_path, *pace))
     # 18.4B and 26.1B tokens
     assert "1.21e+03 hours of one engine, 1.21e+03 GPU hours, at 5,000 sampled and 40,000 scored" in text
+
+
+def test_the_smaller_finemath_run_takes_one_node_less_than_a_day(tmp_path: Path) -> None:
+    text = "\n".join(lines("smollm2_finemath.yaml", tmp_path))
+    stages = re.split(r"\n(?=\S)", text)
+    hours = [float(re.findall(r"([\d.]+) GPU hours", stage)[0]) for stage in stages]
+    assert [stage[:9] for stage in stages] == ["sample-01", "train-00:", "train-01 "]
+    assert 12 < (3 * hours[0] + hours[1] + 3 * hours[2]) / 8 < 24
 
 
 def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
