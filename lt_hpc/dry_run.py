@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from lt_hpc.latent.cost import cost_of
 from lt_hpc.run import state
-from lt_hpc.run.estimate import Estimate, Sampling, Synthesis, Training, estimate
+from lt_hpc.run.estimate import Estimate, Evaluation, Sampling, Synthesis, Throughput, Training, estimate
 from lt_hpc.run.plan import Plan
 from lt_hpc.store.paths import RunPaths
 
@@ -32,8 +32,10 @@ def lines(plan: Plan, found: Estimate) -> Iterator[str]:
         yield _synthesis(plan, found.synthesis)
     if found.sampling is not None:
         yield _sampling(found.sampling)
-        yield f"  {_engine_hours(plan, found.sampling)}"
+        tokens = found.sampling.sampled_tokens, found.sampling.scored_tokens
+        yield f"  {_engine_hours(plan, 'sample', tokens, found.sampling.throughput)}"
         yield from (f"  {line}" for line in _beside(plan, found.sampling))
+    yield from _evaluation(plan, found.evaluation)
     for training in found.training:
         same = f" and {training.more} more like it" if training.more else ""
         yield f"{training.stage}{same}: {_amount(training)}"
@@ -72,15 +74,28 @@ def _sampling(found: Sampling) -> str:
     )
 
 
-def _engine_hours(plan: Plan, found: Sampling) -> str:
-    pace = found.throughput
+def _evaluation(plan: Plan, found: Evaluation) -> Iterator[str]:
+    stage = f"{found.stage}{f' and {found.more} more like it' if found.more else ''}"
+    if found.sampled_tokens is None or found.scored_tokens is None:
+        yield (
+            f"{stage}: tokens are known from prepared documents and estimate.thought_tokens, or with "
+            "estimate.heldout_tokens and heldout_chunks beside it"
+        )
+        return
+    tokens = found.sampled_tokens, found.scored_tokens
+    yield f"{stage}: {_short(tokens[0])} tokens to sample and {_short(tokens[1])} to score, at most"
+    yield f"  {_engine_hours(plan, 'evaluate', tokens, found.throughput)}"
+
+
+def _engine_hours(plan: Plan, job: str, tokens: tuple[float, float], pace: Throughput | None) -> str:
+    """Of (sampled, scored) tokens."""
     if pace is None:
         return (
             "hours are known from shards of this run, or from hardware.sampled_tokens_per_second and "
             "hardware.scored_tokens_per_second, those of one engine"
         )
-    hours = pace.hours(found.sampled_tokens, found.scored_tokens)
-    gpus = plan.config.sample.devices_per_engine if plan.config.slurm.job("sample").gpus_per_node else 0
+    hours = pace.hours(*tokens)
+    gpus = plan.config.sample.devices_per_engine if plan.config.slurm.job(job).gpus_per_node else 0
     text = f"{hours:,.3g} hours of one engine"
     text += f", {hours * gpus:,.3g} GPU hours" if gpus else ""
     if not pace.shards:

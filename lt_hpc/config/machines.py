@@ -39,6 +39,8 @@ class EstimateConfig:
     vocabulary: int | None = execution(None, "likewise, in tokens", ge=1)
     warm_tokens: int | None = execution(None, "raw tokens of the warm documents", gt=0)
     corpus_tokens: int | None = execution(None, "raw tokens of the corpus, of one iteration", gt=0)
+    heldout_tokens: int | None = execution(None, "raw tokens of the held-out documents", gt=0)
+    heldout_chunks: int | None = execution(None, "their chunks", ge=1)
     thought_tokens: float | None = execution(None, "tokens of thoughts per raw token", gt=0)
 
 

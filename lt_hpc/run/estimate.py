@@ -95,6 +95,26 @@ class Synthesis:
 
 
 @dataclass(frozen=True)
+class Evaluation:
+    """Of one model. None: not known.
+
+    Attributes:
+        stage: its key.
+        more: later ones that cost the same; a model without thoughts costs less.
+        sampled_tokens: tokens of all thoughts, and of answers at their limit.
+        scored_tokens: tokens of the thoughts that are weighed and of the chunk after each of them, and of the
+            text twice, without prefixes.
+        throughput: of one engine; None: not measured and not set.
+    """
+
+    stage: str
+    more: int
+    sampled_tokens: float | None
+    scored_tokens: float | None
+    throughput: Throughput | None
+
+
+@dataclass(frozen=True)
 class Training:
     """One M-step. None: not known.
 
@@ -138,6 +158,7 @@ class Estimate:
     shape: ModelShape | None
     synthesis: Synthesis | None
     sampling: Sampling | None
+    evaluation: Evaluation
     training: tuple[Training, ...]
 
 
@@ -150,7 +171,8 @@ def estimate(plan: Plan, paths: RunPaths) -> Estimate:
         _training(plan, stage, max(0, len(stages) - 2) if stage.iteration else 0, shape, paths)
         for stage in stages[:2]
     )
-    return Estimate(shape, _synthesis(plan, paths), _sampling(plan, shape, paths), training)
+    found = _synthesis(plan, paths), _sampling(plan, shape, paths), _evaluation(plan, paths)
+    return Estimate(shape, *found, training)
 
 
 def model_shape(config: Config) -> ModelShape | None:
@@ -187,8 +209,10 @@ def raw_tokens(plan: Plan, folder: str, paths: RunPaths) -> float | None:
     record = manifest.read(paths.root / folder)
     if record is not None and record.complete and "tokens" in record.counts:
         return record.counts["tokens"]
-    is_warm = folder == str(relative_paths().documents("warm"))
-    return given.warm_tokens if is_warm else given.corpus_tokens
+    for corpus, tokens in (("warm", given.warm_tokens), ("heldout", given.heldout_tokens)):
+        if folder == str(relative_paths().documents(corpus)):
+            return tokens
+    return given.corpus_tokens
 
 
 def _synthesis(plan: Plan, paths: RunPaths) -> Synthesis | None:
@@ -211,7 +235,7 @@ def _synthesis(plan: Plan, paths: RunPaths) -> Synthesis | None:
 
 
 def _sampling(plan: Plan, shape: ModelShape | None, paths: RunPaths) -> Sampling | None:
-    stages = [stage for stage in plan.stages if stage.kind.sharded and "corpus" in stage.inputs]
+    stages = _sampling_stages(plan)
     thought = plan.config.estimate.thought_tokens
     raw = raw_tokens(plan, stages[0].inputs["corpus"], paths) if stages else None
     if raw is None or thought is None:
@@ -233,6 +257,33 @@ def _sampling(plan: Plan, shape: ModelShape | None, paths: RunPaths) -> Sampling
         prompt_bytes=prompts,
         reference_bytes=reference,
     )
+
+
+def _evaluation(plan: Plan, paths: RunPaths) -> Evaluation:
+    stages = [stage for stage in plan.stages if "heldout" in stage.inputs]
+    config, settings, folder = plan.config, plan.config.evaluate, stages[0].inputs["heldout"]
+    record = manifest.read(paths.root / folder)
+    prepared = record is not None and record.complete and record.counts.get("chunks")
+    chunks = prepared or config.estimate.heldout_chunks
+    raw, thought = raw_tokens(plan, folder, paths), config.estimate.thought_tokens
+    throughput = _throughput(plan, _sampling_stages(plan), paths)
+    if raw is None or thought is None or not chunks:
+        return Evaluation(stages[0].key, len(stages) - 1, None, None, throughput)
+    estimated = min(chunks, settings.estimate_chunks)
+    weighed = chunks * settings.num_samples + estimated * settings.estimate_samples
+    answered = chunks * (1 + settings.answer_samples) if config.chunking.mode == "given" else 0
+    answers = answered + chunks if answered else 0  # some without a thought
+    return Evaluation(
+        stage=stages[0].key,
+        more=len(stages) - 1,
+        sampled_tokens=(weighed + answered) * thought * raw / chunks + answers * settings.max_answer_tokens,
+        scored_tokens=weighed * (1 + thought) * raw / chunks + 2 * raw,
+        throughput=throughput,
+    )
+
+
+def _sampling_stages(plan: Plan) -> list[Stage]:
+    return [stage for stage in plan.stages if stage.kind.sharded and "corpus" in stage.inputs]
 
 
 def _throughput(plan: Plan, stages: list[Stage], paths: RunPaths) -> Throughput | None:

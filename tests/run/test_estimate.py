@@ -38,6 +38,8 @@ def test_the_published_run_is_33060_steps_and_13b_tokens(tmp_path: Path) -> None
     # 1024 rows x 32,000 tokens x 7 bytes; 4 bytes per parameter, two rows of logits, a context
     assert "of 80 GB vLLM leaves 8.0 GB: scoring takes 229 MB, the check in float32 6.4 GB\n" in text
     assert "K=4, 18.4B tokens to sample" in text  # about 18B in the publication
+    # 8,000 chunks of 187.5 tokens with 8 thoughts each and 64 with 128 more, 2.4 times as long; the text twice.
+    assert "evaluate-00 and 3 more like it: 32.5M tokens to sample and 49M to score, at most" in text
     # 1.92B tokens of text and 2.4 times as many of thoughts, 4 bytes each, on 8 ranks.
     assert "26.1 GB of host memory per rank, 208.9 GB per node" in text
 
@@ -72,8 +74,8 @@ def test_the_smaller_finemath_run_takes_one_node_less_than_a_day(tmp_path: Path)
     text = "\n".join(lines("smollm2_finemath.yaml", tmp_path))
     stages = re.split(r"\n(?=\S)", text)
     hours = [float(re.findall(r"([\d.]+) GPU hours", stage)[0]) for stage in stages]
-    assert [stage[:9] for stage in stages] == ["sample-01", "train-00:", "train-01 "]
-    assert 12 < (3 * hours[0] + hours[1] + 3 * hours[2]) / 8 < 24
+    assert [stage[:11] for stage in stages] == ["sample-01 a", "evaluate-00", "train-00: 4", "train-01 an"]
+    assert 12 < (3 * hours[0] + 4 * hours[1] + hours[2] + 3 * hours[3]) / 8 < 24
 
 
 def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
