@@ -38,7 +38,7 @@ def test_the_published_run_is_33060_steps_and_13b_tokens(tmp_path: Path) -> None
     # 1024 rows x 32,000 tokens x 7 bytes; 4 bytes per parameter, two rows of logits, a context
     assert "of 80 GB vLLM leaves 8.0 GB: scoring takes 229 MB, the check in float32 6.4 GB\n" in text
     assert "K=4, 18.4B tokens to sample" in text  # about 18B in the publication
-    # 8,000 chunks of 187.5 tokens with 8 thoughts each and 64 with 128 more, 2.4 times as long; the text twice.
+    # 8,000 chunks of 187.5 tokens: 8 thoughts each, 128 more of 64, all 2.4 times as long; the text twice.
     assert "evaluate-00 and 3 more like it: 32.5M tokens to sample and 49M to score, at most" in text
     # 1.92B tokens of text and 2.4 times as many of thoughts, 4 bytes each, on 8 ranks.
     assert "26.1 GB of host memory per rank, 208.9 GB per node" in text
