@@ -16,17 +16,20 @@ from lt_hpc.errors import IncompleteError, guarded
 from lt_hpc.run import events, progress, state
 from lt_hpc.run.events import Ended, described
 from lt_hpc.run.plan import Plan, Stage
+from lt_hpc.run.state import Standing
 from lt_hpc.store import manifest, shards
 from lt_hpc.store.paths import RunPaths
 
 
-def describe(paths: RunPaths, stage: Stage, jobs: Counter[str], failure: Ended | None = None) -> str:
+def describe(
+    paths: RunPaths, stage: Stage, standing: Standing, jobs: Counter[str], failure: Ended | None = None
+) -> str:
     """One line on a stage, the states of its `jobs`, and why it failed."""
-    found = state.problem(paths, stage)
+    found = standing.problem
     line = f"{stage.key:12} {'done' if found is None else 'to do'}"
     pinned = shards.read(paths.root / stage.output) if stage.kind.sharded else None
     if pinned is not None and pinned.samples == stage.fingerprint:
-        missing = len(state.missing_shards(paths, stage)) if found is not None else 0
+        missing = len(standing.missing)
         running = min(missing, jobs["RUNNING"] if jobs else progress.num_running(paths, stage))
         line += f"   shards: {pinned.num_shards - missing} done, {running} running, "
         line += f"{missing - running} missing"
@@ -64,13 +67,15 @@ def main(arguments: list[str] | None = None) -> int:
     queued = schedulers.states(paths)
     damaged = verify(paths, plan) if options.verify else []
     failures = events.failures(events.read(paths))
+    standings = {stage.key: state.standing(paths, stage) for stage in plan.stages}
     for stage in plan.stages:
-        print(describe(paths, stage, queued.get(stage.key, Counter()), failures.get(stage.key)))
+        jobs, failure = queued.get(stage.key, Counter()), failures.get(stage.key)
+        print(describe(paths, stage, standings[stage.key], jobs, failure))
     for line in damaged:
         print(f"damaged: {line}")
     if damaged:
         return IncompleteError.exit_code
-    return 1 if state.pending(paths, plan) else 0
+    return 1 if state.unfinished(plan, lambda stage: standings[stage.key].problem is None) else 0
 
 
 if __name__ == "__main__":

@@ -67,12 +67,10 @@ class _Stages:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.made: list[Stage] = []
+        self._producers: dict[str, Stage] = {}
 
     def output(self, folder: str) -> str:
-        return self._producer(folder).outputs[folder]
-
-    def _producer(self, folder: str) -> Stage:
-        return next(stage for stage in self.made if folder in stage.outputs)
+        return self._producers[folder].outputs[folder]
 
     def last(self, name: str) -> Stage | None:
         """The newest stage of a kind."""
@@ -110,8 +108,10 @@ class _Stages:
         shards: int = 0,
     ) -> None:
         folders = {role: str(folder) for role, folder in inputs.items()}
-        needs = tuple(dict.fromkeys(self._producer(folder).key for folder in folders.values()))
-        self.made.append(Stage(key, name, iteration, needs, outputs, folders, settings, shards))
+        needs = tuple(dict.fromkeys(self._producers[folder].key for folder in folders.values()))
+        stage = Stage(key, name, iteration, needs, outputs, folders, settings, shards)
+        self.made.append(stage)
+        self._producers |= dict.fromkeys(outputs, stage)
 
 
 def _prepare(stages: _Stages, sources: Mapping[str, Any]) -> None:

@@ -6,6 +6,8 @@ import itertools
 import json
 import os
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from lt_hpc.config.fields import walk
@@ -61,16 +63,30 @@ def last_plan(paths: RunPaths) -> Plan:
     return read_plan(files[-1])
 
 
-def problem(paths: RunPaths, stage: Stage) -> str | None:
-    """Why a stage is not done, or None. Sizes are compared, checksums are left to the stage
-    that reads the files."""
+@dataclass(frozen=True)
+class Standing:
+    """How far a stage is: why it is not done, or None; of a sharded stage the shards that are missing, all of
+    them before it has started. Sizes are compared, checksums are left to the stage that reads the files."""
+
+    problem: str | None
+    missing: tuple[int, ...] = ()
+
+
+def standing(paths: RunPaths, stage: Stage) -> Standing:
+    """From one look at the manifests of its outputs."""
     if stage.kind.sharded:
-        return shards.problem(paths.root / stage.output, stage.fingerprint)
-    for folder, expected in stage.outputs.items():
-        found = manifest.problem(paths.root / folder, expected)
-        if found is not None:
-            return found
-    return None
+        reason, missing = shards.look(paths.root / stage.output, stage.fingerprint)
+        return Standing(reason, tuple(range(stage.shards) if missing is None else missing))
+    for name, expected in stage.outputs.items():
+        reason = manifest.problem(paths.root / name, expected)
+        if reason is not None:
+            return Standing(reason)
+    return Standing(None)
+
+
+def problem(paths: RunPaths, stage: Stage) -> str | None:
+    """Why a stage is not done, or None."""
+    return standing(paths, stage).problem
 
 
 def folders(paths: RunPaths, stage: Stage) -> list[Path]:
@@ -99,10 +115,15 @@ def missing_inputs(paths: RunPaths, plan: Plan, stage: Stage) -> dict[str, str]:
 def pending(paths: RunPaths, plan: Plan) -> list[Stage]:
     """The stages that still have to run, in order: goals that are not done, and what they need.
     Samples that were deleted after their model was trained are not missed."""
+    return unfinished(plan, lambda stage: problem(paths, stage) is None)
+
+
+def unfinished(plan: Plan, is_done: Callable[[Stage], bool]) -> list[Stage]:
+    """`pending`, where it is known what is done. Pure."""
     wanted = {stage.key for stage in plan.stages if stage.kind.goal}
     todo = []
     for stage in reversed(plan.stages):  # what a stage needs stands before it
-        if stage.key in wanted and problem(paths, stage) is not None:
+        if stage.key in wanted and not is_done(stage):
             todo.append(stage)
             wanted |= set(stage.needs)
     return todo[::-1]
@@ -132,11 +153,7 @@ def changes(before: Plan, now: Plan) -> list[str]:
 
 def missing_shards(paths: RunPaths, stage: Stage) -> list[int]:
     """Shards of a sharded stage that are not done; all of them before it has started."""
-    folder = paths.root / stage.output
-    pinned = shards.read(folder)
-    if pinned is None or pinned.samples != stage.fingerprint:
-        return list(range(stage.shards))
-    return sorted(shards.problems(folder, pinned, checksums=False))
+    return list(standing(paths, stage).missing)
 
 
 def slow_checkpoints(paths: RunPaths, plan: Plan, seconds: float, source: str) -> list[str]:

@@ -99,7 +99,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
         OSError: when it can't be read.
         ValueError: when it is no JSON object, or does not match its checksum.
     """
-    value = json.loads(path.read_text(encoding="utf-8"))
+    value = json.loads(path.read_bytes())
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     seal = value.pop(SEAL, None)

@@ -11,6 +11,7 @@ import hashlib
 import os
 import platform
 import socket
+import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -92,11 +93,14 @@ def read(folder: Path) -> Manifest | None:
 def file_problem(folder: Path, entry: FileEntry, checksums: bool) -> str | None:
     """What is wrong with one file, or None."""
     path = folder / entry.name
-    if not path.is_file():
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
         return f"{path} is missing"
-    size = path.stat().st_size
-    if size != entry.bytes:
-        return f"{path} has {size} bytes, its manifest says {entry.bytes}"
+    if not stat.S_ISREG(found.st_mode):
+        return f"{path} is missing"
+    if found.st_size != entry.bytes:
+        return f"{path} has {found.st_size} bytes, its manifest says {entry.bytes}"
     if checksums and sha256(path) != entry.sha256:
         return f"{path} does not match its checksum"
     return None

@@ -95,13 +95,19 @@ def problems(folder: Path, shards: ShardMap, checksums: bool) -> dict[int, str]:
     return found
 
 
-def problem(folder: Path, expected: str) -> str | None:
-    """Why a sharded stage is not done for the fingerprint `expected`, or None when every shard of
-    its pinned map is."""
+def look(folder: Path, expected: str) -> tuple[str | None, list[int] | None]:
+    """Why a sharded stage is not done for the fingerprint `expected`, None when every shard of its pinned map
+    is; and the shards that are missing, None where it has not been started."""
     shards = read(folder)
     if shards is None or shards.samples != expected:
-        return f"{folder} has not been started"
+        return f"{folder} has not been started", None
     found = problems(folder, shards, checksums=False)
-    if found:
-        return f"{len(found)} of {shards.num_shards} shards missing, first: {next(iter(found.values()))}"
-    return None
+    if not found:
+        return None, []
+    first = next(iter(found.values()))
+    return f"{len(found)} of {shards.num_shards} shards missing, first: {first}", sorted(found)
+
+
+def problem(folder: Path, expected: str) -> str | None:
+    """The first of `look`."""
+    return look(folder, expected)[0]

@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from lt_hpc.config.load import demo_file, load_config
+from lt_hpc.run import state
 from lt_hpc.run.build import build_plan
 from lt_hpc.status import describe
 from lt_hpc.store import manifest, shards
@@ -32,9 +33,10 @@ def test_shards_are_done_running_or_missing(tmp_path: Path) -> None:
         file = paths.progress(f"sample-01.{task}")
         file.write_text(json.dumps({"done": blocks, "total": 4, "unit": "blocks", "note": ""}))
         os.utime(file, written and (written, written))
-    assert "shards: 1 done, 2 running, 3 missing" in describe(paths, stage, Counter())
-    queued = describe(paths, stage, Counter(RUNNING=3, PENDING=2))
+    standing = state.standing(paths, stage)
+    assert "shards: 1 done, 2 running, 3 missing" in describe(paths, stage, standing, Counter())
+    queued = describe(paths, stage, standing, Counter(RUNNING=3, PENDING=2))
     assert "shards: 1 done, 3 running, 2 missing   jobs: 2 pending, 3 running" in queued
-    assert "shards: 1 done, 5 running, 0 missing" in describe(paths, stage, Counter(RUNNING=9))
-    only_waiting = describe(paths, stage, Counter(PENDING=5))
+    assert "shards: 1 done, 5 running, 0 missing" in describe(paths, stage, standing, Counter(RUNNING=9))
+    only_waiting = describe(paths, stage, standing, Counter(PENDING=5))
     assert "shards: 1 done, 0 running, 5 missing" in only_waiting, "progress files of an earlier start"
