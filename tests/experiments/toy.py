@@ -1,33 +1,37 @@
-"""A small experiment: four arms of the smallest real run, and the command on it."""
+"""A small experiment: two arms of the smallest real run with two seeds, and the command on it."""
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 from lt_hpc.config.load import demo_file
-from tests.runs.small_run import SMALL_RUN
 
-OVERRIDES = [one for one in SMALL_RUN if not one.startswith("--")]
+OVERRIDES = [
+    "corpus.num_documents=12",
+    "warm.num_documents=12",
+    "heldout.num_documents=6",
+    "evaluate.num_samples=2",
+    "evaluate.estimate_chunks=2",
+    "evaluate.estimate_samples=4",
+    "evaluate.answer_samples=1",
+    "warm_start.steps=2",
+    "local.train_ranks=1",
+]
 TOY = f"""
 title: A toy
 question: Does it run?
 seeds: [0, 1]
-measures: [accuracy, log_likelihood, ess_mean]
-pairs: [[importance, argmax]]
-by_iteration: [importance]
+measures: [accuracy, log_likelihood]
+pairs: [[longer, short]]
 sizes:
   toy:
     config: {demo_file()}
-    iterations: 1
+    iterations: 0
     overrides: [{", ".join(OVERRIDES)}]
     arms:
-      importance: []
-      argmax: [merge.method=argmax]
-      raw: {{overrides: [objective=raw, matched=flops]}}
-      warm: {{iterations: 0}}
+      short: []
+      longer: [warm_start.steps=3]
 """
 
 
@@ -39,11 +43,9 @@ def write(folder: Path, old: str = "", new: str = "") -> Path:
     return path
 
 
+def arguments(path: Path, out: Path, *more: str) -> list[str]:
+    return [str(path), "--out", str(out), "--cluster", "local", *more]
+
+
 def command(path: Path, out: Path, *more: str) -> list[str]:
-    cluster = ["--cluster", "local"]
-    return [sys.executable, "-m", "lt_hpc.experiment", str(path), "--out", str(out), *cluster, *more]
-
-
-def experiment(path: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    """The command, to its end."""
-    return subprocess.run(command(path, out, *more), capture_output=True, text=True, env={**os.environ})
+    return [sys.executable, "-m", "lt_hpc.experiment", *arguments(path, out, *more)]
