@@ -106,7 +106,7 @@ def _made(stages: Sequence[Stage]) -> set[str]:
 
 
 def _adopt(run: ArmRun, runs: Sequence[ArmRun]) -> None:
-    """From other arms of the seed, once outputs of other settings are out of the way. A run that has ever been
+    """From other arms of the seed, once outputs of other settings are out of the way. A run that was ever
     submitted may have jobs at work in its folder, and goes on by itself."""
     if schedulers.submitted(run.paths):
         return
