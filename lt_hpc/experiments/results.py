@@ -6,7 +6,6 @@ seed has none. Two arms are compared within a seed, document by document, and th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -144,11 +143,4 @@ def _row(row: Iteration) -> dict[str, Any]:
     long = ("examples", "losses", "ess_histogram", "ess_by_length")
     found = {name: value for name, value in row.to_json().items() if name not in long}
     found["selection"] = {name: value for name, value in found["selection"].items() if name not in long}
-    return {name: _finite(value) for name, value in found.items()}
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no infinities."""
-    if isinstance(value, dict):
-        return {name: _finite(one) for name, one in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return found
