@@ -9,7 +9,7 @@ import pytest
 from tokenizers import Tokenizer
 
 import lt_hpc
-from lt_hpc.config.load import config_to_yaml, load_config
+from lt_hpc.config.load import config_to_yaml, demo_file, load_config
 from lt_hpc.data import routes_task
 from lt_hpc.store import tables
 from lt_hpc.store.paths import RunPaths, selected_part
@@ -23,7 +23,9 @@ def test_right_thoughts_and_their_repeated_steps_are_counted(tmp_path: Path) -> 
     paths.selected(1).mkdir(parents=True)
     paths.base.mkdir()
     shutil.copy(Path(lt_hpc.__file__).parent / "data" / "demo_base" / "tokenizer.json", paths.base)
-    config = load_config(None, ["corpus.source=builtin:routes", "corpus.seed=5", "corpus.num_documents=2"])
+    config = load_config(
+        demo_file(), ["corpus.source=builtin:routes", "corpus.seed=5", "corpus.num_documents=2"]
+    )
     paths.config.write_text(config_to_yaml(config))
     encode = Tokenizer.from_file(str(paths.base / "tokenizer.json")).encode
     first, second = (problem.question for problem in routes_task.problems(5, 2))
