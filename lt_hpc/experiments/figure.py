@@ -64,21 +64,20 @@ def _draw(axis: Any, results: Results, name: str) -> None:
 
 
 def limits(results: Results, name: str) -> tuple[float, float]:
-    """The axis is that of the arms with thoughts of their own (of all arms, where there are none): one
-    control far away would squash the others."""
-    definition = results.definition
-    controls = {
-        arm
-        for arm in results.reports
-        for report in results.reports[arm].values()
-        if report.config["objective"] != "em"
-    }
-    inside = [arm for arm in results.reports if arm not in controls]
-    values = [value for _, value in _all_points(results, name, inside)]
-    if not values:
-        values = [value for _, value in _all_points(results, name, list(definition.arms))]
-    margin = 0.05 * (max(values) - min(values)) or 0.05
-    return min(values) - margin, max(values) + margin
+    """The axis is that of the arms with thoughts of their own (of all arms, where there are none), and of
+    others that end no further from it than it is long: one far away would squash the rest."""
+    reports = results.reports
+    values = {arm: [value for _, value in _all_points(results, name, [arm])] for arm in reports}
+    values = {arm: found for arm, found in values.items() if found}
+    own = [arm for arm in values if all(one.config["objective"] == "em" for one in reports[arm].values())]
+    inside = [value for arm in own or values for value in values[arm]]
+    low, high = min(inside), max(inside)
+    for arm in values:
+        ends = [points[-1][1] for seed in reports[arm] if (points := _points(results, arm, seed, name))]
+        if all(2 * low - high <= end <= 2 * high - low for end in ends):
+            inside += ends
+    margin = 0.05 * (max(inside) - min(inside)) or 0.05
+    return min(inside) - margin, max(inside) + margin
 
 
 def _points(results: Results, arm: str, seed: int, name: str) -> list[Point]:

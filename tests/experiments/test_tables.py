@@ -74,9 +74,12 @@ def test_the_json_has_the_figures_of_the_table_and_of_each_seed() -> None:
     assert [one["values"]["accuracy"] for one in found["pairs"][0]["by_seed"].values()] == [0.1, 0.1, 0.4]
 
 
-def test_an_axis_is_that_of_the_arms_with_thoughts(tmp_path: Path) -> None:
+def test_an_axis_is_that_of_the_arms_with_thoughts_and_of_others_near_it(tmp_path: Path) -> None:
+    """Those of the arms with thoughts are .4 to .7."""
     low, high = figure.limits(results([0, 2], control=report(0.01, "raw")), "accuracy")
     assert (low, high) == pytest.approx((0.385, 0.715))
+    low, high = figure.limits(results([0, 2], control=report(0.9, "warm")), "accuracy")
+    assert (low, high) == pytest.approx((0.375, 0.925))
     figure.write(results([0, 2], control=report(0.01, "raw")), tmp_path / "figure.svg")
     assert (tmp_path / "figure.svg").read_text().lstrip().startswith("<?xml")
 
