@@ -18,6 +18,7 @@ from lt_hpc.experiments.arms import ArmRun
 from lt_hpc.run import state
 from lt_hpc.run.adopt import adopt
 from lt_hpc.run.plan import Stage
+from lt_hpc.store import manifest
 
 POLL_SECONDS = 0.2
 
@@ -89,8 +90,8 @@ def _start_next(
         _adopt(run, runs)
         pending = state.pending(run.paths, run.plan)
         first = [stage for stage in pending if stage.iteration == 0]
-        shared = any(_made(first) & other.outputs for other in waiting if other is not run)
-        makes = _made(first if first and shared else pending)
+        shared = any(_missing(run, first) & other.outputs for other in waiting if other is not run)
+        makes = _missing(run, first if first and shared else pending)
         if any(one.run.seed == run.seed and one.makes & makes for one in running):
             continue
         iterations = 0 if first and shared else run.arm.iterations
@@ -101,8 +102,14 @@ def _start_next(
     return False
 
 
-def _made(stages: Sequence[Stage]) -> set[str]:
-    return {fingerprint for stage in stages for fingerprint in stage.outputs.values()}
+def _missing(run: ArmRun, stages: Sequence[Stage]) -> set[str]:
+    """Fingerprints of what some pending stages of a run will make; a stage makes some folders of several."""
+    return {
+        expected
+        for stage in stages
+        for folder, expected in stage.outputs.items()
+        if stage.kind.sharded or manifest.problem(run.paths.root / folder, expected) is not None
+    }
 
 
 def _adopt(run: ArmRun, runs: Sequence[ArmRun]) -> None:

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from lt_hpc.config.load import demo_file
 from lt_hpc.experiment import main
 from lt_hpc.store.paths import RunPaths
@@ -25,7 +27,19 @@ def start(path: Path, out: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command(path, out), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def test_two_arms_with_two_seeds_are_killed_and_go_on(tmp_path: Path, capsys: object) -> None:
+def finish(process: subprocess.Popen[str]) -> str:
+    """Wait for it; its output. The exit code must be 0."""
+    try:
+        output, _ = process.communicate(timeout=4 * TIMEOUT_SECONDS)
+    finally:
+        process.kill()
+    assert process.returncode == 0, output
+    return output
+
+
+def test_two_arms_with_two_seeds_are_killed_and_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path, out = write(tmp_path), tmp_path / "out"
     folder = out / "toy-toy"
     first = RunPaths(folder / "seed-0" / "short")
@@ -35,9 +49,7 @@ def test_two_arms_with_two_seeds_are_killed_and_go_on(tmp_path: Path, capsys: ob
     killed.communicate()
     model = (first.model(0) / "manifest.json").stat()
 
-    again = start(path, out)
-    output, _ = again.communicate(timeout=TIMEOUT_SECONDS)
-    assert again.returncode == 0, output
+    output = finish(start(path, out))
     assert (first.model(0) / "manifest.json").stat().st_ino == model.st_ino
     for seed in (0, 1):
         assert f"seed {seed}, longer: shares base, corpus, warm, heldout" in output
@@ -62,18 +74,20 @@ def test_two_arms_with_two_seeds_are_killed_and_go_on(tmp_path: Path, capsys: ob
     assert main(arguments(path, out, "--show")) == 0
     assert tree(folder / "seed-0") | tree(folder / "seed-1") == runs
     assert {name: (folder / name).read_bytes() for name in results} == results
-    assert capsys.readouterr().out == table  # type: ignore[attr-defined]
+    assert capsys.readouterr().out == table
 
 
-def test_show_starts_nothing_and_names_what_is_not_done(tmp_path: Path, capsys: object) -> None:
+def test_show_starts_nothing_and_names_what_is_not_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
     assert main(arguments(write(tmp_path), out, "--show", "--seeds", "4")) == 0
-    assert "not done: seed 4, short; seed 4, longer" in capsys.readouterr().out  # type: ignore[attr-defined]
+    assert "not done: seed 4, short; seed 4, longer" in capsys.readouterr().out
     assert not out.exists()
 
 
 def test_a_run_that_fails_is_named_with_its_log_and_the_others_are_run(
-    tmp_path: Path, capsys: object
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The file of one arm's documents is none that can be read after its first rows."""
     rows = [json.dumps({"question": "2 <ADD> 3", "answer": "5"})] * 150
@@ -84,7 +98,7 @@ def test_a_run_that_fails_is_named_with_its_log_and_the_others_are_run(
     bad += ", corpus.answer_column=answer]"
     path = write(tmp_path, "[warm_start.steps=3]", bad)
     assert main(arguments(path, tmp_path / "out", "--seeds", "0")) == 4
-    error = capsys.readouterr().err  # type: ignore[attr-defined]
+    error = capsys.readouterr().err
     assert "1 of 2 runs failed, first: seed 0, longer" in error
     assert str(tmp_path / "out" / "toy-toy" / "seed-0" / "longer.log") in error
     found = json.loads((tmp_path / "out" / "toy-toy" / "results.json").read_text())
