@@ -89,13 +89,11 @@ def test_show_starts_nothing_and_names_what_is_not_done(
 def test_a_run_that_fails_is_named_with_its_log_and_the_others_are_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The file of one arm's documents is none that can be read after its first rows."""
-    rows = [json.dumps({"question": "2 <ADD> 3", "answer": "5"})] * 150
+    """The file of one arm's labelled documents has a row that can't be read after the first ones."""
+    rows = [json.dumps({"question": "2 <ADD> 3", "answer": "5", "thought": "5"})] * 150
     (tmp_path / "bad.jsonl").write_text("\n".join([*rows, '{"question": 3}']))
-    bad = (
-        f"[corpus.source={tmp_path / 'bad.jsonl'}, corpus.num_documents=null, corpus.question_column=question"
-    )
-    bad += ", corpus.answer_column=answer]"
+    columns = ", ".join(f"warm.{name}_column={name}" for name in ("question", "answer", "thought"))
+    bad = f"[warm.source={tmp_path / 'bad.jsonl'}, warm.num_documents=null, {columns}]"
     path = write(tmp_path, "[warm_start.steps=3]", bad)
     assert main(arguments(path, tmp_path / "out", "--seeds", "0")) == 4
     error = capsys.readouterr().err
