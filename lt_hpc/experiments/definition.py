@@ -141,8 +141,8 @@ def _mapping(raw: Any, where: str, needed: Sequence[str] | None = None, others: 
     for name in raw:
         _one_of(name, valid, where)
     for name in needed:
-        if raw.get(name) is None:
-            raise ConfigError(f"{where}: {name} is missing; needed: {', '.join(needed)}")
+        if not raw.get(name):
+            raise ConfigError(f"{where}: {name} is missing or empty; needed: {', '.join(needed)}")
     return raw
 
 

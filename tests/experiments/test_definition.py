@@ -37,6 +37,7 @@ def refused(path: Path | str, out: Path, capsys: pytest.CaptureFixture[str], *mo
         ("[[longer, short]]", "[[longer]]", ["pairs", "[first, second]"]),
         ("[accuracy, ", "[acuracy, ", ["measures", "acuracy", "accuracy"]),
         ("[0, 1]", "[zero]", ["seeds", "zero"]),
+        ("[0, 1]", "[]", ["seeds is missing"]),
         ("title: A toy\n", "", ["title is missing"]),
         ("title", "tittle", ["tittle", "title"]),
         ("demo.yaml", "nowhere.yaml", ["arm short", "nowhere.yaml", "no such file"]),
