@@ -25,22 +25,34 @@ def refused(path: Path | str, out: Path, capsys: pytest.CaptureFixture[str], *mo
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [
-        ("warm_start.steps=3", "warm_start.step=3", ["arm longer", "warm_start.step", "steps"]),
-        ("warm_start.steps=3", "sample.num_samples=0", ["arm longer", "sample.num_samples=0", "at least 1"]),
-        ("warm_start.steps=3", "nothing", ["toy.arms.longer.overrides", "key=value"]),
-        ("[warm_start.steps=3]", "{override: []}", ["toy.arms.longer", "override", "overrides"]),
-        ("[warm_start.steps=3]", "{iterations: many}", ["toy.arms.longer.iterations", "many"]),
-        ("[warm_start.steps=3]", "{iterations: 2, overrides: [objective=raw]}", ["arm longer", "--iters 2"]),
-        ("warm_start.steps=3", "heldout.seed=7", ["pairs", "longer and short", "held-out documents"]),
-        ("longer: ", "lon/ger: ", ["arms", "lon/ger", "letters"]),
-        ("[[longer, short]]", "[[longer, shorter]]", ["pairs", "shorter", "short, longer"]),
-        ("[[longer, short]]", "[[longer]]", ["pairs", "[first, second]"]),
+        (
+            "evaluate.num_samples=3",
+            "evaluate.num_sample=3",
+            ["arm more", "evaluate.num_sample", "num_samples"],
+        ),
+        (
+            "evaluate.num_samples=3",
+            "sample.num_samples=0",
+            ["arm more", "sample.num_samples=0", "at least 1"],
+        ),
+        ("evaluate.num_samples=3", "nothing", ["toy.arms.more.overrides", "key=value"]),
+        ("[evaluate.num_samples=3]", "{override: []}", ["toy.arms.more", "override", "overrides"]),
+        ("[evaluate.num_samples=3]", "{iterations: many}", ["toy.arms.more.iterations", "many"]),
+        (
+            "[evaluate.num_samples=3]",
+            "{iterations: 2, overrides: [objective=raw]}",
+            ["arm more", "--iters 2"],
+        ),
+        ("evaluate.num_samples=3", "heldout.seed=7", ["pairs", "more and few", "held-out documents"]),
+        ("more: ", "mo/re: ", ["arms", "mo/re", "letters"]),
+        ("[[more, few]]", "[[more, fewer]]", ["pairs", "fewer", "few, more"]),
+        ("[[more, few]]", "[[more]]", ["pairs", "[first, second]"]),
         ("[accuracy, ", "[acuracy, ", ["measures", "acuracy", "accuracy"]),
         ("[0, 1]", "[zero]", ["seeds", "zero"]),
         ("[0, 1]", "[]", ["seeds is missing"]),
         ("title: A toy\n", "", ["title is missing"]),
         ("title", "tittle", ["tittle", "title"]),
-        ("demo.yaml", "nowhere.yaml", ["arm short", "nowhere.yaml", "no such file"]),
+        ("demo.yaml", "nowhere.yaml", ["arm few", "nowhere.yaml", "no such file"]),
         ("sizes:", "sizes: []\nothers:", ["others"]),
         ("pairs: [[", "pairs: [[[", ["not YAML"]),
     ],
@@ -56,7 +68,7 @@ def test_a_mistake_is_named(
     ("more", "named"),
     [
         (["--size", "huge"], ["--size", "huge", "toy"]),
-        (["--arms", "short", "shorter"], ["--arms", "shorter", "short, longer"]),
+        (["--arms", "few", "fewer"], ["--arms", "fewer", "few, more"]),
     ],
 )
 def test_an_unknown_argument_is_answered_with_the_valid_ones(
@@ -84,7 +96,7 @@ def test_every_shipped_experiment_can_be_planned(name: str, tmp_path: Path) -> N
 
 
 def test_a_seed_moves_every_draw_and_all_documents(tmp_path: Path) -> None:
-    experiment = definition.read(str(write(tmp_path)), None, ["short"])
+    experiment = definition.read(str(write(tmp_path)), None, ["few"])
     configs = [run.plan.config for run in plan_all(experiment, [0, 1], tmp_path)]
     seeds = [(one.seed, one.corpus.seed, one.warm.seed, one.heldout.seed) for one in configs]
     assert seeds == [(0, 100, 200, 300), (1, 101, 201, 301)]
@@ -92,8 +104,8 @@ def test_a_seed_moves_every_draw_and_all_documents(tmp_path: Path) -> None:
 
 def test_the_arms_that_are_asked_for_keep_their_pairs(tmp_path: Path) -> None:
     path = str(write(tmp_path))
-    assert definition.read(path, "toy", ["short"]).pairs == ()
-    assert definition.read(path, "toy", ["short", "longer"]).pairs == (("longer", "short"),)
+    assert definition.read(path, "toy", ["few"]).pairs == ()
+    assert definition.read(path, "toy", ["few", "more"]).pairs == (("more", "few"),)
 
 
 def test_the_teacher_has_the_documents_of_the_corpus(tmp_path: Path) -> None:

@@ -23,15 +23,15 @@ title: A toy
 question: Does it run?
 seeds: [0, 1]
 measures: [accuracy, log_likelihood]
-pairs: [[longer, short]]
+pairs: [[more, few]]
 sizes:
   toy:
     config: {demo_file()}
     iterations: 0
     overrides: [{", ".join(OVERRIDES)}]
     arms:
-      short: []
-      longer: [warm_start.steps=3]
+      few: []
+      more: [evaluate.num_samples=3]
 """
 
 
