@@ -44,6 +44,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (2, "status nowhere"),
         (2, "report"),
         (2, "report nowhere"),
+        (2, "experiment nowhere"),
     ],
 )
 def test_the_script_does_what_the_module_does(code: int, command: str, run_folder: Path) -> None:

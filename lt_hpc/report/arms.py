@@ -46,7 +46,7 @@ def versus(report: Report, paths: RunPaths, other: Path) -> Iterator[str]:
         "each: other seeds move these figures too"
     )
     for name, title in COSTS.items():
-        own, of_other = _cost(report, name), _cost(control, name)
+        own, of_other = cost(report, name), cost(control, name)
         times = f", {own / of_other:.2f} times as much" if own is not None and of_other else ""
         yield f"  {title}: {_amount(own)} and {_amount(of_other)}{times}"
     yield from matched(report, control)
@@ -58,7 +58,7 @@ def matched(report: Report, control: Report) -> Iterator[str]:
     for name in COSTS:
         if name not in named:
             continue
-        own, of_other = _cost(report, name), _cost(control, name)
+        own, of_other = cost(report, name), cost(control, name)
         if own is None or not of_other:
             yield f"  matched={name}: cannot be told, it was not counted"
         elif abs(own / of_other - 1) <= TOLERANCE:
@@ -84,7 +84,7 @@ def _of_row(row: Iteration, name: Matching) -> float | None:
     return counted
 
 
-def _cost(report: Report, name: Matching) -> float | None:
+def cost(report: Report, name: Matching) -> float | None:
     """The sum over all iterations, the warm start included."""
     found = [_of_row(row, name) for row in report.iterations]
     known = [one for one in found if one is not None]

@@ -19,7 +19,7 @@ from lt_hpc.store.measured import CORRECT, Measured
 from tests.report.rows import iteration
 
 RECORDED: dict[str, Any] = json.loads((Path(__file__).parent / "self_training.json").read_text())
-"""100 held-out chunks of the demo (tools/demo_trials.py, seed 1, K=1): of the warm start, and after three
+"""100 held-out chunks of the demo (seed 1 of an experiment, K=1): of the warm start, and after three
 iterations of training on its own unweighted thoughts, the log-weights of the bound and 32 for an estimate."""
 
 

@@ -1,0 +1,1 @@
+"""Questions that many runs answer together: their arms, seeds and tables."""

@@ -1,0 +1,146 @@
+"""What the runs of an experiment found: figures of each, and one against the other, over seeds.
+
+Documents and training differ by seed, so a figure over seeds has the t interval of their values; a single
+seed has none. Two arms are compared within a seed, document by document, and the differences over seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lt_hpc.experiments.arms import ArmRun
+from lt_hpc.experiments.definition import HELD_OUT, Definition
+from lt_hpc.latent import intervals
+from lt_hpc.report import arms, columns
+from lt_hpc.report.changes import Change, compare
+from lt_hpc.report.collect import collect, measured_of
+from lt_hpc.report.columns import Shown
+from lt_hpc.report.rows import Iteration, Report
+from lt_hpc.store.figures import to_json
+from lt_hpc.store.measured import Measured
+
+COMPARED = tuple(columns.CHANGES.values())
+"""The measures that are paired over documents."""
+BySeed = dict[int, Report]
+
+
+@dataclass(frozen=True)
+class Results:
+    """`reports`: arm -> seed -> report of a run that is done. `changes`: pair -> seed -> the last model of
+    the first arm less that of the second. `missing`: the runs that are not done."""
+
+    definition: Definition
+    seeds: tuple[int, ...]
+    reports: dict[str, BySeed]
+    changes: dict[tuple[str, str], dict[int, Change]]
+    missing: list[str] = field(default_factory=list)
+
+    def figure(self, arm: str, name: str) -> Shown:
+        """A measure of the last models of an arm, over seeds."""
+        return over_seeds(value_of(report.iterations[-1], name) for report in self.reports[arm].values())
+
+    def difference(self, pair: tuple[str, str], name: str) -> Shown:
+        """Of the last models of two arms, over seeds."""
+        return over_seeds(columns.changed(one, name).value for one in self.changes[pair].values())
+
+    def cost(self, arm: str, of: Callable[[Report], float | None]) -> Shown:
+        """What an arm took, over seeds, the warm start included."""
+        return over_seeds(of(report) for report in self.reports[arm].values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything that tables and figure are made from."""
+        one = self.definition
+        measures = [name for name in one.measures if name in COMPARED]
+        return {
+            "format": 1,
+            "experiment": {"name": one.name, "size": one.size, "title": one.title, "question": one.question},
+            "seeds": list(self.seeds),
+            "missing": self.missing,
+            "arms": {
+                name: {
+                    "overrides": [*one.overrides, *one.arms[name].overrides],
+                    "iterations": one.arms[name].iterations,
+                    "figures": {measure: _json(self.figure(name, measure)) for measure in one.measures},
+                    "rows": {
+                        seed: [_row(row) for row in found.iterations] for seed, found in by_seed.items()
+                    },
+                }
+                for name, by_seed in self.reports.items()
+            },
+            "pairs": [
+                {
+                    "first": pair[0],
+                    "second": pair[1],
+                    "differences": {measure: _json(self.difference(pair, measure)) for measure in measures},
+                    "by_seed": {seed: to_json(change) for seed, change in by_seed.items()},
+                }
+                for pair, by_seed in self.changes.items()
+            ],
+        }
+
+
+def gather(definition: Definition, runs: Sequence[ArmRun]) -> Results:
+    """Of the runs that are done, under the plans that the definition says now."""
+    reports: dict[str, BySeed] = {}
+    last: dict[tuple[str, int], Measured | None] = {}
+    missing = []
+    for run in runs:
+        if run.is_done:
+            reports.setdefault(run.arm.name, {})[run.seed] = collect(run.plan, run.paths)
+            last[run.arm.name, run.seed] = measured_of(run.paths, run.arm.iterations)
+        else:
+            missing.append(str(run))
+    seeds = tuple(dict.fromkeys(run.seed for run in runs))
+    changes: dict[tuple[str, str], dict[int, Change]] = {}
+    for pair in definition.pairs:
+        for seed in seeds:
+            first, second = (last.get((arm, seed)) for arm in pair)
+            if first is not None and second is not None:
+                changes.setdefault(pair, {})[seed] = compare(second, first)
+    return Results(definition, seeds, reports, changes, missing)
+
+
+def over_seeds(values: Iterable[float | None]) -> Shown:
+    """Mean and t interval over the values of seeds; without an interval of one seed, and nothing where one
+    of them has no value."""
+    found = list(values)
+    known = [value for value in found if value is not None]
+    if not known or len(known) < len(found):
+        return Shown(None, None)
+    return Shown(*intervals.ratio(np.array(known), np.ones(len(known))))
+
+
+def value_of(row: Iteration, name: str) -> float | None:
+    """A measure of the model of an iteration, or of the weights behind it."""
+    found = columns.shown(row.held_out, name) if name in HELD_OUT else columns.weighed(row, name)
+    return found.value
+
+
+def matching(results: Results) -> list[str]:
+    """Whether arms that say `matched` took as much as those they are compared with, by pair and seed."""
+    lines = []
+    for first, second in results.changes:
+        for seed, report in results.reports[first].items():
+            control = results.reports[second].get(seed)
+            if control is not None:
+                lines += [
+                    f"{first} – {second}, seed {seed}:{line.removeprefix(' ')}"
+                    for line in arms.matched(report, control)
+                ]
+    return lines
+
+
+def _json(one: Shown) -> Mapping[str, Any]:
+    return {"value": one.value, "interval": one.interval}
+
+
+def _row(row: Iteration) -> dict[str, Any]:
+    """A row of report.json without what is long, or no figure."""
+    long = ("examples", "losses", "ess_histogram", "ess_by_length")
+    found = {name: value for name, value in row.to_json().items() if name not in long}
+    found["selection"] = {name: value for name, value in found["selection"].items() if name not in long}
+    return found
