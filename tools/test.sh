@@ -17,10 +17,10 @@ log=$(mktemp)
 beside=
 other_half=(tests/slurm tests/faults)
 trap 'rm -f "$log"; kill "$beside" 2>/dev/null || true' EXIT
-.venv/bin/python -m pytest "${select[@]}" "${other_half[@]}" >"$log" 2>&1 &
+.venv/bin/python -m pytest "${select[@]}" --durations=15 "${other_half[@]}" >"$log" 2>&1 &
 beside=$!
 failed=0
-.venv/bin/python -m pytest "${select[@]}" "${other_half[@]/#/--ignore=}" || failed=$?
+.venv/bin/python -m pytest "${select[@]}" --durations=40 "${other_half[@]/#/--ignore=}" || failed=$?
 wait "$beside" || failed=$?
 cat "$log"
 exit "$failed"
