@@ -13,6 +13,7 @@ from lt_hpc import __version__
 COMMANDS = {
     "launch": "plan a run and do what is missing, here or on Slurm",
     "status": "what is done, running and missing",
+    "benchmark": "have a model answer tasks of lm-evaluation-harness",
     "report": "write report.json and report.html of a run and print its table",
 }
 
@@ -23,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="lt-hpc",
         usage="%(prog)s [-h] [--version] COMMAND ARGS...",
-        description="\n".join(f"{name:8}  {text}" for name, text in COMMANDS.items()),
+        description="\n".join(f"{name:9}  {text}" for name, text in COMMANDS.items()),
         epilog="lt-hpc COMMAND --help lists the arguments of a command.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -34,6 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
         from lt_hpc.launch import main as run
     elif command == "status":
         from lt_hpc.status import main as run
+    elif command == "benchmark":
+        from lt_hpc.benchmark import main as run
     else:
         from lt_hpc.report.__main__ import main as run
     return run(arguments[1:])

@@ -75,9 +75,7 @@ def check(model: ModelConfig) -> None:
         return
     raw = json.loads(tokenizer.read_text(encoding="utf-8"))
     entries = raw["model"]["vocab"]
-    names = set(entries if isinstance(entries, dict) else (token for token, _ in entries))
-    names |= {token["content"] for token in raw.get("added_tokens", [])}
-    missing = len(set(MARKERS) - names)
+    missing = len(set(MARKERS) - _names(raw))
     ids = list(entries.values()) if isinstance(entries, dict) else range(len(entries))
     used = max([*ids, *(token["id"] for token in raw.get("added_tokens", []))], default=-1) + 1
     if used + missing > rows:
@@ -85,6 +83,30 @@ def check(model: ModelConfig) -> None:
             f"model.resize_embeddings=false: {model.path} has {rows - used} free embedding rows and "
             f"the markers {' '.join(MARKERS)} need {missing}; set model.resize_embeddings=true"
         )
+
+
+def _names(raw: dict[str, Any]) -> set[str]:
+    """Of all tokens of a tokenizer.json."""
+    entries = raw["model"]["vocab"]
+    names = set(entries if isinstance(entries, dict) else (token for token, _ in entries))
+    return names | {token["content"] for token in raw.get("added_tokens", [])}
+
+
+def has_markers(model: ModelConfig) -> bool:
+    """Whether the tokenizer of a model in a folder has the markers already, as those trained here do; of one
+    on the hub that is not known, and it counts as without."""
+    source = resolve(model)
+    if isinstance(source, str):
+        return False
+    return set(MARKERS) <= _names(json.loads((source / "tokenizer.json").read_text(encoding="utf-8")))
+
+
+def positions(model: ModelConfig) -> int | None:
+    """Tokens that a model in a folder has positions for; None where it sets no limit, or is on the hub."""
+    source = resolve(model)
+    if isinstance(source, str):
+        return None
+    return longest_sequence(json.loads((source / "config.json").read_text(encoding="utf-8")))
 
 
 def _check_positions(model: ModelConfig, settings: dict[str, Any]) -> None:

@@ -46,10 +46,12 @@ def run(task: Task) -> None:
     base = relative_paths().base
     if str(base) in outputs:
         _prepare_base(task, task.paths.base, outputs[str(base)])
+    names = [name for name in outputs if name != str(base)]
+    if not names:  # the base alone is benchmarked
+        return
     encoder = Encoder(base_model.load_tokenizer(task.paths.base, task.plan.config.model))
     vocabulary = read_vocabulary(task.paths.base)
     _check_layout(task.plan.config, vocabulary)
-    names = [name for name in outputs if name != str(base)]
     folders = {name: task.paths.documents(name) for name in names}
     missing = [name for name in names if manifest.problem(folders[name], outputs[name], checksums=True)]
     task.progress.start(len(names), "corpora", len(names) - len(missing))
