@@ -30,7 +30,7 @@ FLOORS: tuple[set[str], ...] = (
     {"stages", "report", "display", "dry_run"},
     {"job"},
     {"crash"},
-    {"launch", "status"},
+    {"launch", "status", "prefetch"},
     {"benchmark"},
     {"cli"},
 )
@@ -195,7 +195,7 @@ def test_no_file_is_really_two(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 400
 
 
-@pytest.mark.parametrize("command", ["launch", "status", "report", "benchmark"])
+@pytest.mark.parametrize("command", ["launch", "status", "report", "benchmark", "prefetch"])
 def test_commands_start_without_the_heavy_packages(command: str) -> None:
     unwanted = (*HEAVY, "lt_hpc.engines", "lt_hpc.stages")
     module = "lt_hpc.report.__main__" if command == "report" else f"lt_hpc.{command}"

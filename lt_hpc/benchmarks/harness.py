@@ -231,9 +231,9 @@ def load(settings: BenchmarkConfig) -> Tasks:
 def _no_data(manager: Any, name: str, error: Exception) -> str:
     sets = sorted({one["dataset_path"] for one in _leaves(manager, name) if one.get("dataset_path")})
     line = next(iter(str(error).strip().splitlines()), "")[:200]
-    of = f" of its data ({', '.join(sets)})" if sets else ""
+    of = f" (its data: {', '.join(sets)})" if sets else ""
     return (
-        f"benchmark.tasks: {name!r} can't be loaded here, for lack{of}? {type(error).__name__}: {line}; on a "
+        f"benchmark.tasks: {name!r} can't be loaded here{of}: {type(error).__name__}: {line}; on a "
         f"machine with a network, as a login node: lt-hpc prefetch benchmark.tasks=[{name}]"
     )
 

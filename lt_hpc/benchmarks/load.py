@@ -17,6 +17,8 @@ def identity(config: Config) -> dict[str, Any] | None:
         ConfigError: naming the field, when a task can't be answered, or not by this model.
     """
     if not config.benchmark.tasks:
+        if config.objective == "none":
+            raise ConfigError("benchmark.tasks: objective=none needs some, as benchmark.tasks=[gsm8k]")
         return None
     found: dict[str, Any] = {}
     if config.objective == "none":

@@ -181,8 +181,6 @@ def _check_together(config: Config) -> None:
 
 def _check_benchmark(config: Config) -> None:
     settings = config.benchmark
-    if config.objective == "none" and not settings.tasks:
-        raise ConfigError("benchmark.tasks: objective=none needs some, as benchmark.tasks=[gsm8k]")
     thoughts = settings.thought_temperature if settings.thoughts else 0.0
     if settings.trials > 1 and settings.temperature == 0 and thoughts == 0:
         raise ConfigError(

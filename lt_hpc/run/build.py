@@ -121,7 +121,10 @@ class _Stages:
 
 def _prepare(stages: _Stages, sources: Mapping[str, Any]) -> None:
     config, paths = stages.config, relative_paths()
-    base = fingerprint("base", {"model": sources["model"], "resize": config.model.resize_embeddings}, {})
+    settings = {"model": sources["model"], "resize": config.model.resize_embeddings}
+    if not (sources.get("benchmark") or {}).get("markers", True):
+        settings["markers"] = False  # the base stays as it is
+    base = fingerprint("base", settings, {})
     outputs = {str(paths.base): base}
     for corpus in CORPORA if config.objective != "none" else ():
         if corpus == "corpus" and config.corpus.fresh:

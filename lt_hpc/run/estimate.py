@@ -94,6 +94,25 @@ class Synthesis:
 
 
 @dataclass(frozen=True)
+class Answering:
+    """Answers to benchmarks of one model. How many items a task has is known once its data are loaded.
+
+    Attributes:
+        stage: its key.
+        more: later stages that cost the same.
+        item_tokens: tokens of a thought and an answer at most; None: the tasks say how long an answer may be.
+        tokens: of all items of one task that is no group, in all trials, at most; None: not known.
+        pace: sampled tokens per second of one engine, as measured or set; None: neither.
+    """
+
+    stage: str
+    more: int
+    item_tokens: int | None
+    tokens: int | None
+    pace: float | None
+
+
+@dataclass(frozen=True)
 class Training:
     """One M-step. None: not known.
 
@@ -132,12 +151,13 @@ class Training:
 @dataclass(frozen=True)
 class Estimate:
     """What a plan will cost; `shape`, that of the base model, and `sampling` are None where they are
-    not known."""
+    not known, `synthesis` and `answering` where nobody is asked."""
 
     shape: ModelShape | None
     synthesis: Synthesis | None
     sampling: Sampling | None
     training: tuple[Training, ...]
+    answering: Answering | None = None
 
 
 def estimate(plan: Plan, paths: RunPaths) -> Estimate:
@@ -149,7 +169,9 @@ def estimate(plan: Plan, paths: RunPaths) -> Estimate:
         _training(plan, stage, max(0, len(stages) - 2) if stage.iteration else 0, shape, paths)
         for stage in stages[:2]
     )
-    return Estimate(shape, _synthesis(plan, paths), _sampling(plan, shape, paths), training)
+    return Estimate(
+        shape, _synthesis(plan, paths), _sampling(plan, shape, paths), training, _answering(plan, paths)
+    )
 
 
 def model_shape(config: Config) -> ModelShape | None:
@@ -205,6 +227,33 @@ def _synthesis(plan: Plan, paths: RunPaths) -> Synthesis | None:
     thought = config.estimate.thought_tokens
     answers = chunks * config.teacher.max_tokens if thought is None else thought * raw
     return Synthesis(stage.key, chunks, raw * copies + around, answers)
+
+
+def _answering(plan: Plan, paths: RunPaths) -> Answering | None:
+    stages = [stage for stage in plan.stages if "benchmark" in stage.settings]
+    if not stages:
+        return None
+    config, settings = plan.config, plan.config.benchmark
+    item = settings.max_answer_tokens
+    if item is not None and settings.thoughts:
+        item += config.benchmark_thought_tokens
+    limited = settings.limit is not None and item is not None
+    records = [
+        record
+        for stage in stages
+        for folder in (paths.root / stage.output).glob("shard-*")
+        if (record := manifest.read(folder)) is not None and record.complete and record.seconds
+    ]
+    tokens = sum(record.counts.get(f"{of}_tokens", 0) for record in records for of in ("thought", "answer"))
+    throughput = _throughput(plan, [s for s in plan.stages if s.kind.sharded and "corpus" in s.inputs], paths)
+    pace = throughput.sampled if throughput else config.hardware.sampled_tokens_per_second
+    return Answering(
+        stage=stages[0].key,
+        more=len(stages) - 1,
+        item_tokens=item,
+        tokens=settings.trials * settings.limit * item if limited and settings.limit and item else None,
+        pace=tokens / sum(record.seconds for record in records) if tokens else pace,
+    )
 
 
 def _sampling(plan: Plan, shape: ModelShape | None, paths: RunPaths) -> Sampling | None:
