@@ -95,22 +95,13 @@ def launch(options: argparse.Namespace) -> None:
     config = load_config(options.config or demo_file(), options.overrides, options.profile)
     paths = RunPaths(options.run_dir or Path("runs") / config.name)
     plan = make_plan(config, options.iters, paths)
-    if options.profile:
-        for line in beaten(options.config or demo_file(), options.profile):
-            print(f"{options.profile} goes before the configuration: {line}", flush=True)
-    used = CORPORA if config.objective != "none" else ()
-    for line in dict.fromkeys(line for name in used for line in sources.remarks(getattr(config, name))):
-        print(f"warning: {line}", flush=True)
+    _say_where_from(options, config)
     pending = state.pending(paths, plan)
     _say_what_changes(plan, paths, pending)
     name, why = schedulers.choose(options.cluster)
     print(f"cluster: {name} ({why})", flush=True)
     if name == "slurm":
-        lacking = missing_gpus(config)
-        if lacking:
-            raise ConfigError(lacking)
-        for line in slow_jobs(config):
-            print(f"warning: {line}", flush=True)
+        _look_for_gpus(config)
     if options.dry_run:
         dry_run.show(plan, paths)
         return
@@ -147,6 +138,25 @@ def launch(options: argparse.Namespace) -> None:
             raise
     if not state.pending(paths, plan):
         _report(plan, paths)
+
+
+def _say_where_from(options: argparse.Namespace, config: Config) -> None:
+    """What of the configuration a profile beats, and what a user should know of the sources."""
+    if options.profile:
+        for line in beaten(options.config or demo_file(), options.profile):
+            print(f"{options.profile} goes before the configuration: {line}", flush=True)
+    used = CORPORA if config.objective != "none" else ()
+    for line in dict.fromkeys(line for name in used for line in sources.remarks(getattr(config, name))):
+        print(f"warning: {line}", flush=True)
+
+
+def _look_for_gpus(config: Config) -> None:
+    """Refuse jobs that lack GPUs, and warn of those that would compute without."""
+    lacking = missing_gpus(config)
+    if lacking:
+        raise ConfigError(lacking)
+    for line in slow_jobs(config):
+        print(f"warning: {line}", flush=True)
 
 
 def _say_what_changes(plan: Plan, paths: RunPaths, pending: list[Stage]) -> None:

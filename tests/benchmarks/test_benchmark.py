@@ -15,6 +15,7 @@ import pytest
 from lm_eval import evaluator
 from lm_eval.api.model import LM
 
+from lt_hpc import prefetch
 from lt_hpc.benchmarks import harness
 from lt_hpc.benchmarks.protocol import Item, Request, Response
 from lt_hpc.cluster.place import Place
@@ -328,3 +329,14 @@ def test_tasks_of_the_hub_are_known_and_their_lack_of_data_is_told(monkeypatch: 
     with pytest.raises(ConfigError, match=r"'gsm8k'.*openai/gsm8k.*lt-hpc prefetch") as error:
         harness.load(BenchmarkConfig(tasks=["gsm8k"]))
     assert "\n" not in str(error.value)
+
+
+def test_prefetch_brings_what_is_made_here_and_names_what_is_not_to_be_had(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert prefetch.main(["benchmark.tasks=[lt_chain]"]) == 0
+    assert "1 tasks; data: made here" in capsys.readouterr().out
+    assert prefetch.main(["model.path=nobody/nothing", "model.context_length=128"]) == 2
+    said = capsys.readouterr().err
+    assert "model.path='nobody/nothing': can't be fetched" in said and len(said.splitlines()) == 1
