@@ -13,6 +13,8 @@ from lt_hpc import __version__
 COMMANDS = {
     "launch": "plan a run and do what is missing, here or on Slurm",
     "status": "what is done, running and missing",
+    "benchmark": "have a model answer tasks of lm-evaluation-harness",
+    "prefetch": "fetch a run's model and the data of its benchmarks from the hub",
     "report": "write report.json and report.html of a run and print its table",
     "experiment": "run the arms of an experiment with several seeds and print their tables",
 }
@@ -37,6 +39,10 @@ def main(arguments: list[str] | None = None) -> int:
         from lt_hpc.status import main as run
     elif command == "experiment":
         from lt_hpc.experiment import main as run
+    elif command == "benchmark":
+        from lt_hpc.benchmark import main as run
+    elif command == "prefetch":
+        from lt_hpc.prefetch import main as run
     else:
         from lt_hpc.report.__main__ import main as run
     return run(arguments[1:])

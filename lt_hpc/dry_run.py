@@ -7,7 +7,8 @@ from dataclasses import asdict
 
 from lt_hpc.latent.cost import cost_of
 from lt_hpc.run import state
-from lt_hpc.run.estimate import Estimate, Evaluation, Sampling, Synthesis, Throughput, Training, estimate
+from lt_hpc.run.engine_work import Answering, Evaluation, Sampling, Synthesis, Throughput
+from lt_hpc.run.estimate import Estimate, Training, estimate
 from lt_hpc.run.plan import Plan
 from lt_hpc.store.paths import RunPaths
 
@@ -35,7 +36,8 @@ def lines(plan: Plan, found: Estimate) -> Iterator[str]:
         tokens = found.sampling.sampled_tokens, found.sampling.scored_tokens
         yield f"  {_engine_hours(plan, 'sample', tokens, found.sampling.throughput)}"
         yield from (f"  {line}" for line in _beside(plan, found.sampling))
-    yield from _evaluation(plan, found.evaluation)
+    if found.evaluation is not None:
+        yield from _evaluation(plan, found.evaluation)
     for training in found.training:
         same = f" and {training.more} more like it" if training.more else ""
         yield f"{training.stage}{same}: {_amount(training)}"
@@ -46,7 +48,9 @@ def lines(plan: Plan, found: Estimate) -> Iterator[str]:
             )
         if found.shape is not None:
             yield from (f"  {line}" for line in _cost(plan, training, found.shape.parameters))
-    if found.shape is None:
+    if found.answering is not None:
+        yield _answering(plan, found.answering)
+    if found.shape is None and found.training:
         yield (
             "memory and hours need the model's shape: set estimate.parameters, estimate.layers, "
             "estimate.hidden_size and estimate.vocabulary"
@@ -85,6 +89,25 @@ def _evaluation(plan: Plan, found: Evaluation) -> Iterator[str]:
     tokens = found.sampled_tokens, found.scored_tokens
     yield f"{stage}: {_short(tokens[0])} tokens to sample and {_short(tokens[1])} to score, at most"
     yield f"  {_engine_hours(plan, 'evaluate', tokens, found.throughput)}"
+
+
+def _answering(plan: Plan, found: Answering) -> str:
+    settings = plan.config.benchmark
+    same = f" and {found.more} more like it" if found.more else ""
+    items = f"{settings.limit:,} items of each at most" if settings.limit else "all items of each"
+    trials = f", {settings.trials} trials" if settings.trials > 1 else ""
+    text = f"{found.stage}{same}: {', '.join(settings.tasks)}; {items}{trials}"
+    if found.item_tokens is None:
+        text += ", with answers as long as each task allows"
+    else:
+        thoughts = "a thought and an answer" if settings.thoughts else "an answer"
+        text += f", {found.item_tokens:,} tokens of {thoughts} at most"
+    if found.tokens is not None:
+        text += f": {_short(found.tokens)} tokens per task that is no group"
+        if found.pace:
+            hours = found.tokens / found.pace / 3600
+            text += f", {hours:,.3g} hours of one engine at {found.pace:,.0f} per second"
+    return text
 
 
 def _engine_hours(plan: Plan, job: str, tokens: tuple[float, float], pace: Throughput | None) -> str:

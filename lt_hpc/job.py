@@ -115,7 +115,7 @@ class Job:
         """Put this job back into the queue: (exit code, whether it was done, a few words on it)."""
         if self.would_loop():
             name = self.stage.name
-            blocks = " or lower sample.block_chunks" if self.stage.kind.blocks else ""
+            blocks = f" or lower {self.stage.kind.blocks}" if self.stage.kind.blocks else ""
             advice = f"out of time with nothing done: raise slurm.{name}.minutes{blocks}"
             return StageError.exit_code, False, advice
         try:

@@ -22,7 +22,7 @@ class Kind:
         goal: a run is complete only when every stage of this kind is done. Other stages run where
             a goal needs them: samples deleted after their model was trained are not missed.
         resumes: a task that is started again goes on from what the one before it kept.
-        blocks: it works and commits in blocks of `sample.block_chunks` chunks.
+        blocks: setting for how much it works on and commits together, or None.
         documents: its outputs, but for the base model, are documents as token ids.
         repairs: role of the input (the output of a `shards` stage) whose missing or corrupt shards
             are made again when this stage finds some, or None.
@@ -33,7 +33,7 @@ class Kind:
     tasks: Literal["one", "shards", "ranks"] = "one"
     goal: bool = False
     resumes: bool = True
-    blocks: bool = False
+    blocks: str | None = None
     documents: bool = False
     repairs: str | None = None
     reports: bool = False
@@ -51,11 +51,13 @@ class Kind:
 
 KINDS = (
     Kind("prepare", documents=True),
-    Kind("synthesize", tasks="shards", blocks=True),
-    Kind("sample", tasks="shards", blocks=True),
+    Kind("synthesize", tasks="shards", blocks="sample.block_chunks"),
+    Kind("sample", tasks="shards", blocks="sample.block_chunks"),
     Kind("merge", resumes=False, repairs="samples"),
     Kind("train", tasks="ranks", goal=True),
-    Kind("evaluate", goal=True, blocks=True, reports=True),
+    Kind("evaluate", goal=True, blocks="sample.block_chunks", reports=True),
+    Kind("answer", tasks="shards", blocks="benchmark.block_items"),
+    Kind("benchmark", goal=True, resumes=False, repairs="answers", reports=True),
 )
 NAMES = tuple(kind.name for kind in KINDS)
 

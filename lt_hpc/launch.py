@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lt_hpc import dry_run, job
+from lt_hpc.benchmarks import load as benchmarks
 from lt_hpc.cluster import lock, schedulers, shared
 from lt_hpc.cluster.heal import heal
 from lt_hpc.cluster.reconcile import cancel_superseded, reconcile, run_id
@@ -41,11 +42,6 @@ MOST_ITERATIONS = 1000
 @guarded
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code (see lt_hpc.errors)."""
-    _launch(_parser().parse_intermixed_args(arguments))
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m lt_hpc.launch", description=__doc__)
     parser.add_argument(
         "--iters",
@@ -54,6 +50,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="T",
         help="EM iterations after the warm start, or 'next': the first that is not done",
     )
+    add_options(parser)
+    launch(parser.parse_intermixed_args(arguments))
+    return 0
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Where a run comes from and where it goes."""
     parser.add_argument("--config", type=Path, default=None, help="YAML file (default: the demo)")
     parser.add_argument("--run-dir", type=run_folder, default=None, help="default: runs/NAME of the config")
     parser.add_argument("--profile", type=Path, default=None, help="site profile, a YAML file")
@@ -63,7 +66,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan, create nothing")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
-    return parser
 
 
 def run_folder(text: str) -> Path:
@@ -88,25 +90,18 @@ def iterations(text: str) -> int | None:
     return number
 
 
-def _launch(options: argparse.Namespace) -> None:
+def launch(options: argparse.Namespace) -> None:
+    """Plan a run and do what is missing, as the options of `main` say."""
     config = load_config(options.config or demo_file(), options.overrides, options.profile)
     paths = RunPaths(options.run_dir or Path("runs") / config.name)
     plan = make_plan(config, options.iters, paths)
-    if options.profile:
-        for line in beaten(options.config or demo_file(), options.profile):
-            print(f"{options.profile} goes before the configuration: {line}", flush=True)
-    for line in dict.fromkeys(line for name in CORPORA for line in sources.remarks(getattr(config, name))):
-        print(f"warning: {line}", flush=True)
+    _say_where_from(options, config)
     pending = state.pending(paths, plan)
     _say_what_changes(plan, paths, pending)
     name, why = schedulers.choose(options.cluster)
     print(f"cluster: {name} ({why})", flush=True)
     if name == "slurm":
-        lacking = missing_gpus(config)
-        if lacking:
-            raise ConfigError(lacking)
-        for line in slow_jobs(config):
-            print(f"warning: {line}", flush=True)
+        _look_for_gpus(config)
     if options.dry_run:
         dry_run.show(plan, paths)
         return
@@ -143,6 +138,25 @@ def _launch(options: argparse.Namespace) -> None:
             raise
     if not state.pending(paths, plan):
         _report(plan, paths)
+
+
+def _say_where_from(options: argparse.Namespace, config: Config) -> None:
+    """What of the configuration a profile beats, and what a user should know of the sources."""
+    if options.profile:
+        for line in beaten(options.config or demo_file(), options.profile):
+            print(f"{options.profile} goes before the configuration: {line}", flush=True)
+    used = CORPORA if config.objective != "none" else ()
+    for line in dict.fromkeys(line for name in used for line in sources.remarks(getattr(config, name))):
+        print(f"warning: {line}", flush=True)
+
+
+def _look_for_gpus(config: Config) -> None:
+    """Refuse jobs that lack GPUs, and warn of those that would compute without."""
+    lacking = missing_gpus(config)
+    if lacking:
+        raise ConfigError(lacking)
+    for line in slow_jobs(config):
+        print(f"warning: {line}", flush=True)
 
 
 def _say_what_changes(plan: Plan, paths: RunPaths, pending: list[Stage]) -> None:
@@ -195,13 +209,14 @@ def make_plan(config: Config, num_iterations: int | None, paths: RunPaths) -> Pl
         ConfigError: naming the field, before anything is created.
     """
     base_model.check(config.model)
-    mode = config.chunking.mode
-    for name in CORPORA:
+    mode, identities = config.chunking.mode, dict[str, Any]()
+    for name in CORPORA if config.objective != "none" else ():
         needs_thought = name == "warm" and config.warm_is_taught
         sources.check(getattr(config, name), name, mode, needs_thought)
-    identities: dict[str, Any] = {name: sources.identity_in(config, name) for name in CORPORA}
+        identities[name] = sources.identity_in(config, name)
     identities["model"] = base_model.identity(config.model)
     identities["teacher"] = teachers.identity(config.teacher)
+    identities["benchmark"] = benchmarks.identity(config)
     if num_iterations is not None:
         return build_plan(config, num_iterations, identities)
     for iteration in itertools.count(1):

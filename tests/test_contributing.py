@@ -25,7 +25,7 @@ FILES = {
     "Add a selection rule": 1,
     "A stage of one task": 3,
     "A stage in shards": 3,
-    "Add a benchmark": 3,
+    "Add a measure": 3,
     "Add a plot": 2,
 }
 """How-to -> files of lt_hpc that it may touch."""
@@ -128,8 +128,8 @@ def test_new_stages_a_rule_and_a_plot_serve_a_finished_run(changed: Path, finish
     assert rows(second / "lengths") == expected
     report = json.loads((finished / "report.json").read_text())["iterations"]
     for row, folder in zip(report, (first, second), strict=True):
-        benchmark = json.loads((folder / "benchmark" / "benchmark.json").read_text())
-        assert benchmark["nll"] == pytest.approx(row["nll_marked"], rel=1e-5)
+        measured = json.loads((folder / "likelihood" / "likelihood.json").read_text())
+        assert measured["nll"] == pytest.approx(row["nll_marked"], rel=1e-5)
     assert "<!-- cut thoughts -->" in (finished / "report.html").read_text()
     check_that_damage_is_found_and_mended(changed, finished)
 

@@ -15,7 +15,7 @@ from lt_hpc.kinds import NAMES
 
 PACKAGE = Path(__file__).parents[1] / "lt_hpc"
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
-HEAVY = ("torch", "transformers", "deepspeed", "vllm", "submitit", "datasets", "matplotlib")
+HEAVY = ("torch", "transformers", "deepspeed", "vllm", "submitit", "datasets", "matplotlib", "lm_eval")
 
 
 FLOORS: tuple[set[str], ...] = (
@@ -26,12 +26,12 @@ FLOORS: tuple[set[str], ...] = (
     {"data"},
     {"run"},
     {"training", "engines", "cluster"},
-    {"teachers"},
+    {"teachers", "benchmarks"},
     {"stages", "report", "display", "dry_run"},
     {"job"},
     {"crash"},
-    {"launch", "status"},
-    {"experiments"},
+    {"launch", "status", "prefetch"},
+    {"experiments", "benchmark"},
     {"experiment"},
     {"cli"},
 )
@@ -161,6 +161,7 @@ def test_one_file_imports_each_heavy_engine() -> None:
     assert users("deepspeed") == {"training/deepspeed_api.py"}
     assert users("submitit") == {"cluster/slurm/submit.py"}
     assert users("vllm") == {"engines/vllm_engine.py"}
+    assert users("lm_eval") == {"benchmarks/harness.py"}
 
 
 def test_the_package_needs_neither_its_tools_nor_its_tests() -> None:
@@ -195,7 +196,7 @@ def test_no_file_is_really_two(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 400
 
 
-@pytest.mark.parametrize("command", ["launch", "status", "report", "experiment"])
+@pytest.mark.parametrize("command", ["launch", "status", "report", "experiment", "benchmark", "prefetch"])
 def test_commands_start_without_the_heavy_packages(command: str) -> None:
     unwanted = (*HEAVY, "lt_hpc.engines", "lt_hpc.stages")
     module = "lt_hpc.report.__main__" if command == "report" else f"lt_hpc.{command}"

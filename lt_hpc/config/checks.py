@@ -48,8 +48,13 @@ def check(config: Config) -> None:
             raise ConfigError(f"{name}={value}: {problem}")
     _check_name(config.name)
     _check_secrets(config)
-    _check_together(config)
-    _check_slices(config)
+    _check_benchmark(config)
+    if config.sample.engine == "vllm":
+        _check_vllm(config)
+    _check_jobs(config)
+    if config.objective != "none":  # then there are no documents, and no training
+        _check_together(config)
+        _check_slices(config)
 
 
 def _check_name(name: str) -> None:
@@ -157,9 +162,6 @@ def _check_together(config: Config) -> None:
             f"merge.num_selected={config.merge.num_selected}: merge.select=weighted trains on all different "
             "thoughts already; use 1"
         )
-    if config.sample.engine == "vllm":
-        _check_vllm(config)
-    _check_jobs(config)
     if chunking.mode == "given":
         for section in ("corpus", "warm", "heldout"):
             corpus: CorpusConfig = getattr(config, section)
@@ -181,6 +183,16 @@ def _check_together(config: Config) -> None:
             "objective=warm, since the model has no markers to go on with"
         )
     _check_fresh(config)
+
+
+def _check_benchmark(config: Config) -> None:
+    settings = config.benchmark
+    thoughts = settings.thought_temperature if settings.thoughts else 0.0
+    if settings.trials > 1 and settings.temperature == 0 and thoughts == 0:
+        raise ConfigError(
+            f"benchmark.trials={settings.trials}: at temperature 0 all trials are the same; raise "
+            "benchmark.temperature" + (" or benchmark.thought_temperature" if settings.thoughts else "")
+        )
 
 
 def _check_jobs(config: Config) -> None:
@@ -215,7 +227,7 @@ def _check_vllm(config: Config) -> None:
             "sample.top_p=1 and sample.top_k=0 alone; use these, or sample.engine=torch"
         )
     trains_on_gpus = any(kind.ranked and config.slurm.job(kind.name).gpus_per_node for kind in kinds.KINDS)
-    for stage in ("sample", "evaluate"):
+    for stage in _with_engines(config):
         gpus, size = config.slurm.job(stage).gpus_per_node, sample.vllm.tensor_parallel_size
         if 0 < gpus < size:
             raise ConfigError(
@@ -227,11 +239,18 @@ def _check_vllm(config: Config) -> None:
             )
 
 
+def _with_engines(config: Config) -> list[str]:
+    """Stages that load an engine."""
+    if config.objective == "none":
+        return ["answer"]
+    return ["sample", "evaluate", *(["answer"] if config.benchmark.tasks else [])]
+
+
 def missing_gpus(config: Config) -> str | None:
     """What the E-step or the evaluation lacks on a cluster with the engine that is installed here; None
     for nothing."""
     engine = config.sample.engine
-    idle = [stage for stage in ("sample", "evaluate") if not config.slurm.job(stage).gpus_per_node]
+    idle = [stage for stage in _with_engines(config) if not config.slurm.job(stage).gpus_per_node]
     if engine not in OPTIONAL_ENGINES or not idle:
         return None
     try:
@@ -250,6 +269,6 @@ def slow_jobs(config: Config) -> list[str]:
         return []
     return [
         f"slurm.{stage}.gpus_per_node=0: training asks for GPUs, this stage computes on CPUs"
-        for stage in ("sample", "evaluate")
+        for stage in _with_engines(config)
         if not config.slurm.job(stage).gpus_per_node
     ]

@@ -245,13 +245,36 @@ class EvaluateConfig:
 
 
 @dataclass
+class BenchmarkConfig:
+    """Tasks of lm-evaluation-harness that the model of each iteration answers. Answers are taken in blocks,
+    by any number of tasks of the cluster; what is right in them the harness itself says. Items: documents
+    of a task, each once per trial."""
+
+    tasks: list[str] = setting(list, "names the harness knows, or of files in configs/benchmarks; []: none")
+    few_shot: int | None = setting(None, "examples before each question; null: as the task says", ge=0)
+    thoughts: bool = setting(True, "answer after a thought between the markers; false: without one")
+    trials: int = setting(1, "times that each item is answered, with seeds of its own", ge=1, le=1000)
+    thought_temperature: float = setting(0.0, "of thoughts; 0: greedy", ge=0)
+    temperature: float | None = setting(None, "of answers; 0: greedy; null: as the task says", ge=0)
+    max_thought_tokens: int | None = setting(
+        None, "tokens per thought at most; null: as sample.max_thought_tokens", ge=1
+    )
+    max_answer_tokens: int | None = setting(None, "tokens per answer at most; null: as the task says", ge=1)
+    limit: int | None = setting(None, "items per task, the first ones; null: all", ge=1)
+    block_items: int = setting(64, "items answered and committed together; fixes every batch", ge=1)
+    num_shards: int = execution(1, "pieces that tasks work on at the same time", ge=1, le=10**6)
+    dtype: Dtype = setting("float32", "of weights and activations")
+
+
+@dataclass
 class Config:
     """The whole tree. Two values of `objective` are controls: after the warm start, `raw` trains on whole
-    documents without thoughts, `warm` on the teacher's thoughts alone."""
+    documents without thoughts, `warm` on the teacher's thoughts alone. `none` trains nothing: the base
+    itself is benchmarked."""
 
     name: str = execution("run", "of the run: its folder is runs/NAME unless --run-dir names one")
     seed: int = setting(0, "of the run: every draw comes from it", ge=0)
-    objective: Literal["em", "raw", "warm"] = setting("em", "what is trained on")
+    objective: Literal["em", "raw", "warm", "none"] = setting("em", "what is trained on")
     matched: Matching | None = execution(
         None, "what a control takes as much of as the run it is compared with; report --against checks it"
     )
@@ -266,6 +289,7 @@ class Config:
     merge: MergeConfig = setting(MergeConfig, "E-step: selection")
     train: TrainConfig = setting(TrainConfig, "M-step")
     evaluate: EvaluateConfig = setting(EvaluateConfig, "held-out measures")
+    benchmark: BenchmarkConfig = setting(BenchmarkConfig, "benchmarks of each iteration's model")
     hardware: HardwareConfig = execution(HardwareConfig, "for estimates")
     estimate: EstimateConfig = execution(EstimateConfig, "for estimates")
     local: LocalConfig = execution(LocalConfig, "the back-end for one machine")
@@ -275,3 +299,8 @@ class Config:
     def warm_is_taught(self) -> bool:
         """Whether the warm documents bring their thoughts with them."""
         return self.teacher.kind == "corpus"
+
+    @property
+    def benchmark_thought_tokens(self) -> int:
+        """Tokens of a thought before a benchmark's answer, at most."""
+        return self.benchmark.max_thought_tokens or self.sample.max_thought_tokens

@@ -18,6 +18,8 @@ from lt_hpc.latent.layout import MARKERS
 from lt_hpc.store.atomic import write_json
 from lt_hpc.store.paths import LAYOUT
 
+NO_MARKER = -1
+"""In place of the ids of markers that a model does not have."""
 BUILTIN = {"builtin:demo_base": Path(__file__).parent / "demo_base"}
 
 
@@ -75,9 +77,7 @@ def check(model: ModelConfig) -> None:
         return
     raw = json.loads(tokenizer.read_text(encoding="utf-8"))
     entries = raw["model"]["vocab"]
-    names = set(entries if isinstance(entries, dict) else (token for token, _ in entries))
-    names |= {token["content"] for token in raw.get("added_tokens", [])}
-    missing = len(set(MARKERS) - names)
+    missing = len(set(MARKERS) - _names(raw))
     ids = list(entries.values()) if isinstance(entries, dict) else range(len(entries))
     used = max([*ids, *(token["id"] for token in raw.get("added_tokens", []))], default=-1) + 1
     if used + missing > rows:
@@ -85,6 +85,30 @@ def check(model: ModelConfig) -> None:
             f"model.resize_embeddings=false: {model.path} has {rows - used} free embedding rows and "
             f"the markers {' '.join(MARKERS)} need {missing}; set model.resize_embeddings=true"
         )
+
+
+def _names(raw: dict[str, Any]) -> set[str]:
+    """Of all tokens of a tokenizer.json."""
+    entries = raw["model"]["vocab"]
+    names = set(entries if isinstance(entries, dict) else (token for token, _ in entries))
+    return names | {token["content"] for token in raw.get("added_tokens", [])}
+
+
+def has_markers(model: ModelConfig) -> bool:
+    """Whether the tokenizer of a model in a folder has the markers already, as those trained here do; of one
+    on the hub that is not known, and it counts as without."""
+    source = resolve(model)
+    if isinstance(source, str):
+        return False
+    return set(MARKERS) <= _names(json.loads((source / "tokenizer.json").read_text(encoding="utf-8")))
+
+
+def positions(model: ModelConfig) -> int | None:
+    """Tokens that a model in a folder has positions for; None where it sets no limit, or is on the hub."""
+    source = resolve(model)
+    if isinstance(source, str):
+        return None
+    return longest_sequence(json.loads((source / "config.json").read_text(encoding="utf-8")))
 
 
 def _check_positions(model: ModelConfig, settings: dict[str, Any]) -> None:
@@ -121,8 +145,9 @@ def load_tokenizer(folder: Path | str, model: ModelConfig, **options: Any) -> An
     return AutoTokenizer.from_pretrained(folder, trust_remote_code=model.trust_remote_code, **options)
 
 
-def build(model: ModelConfig, folder: Path) -> Any:
+def build(model: ModelConfig, folder: Path, markers: bool = True) -> Any:
     """Write the base model with the markers, its tokenizer and layout.json into `folder`; returns the model.
+    Without `markers` it stays as it is: rows for them, though never used, would take some probability.
 
     Raises:
         ConfigError: when model.path can't be loaded, or has no positions for model.context_length.
@@ -142,13 +167,29 @@ def build(model: ModelConfig, folder: Path) -> Any:
     _check_positions(model, network.config.to_dict())
     # Sampling has settings of its own; those that come with a model may not even be valid together.
     network.generation_config = GenerationConfig()
+    ids = _add_markers(model, tokenizer, network) if markers else [NO_MARKER] * len(MARKERS)
+    bos = encoding.choose_bos(tokenizer, model.bos)
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    if model.trust_remote_code and isinstance(source, Path):
+        for code in source.glob("*.py"):
+            shutil.copyfile(code, folder / code.name)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    names = ("sol", "eol", "prior", "post")
+    values: dict[str, int | None] = dict(zip(names, ids, strict=True))
+    write_json(folder / LAYOUT, {**values, "bos": bos, "eos": tokenizer.eos_token_id, "pad": pad or 0})
+    return network
+
+
+def _add_markers(model: ModelConfig, tokenizer: Any, network: Any) -> list[int]:
+    """Put the markers into the vocabulary and the embeddings; returns their ids."""
     # A model that has the markers, a trained one of this project, keeps their ids and rows.
     new = [marker for marker in MARKERS if marker not in tokenizer.get_vocab()]
     taken = set(tokenizer.get_vocab().values())
     tokenizer.add_special_tokens(
         {"additional_special_tokens": list(MARKERS)}, replace_extra_special_tokens=False
     )
-    markers = tokenizer.convert_tokens_to_ids(list(MARKERS))
+    markers: list[int] = tokenizer.convert_tokens_to_ids(list(MARKERS))
     if not taken.isdisjoint(tokenizer.convert_tokens_to_ids(new)):
         raise ConfigError(
             f"model.path={model.path!r}: its vocabulary has holes (ids up to {max(taken)} for {len(taken)} "
@@ -160,17 +201,7 @@ def build(model: ModelConfig, folder: Path) -> Any:
         network.resize_token_embeddings(rows, mean_resizing=False)
     if new:
         _initialise_rows(network, tokenizer.convert_tokens_to_ids(new))
-    bos = encoding.choose_bos(tokenizer, model.bos)
-    network.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    if model.trust_remote_code and isinstance(source, Path):
-        for code in source.glob("*.py"):
-            shutil.copyfile(code, folder / code.name)
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    names = ("sol", "eol", "prior", "post")
-    values: dict[str, int | None] = dict(zip(names, markers, strict=True))
-    write_json(folder / LAYOUT, {**values, "bos": bos, "eos": tokenizer.eos_token_id, "pad": pad or 0})
-    return network
+    return markers
 
 
 def _initialise_rows(network: Any, rows: list[int]) -> None:

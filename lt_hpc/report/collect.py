@@ -10,22 +10,27 @@ from typing import Any
 from lt_hpc.errors import IncompleteError, LtError
 from lt_hpc.latent.cost import forward_flops
 from lt_hpc.report.changes import Change, compare
-from lt_hpc.report.rows import Compute, Iteration, Report
+from lt_hpc.report.rows import Benchmarked, Compute, Iteration, Report
 from lt_hpc.run import estimate, state
 from lt_hpc.run.plan import Plan, Stage, plan_to_json
 from lt_hpc.store import manifest, measured, shards
-from lt_hpc.store.figures import HeldOut, SelectionStatistics
+from lt_hpc.store.figures import HeldOut, Score, SelectionStatistics
 from lt_hpc.store.manifest import Manifest
 from lt_hpc.store.measured import Measured
-from lt_hpc.store.paths import METRICS, RunPaths, shard_folder
+from lt_hpc.store.paths import METRICS, RESULTS, RunPaths, shard_folder
 
 
 def collect(plan: Plan, paths: RunPaths) -> Report:
     """Settings, corpora and a row per iteration; iterations whose evaluation is not done are left out."""
     iterations: list[Iteration] = []
+    benchmarks: list[Benchmarked] = []
     before: Measured | None = None
     for stage in plan.stages:
-        if stage.kind.reports and state.problem(paths, stage) is None:
+        if not stage.kind.reports or state.problem(paths, stage) is not None:
+            continue
+        if "answers" in stage.inputs:
+            benchmarks.append(_benchmarked(paths, stage.iteration))
+        else:
             now = measured_of(paths, stage.iteration)
             change = compare(before, now) if before is not None and now is not None else None
             iterations.append(_iteration(plan, paths, stage, change))
@@ -37,6 +42,7 @@ def collect(plan: Plan, paths: RunPaths) -> Report:
         corpora={name: _counts(paths.documents(name)) for name in plan.documents},
         complete=not state.pending(paths, plan),
         iterations=iterations,
+        benchmarks=benchmarks,
         teacher=dict(sum((Counter(one.counts) for one in _shards(paths.thoughts)), Counter())),
     )
 
@@ -51,6 +57,12 @@ def measured_of(paths: RunPaths, iteration: int) -> Measured | None:
         return measured.read([folder / one.name for one in record.files if one.name != METRICS])
     except IncompleteError:
         return None
+
+
+def _benchmarked(paths: RunPaths, iteration: int) -> Benchmarked:
+    raw = json.loads((paths.benchmark(iteration) / RESULTS).read_text())
+    scores = [Score.of(one) for one in raw["scores"]]
+    return Benchmarked(iteration, [one for one in scores if one is not None], raw["counts"])
 
 
 def _counts(folder: Path) -> dict[str, int]:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from lt_hpc.report import columns, teacher
+from lt_hpc.report import benchmarks, columns, teacher
 from lt_hpc.report.collect import collect
 from lt_hpc.report.columns import Shown
 from lt_hpc.report.rows import Report
@@ -50,6 +50,27 @@ def print_table(report: Report, paths: RunPaths) -> None:
     # By way of a string: rich itself would end the process when nobody reads the output any more.
     text, terminal = io.StringIO(), sys.stdout.isatty()
     console = Console(file=text, force_terminal=terminal, width=None if terminal else 110)
+    if report.iterations:
+        _print_held_out(console, report)
+    if report.benchmarks:
+        cells = [
+            [_cell(one) if isinstance(one, Shown) else escape(one or "–") for one in line]
+            for line in benchmarks.lines(report.benchmarks)
+        ]
+        console.print(_table("Benchmarks", benchmarks.TITLES, cells))
+        console.print(benchmarks.MEANING, *benchmarks.cuts(report.benchmarks), sep="\n", markup=False)
+    taught = teacher.in_words(report.teacher, report.config.get("teacher", {}))
+    if taught:
+        console.print(taught, markup=False)
+    for line in warnings(report.iterations, report.corpora):
+        console.print(f"warning: {line}", markup=False)
+    console.print(f"report: {paths.report_html}", soft_wrap=True, markup=False, highlight=False)
+    print(text.getvalue(), end="", flush=True)
+
+
+def _print_held_out(console: Any, report: Report) -> None:
+    from rich.markup import escape
+
     held_out = [
         [
             str(row.number),
@@ -80,13 +101,6 @@ def print_table(report: Report, paths: RunPaths) -> None:
         if row.change is not None:
             said = columns.in_words(row.change)
             console.print(f"iteration {row.number} against the one before: {said}", markup=False)
-    taught = teacher.in_words(report.teacher, report.config.get("teacher", {}))
-    if taught:
-        console.print(taught, markup=False)
-    for line in warnings(report.iterations, report.corpora):
-        console.print(f"warning: {line}", markup=False)
-    console.print(f"report: {paths.report_html}", soft_wrap=True, markup=False, highlight=False)
-    print(text.getvalue(), end="", flush=True)
 
 
 def _table(title: str, names: Iterable[str], lines: Sequence[Sequence[str]]) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from lt_hpc.report import columns, plots, teacher
+from lt_hpc.report import benchmarks, columns, plots, teacher
 from lt_hpc.report.rows import Report
 from lt_hpc.report.warnings import warnings
 from lt_hpc.store.figures import WeighedThoughts
@@ -45,6 +45,7 @@ def render(report: Report, decode: Decode) -> str:
         warnings=warnings(report.iterations, report.corpora),
         plots=plots,
         columns=columns,
+        benchmarks=benchmarks,
         thoughts=[line for example in examples for line in _thoughts(example, decode)],
     )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lt_hpc.report.changes import Change
-from lt_hpc.store.figures import HeldOut, SelectionStatistics, to_json
+from lt_hpc.store.figures import HeldOut, Score, SelectionStatistics, to_json
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,20 @@ class Iteration:
 
 
 @dataclass(frozen=True)
+class Benchmarked:
+    """What the model of one iteration scored on benchmarks. `counts`: of its answers (prompts, thoughts,
+    tokens, and what was cut of them)."""
+
+    number: int
+    scores: list[Score]
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True)
 class Report:
     """What a run found so far. `plan`: its fingerprint; `config`: the settings as JSON; `corpora`: folder ->
     counts (chunks, tokens, what was dropped); `teacher`: of what one was asked; `complete`: nothing is to do.
+    `benchmarks`: of the iterations whose benchmarks are done.
     """
 
     name: str
@@ -94,6 +105,7 @@ class Report:
     complete: bool
     iterations: list[Iteration]
     teacher: dict[str, int] = field(default_factory=dict)
+    benchmarks: list[Benchmarked] = field(default_factory=list)
 
     @property
     def selections(self) -> dict[int, SelectionStatistics]:
@@ -111,4 +123,5 @@ class Report:
             "teacher": self.teacher,
             "complete": self.complete,
             "iterations": [row.to_json() for row in self.iterations],
+            "benchmarks": [to_json(one) for one in self.benchmarks],
         }

@@ -26,14 +26,16 @@ WHOLE_DOCUMENTS = "documents"
 def build_plan(config: Config, num_iterations: int, sources: Mapping[str, Any]) -> Plan:
     """The stages of `num_iterations` EM iterations after the warm start (iteration 0).
 
-    `sources` holds the content identities of "model", of the three corpora and, where there is one, of the
-    "teacher".
+    `sources` holds the content identities of "model", of the three corpora and, where there are such, of the
+    "teacher" and the "benchmark".
 
     Raises:
         ConfigError: when the number of iterations does not fit the objective.
     """
     if num_iterations < 0:
         raise ConfigError(f"--iters {num_iterations}: must be at least 0")
+    if config.objective == "none" and num_iterations:
+        raise ConfigError(f"--iters {num_iterations}: objective=none trains nothing; use --iters 0")
     if config.objective != "em" and num_iterations > 1:
         raise ConfigError(
             f"--iters {num_iterations}: objective={config.objective} trains once after the warm start; "
@@ -41,8 +43,11 @@ def build_plan(config: Config, num_iterations: int, sources: Mapping[str, Any]) 
         )
     stages = _Stages(config)
     _prepare(stages, sources)
-    for iteration in range(num_iterations + 1):
-        _iteration(stages, iteration, sources)
+    if config.objective == "none":
+        _benchmark(stages, 0, relative_paths().base, sources)
+    else:
+        for iteration in range(num_iterations + 1):
+            _iteration(stages, iteration, sources)
     plan = Plan(config, tuple(stages.made))
     check_all_would_run(plan)
     return plan
@@ -116,9 +121,12 @@ class _Stages:
 
 def _prepare(stages: _Stages, sources: Mapping[str, Any]) -> None:
     config, paths = stages.config, relative_paths()
-    base = fingerprint("base", {"model": sources["model"], "resize": config.model.resize_embeddings}, {})
+    settings = {"model": sources["model"], "resize": config.model.resize_embeddings}
+    if not (sources.get("benchmark") or {}).get("markers", True):
+        settings["markers"] = False  # the base stays as it is
+    base = fingerprint("base", settings, {})
     outputs = {str(paths.base): base}
-    for corpus in CORPORA:
+    for corpus in CORPORA if config.objective != "none" else ():
         if corpus == "corpus" and config.corpus.fresh:
             continue  # its own stage in each iteration
         settings = {"source": sources[corpus], "chunking": identity_of(config.chunking)}
@@ -177,6 +185,36 @@ def _iteration(stages: _Stages, iteration: int, sources: Mapping[str, Any]) -> N
         {"model": model, "heldout": paths.documents("heldout"), "base": base},
         implied=("base",),
     )
+    _benchmark(stages, iteration, model, sources, kind != "raw")
+
+
+def _benchmark(
+    stages: _Stages, iteration: int, model: Path | str, sources: Mapping[str, Any], markers: bool = True
+) -> None:
+    """Answers of `model` to the items of benchmarks, and what is right in them. `markers`: whether it was
+    trained with them."""
+    config, paths = stages.config, relative_paths()
+    if not config.benchmark.tasks:
+        return
+    engine = {key: value for key, value in _proposal(config).items() if key != "block_chunks"}
+    settings = {
+        "context_length": config.model.context_length,
+        "max_thought_tokens": config.benchmark_thought_tokens,
+        "benchmark": identity_of(config.benchmark),
+        "engine": engine,
+        "markers": markers,
+        **(sources.get("benchmark") or {}),
+    }
+    answers = stages.add(
+        "answer",
+        iteration,
+        paths.answers(iteration),
+        settings,
+        {"model": model, "base": paths.base},
+        implied=("base",),
+        shards=config.benchmark.num_shards,
+    )
+    stages.add("benchmark", iteration, paths.benchmark(iteration), {}, {"answers": answers})
 
 
 def _taught(stages: _Stages, documents: Path | str, identity: Any) -> str:

@@ -17,9 +17,10 @@ from lt_hpc.config.schema import MergeConfig
 from lt_hpc.errors import IncompleteError
 from lt_hpc.latent import resampling, seeds, weights
 from lt_hpc.stages.selection import Summary, precision
+from lt_hpc.stages.shards import verified_shards
 from lt_hpc.stages.task import Task
 from lt_hpc.stages.thoughts import Thoughts, read
-from lt_hpc.store import figures, manifest, shards, tables
+from lt_hpc.store import figures, manifest, tables
 from lt_hpc.store.atomic import clean_temporaries
 from lt_hpc.store.manifest import FileEntry, Manifest
 from lt_hpc.store.paths import selected_part, shard_folder
@@ -36,7 +37,7 @@ def run(task: Task) -> None:
         IncompleteError: naming the shards that are missing or corrupt.
     """
     started = time.monotonic()
-    shard_map = _gate(task)
+    shard_map = verified_shards(task, "samples")
     folder = task.output
     clean_temporaries(folder)
     task.progress.start(shard_map.num_shards, "shards")
@@ -69,21 +70,6 @@ def run(task: Task) -> None:
         provenance=manifest.provenance(),
     )
     manifest.write(folder, record)
-
-
-def _gate(task: Task) -> ShardMap:
-    """The pinned shard map, once all shards verify."""
-    folder = task.folder("samples")
-    shard_map = shards.read(folder)
-    if shard_map is None:
-        raise IncompleteError(f"{folder}: no shard has been started")
-    missing = shards.problems(folder, shard_map, checksums=True)
-    if missing:
-        for shard in missing:
-            manifest.reopen(shard_folder(folder, shard))
-        names = ", ".join(str(shard) for shard in missing)
-        raise IncompleteError(f"shards {names} are not done; first: {next(iter(missing.values()))}")
-    return shard_map
 
 
 def _records(task: Task, shard_map: ShardMap) -> Iterator[Manifest]:

@@ -46,10 +46,12 @@ def run(task: Task) -> None:
     base = relative_paths().base
     if str(base) in outputs:
         _prepare_base(task, task.paths.base, outputs[str(base)])
+    names = [name for name in outputs if name != str(base)]
+    if not names:  # the base alone is benchmarked
+        return
     encoder = Encoder(base_model.load_tokenizer(task.paths.base, task.plan.config.model))
     vocabulary = read_vocabulary(task.paths.base)
     _check_layout(task.plan.config, vocabulary)
-    names = [name for name in outputs if name != str(base)]
     folders = {name: task.paths.documents(name) for name in names}
     missing = [name for name in names if manifest.problem(folders[name], outputs[name], checksums=True)]
     task.progress.start(len(names), "corpora", len(names) - len(missing))
@@ -86,6 +88,8 @@ def _refuse_changed(task: Task, name: str) -> None:
     config = task.plan.config
     identities: dict[str, Any] = dict.fromkeys(CORPORA)
     identities["model"] = base_model.identity(config.model)
+    if config.objective == "none":
+        identities["benchmark"] = {"markers": base_model.has_markers(config.model)}
     base = str(relative_paths().base)
     section = "model" if name == base else name if name in CORPORA else "corpus"
     if section != "model":
@@ -113,7 +117,9 @@ def _prepare_base(task: Task, folder: Path, fingerprint: str) -> None:
         return
     started = time.monotonic()
     with atomic_folder(folder) as temporary:
-        network = base_model.build(task.plan.config.model, temporary)
+        model = task.plan.config.model
+        markers = task.plan.config.objective != "none" or base_model.has_markers(model)
+        network = base_model.build(model, temporary, markers)
         _refuse_changed(task, folder.name)
         print(probe.check(temporary, network, task.plan.config), flush=True)
         files = tuple(manifest.describe(path) for path in sorted(temporary.iterdir()))

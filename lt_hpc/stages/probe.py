@@ -37,7 +37,11 @@ def check(folder: Path, network: Any, config: Config) -> str:
     """
     documents, kind = documents_for(network), network.config.model_type
     expected = plain(network, documents)
-    users = [("training", "choose another model", functools.partial(_packed, folder, config, documents))]
+    users = []
+    if config.objective != "none":
+        users.append(
+            ("training", "choose another model", functools.partial(_packed, folder, config, documents))
+        )
     if config.sample.engine == "torch":
         advice = "use sample.engine=vllm if that knows it"
         users.append(("sample.engine=torch", advice, functools.partial(_shared, folder, config, documents)))

@@ -1,4 +1,4 @@
-"""The work of a sharded stage: blocks of chunks, each committed as one part of its shard.
+"""The work of a sharded stage: blocks of chunks (or items), each committed as one part of its shard.
 
 A task that is stopped or killed loses at most the block it was working on.
 """
@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lt_hpc.errors import IncompleteError
 from lt_hpc.stages.task import Task
 from lt_hpc.store import manifest, shards
 from lt_hpc.store.parts import Parts
@@ -58,6 +59,25 @@ def missing_blocks(task: Task, num_chunks: int, block_chunks: int) -> Iterator[B
             task.progress.advance()
         if not parts.complete:
             parts.finish()
+
+
+def verified_shards(task: Task, role: str) -> ShardMap:
+    """The pinned shard map of an input, once all of its shards verify with their checksums.
+
+    Raises:
+        IncompleteError: naming the shards that are missing or corrupt, which are to be made again.
+    """
+    folder = task.folder(role)
+    shard_map = shards.read(folder)
+    if shard_map is None:
+        raise IncompleteError(f"{folder}: no shard has been started")
+    missing = shards.problems(folder, shard_map, checksums=True)
+    if missing:
+        for shard in missing:
+            manifest.reopen(shard_folder(folder, shard))
+        names = ", ".join(str(shard) for shard in missing)
+        raise IncompleteError(f"shards {names} are not done; first: {next(iter(missing.values()))}")
+    return shard_map
 
 
 def part_files(folder: Path, shard_map: ShardMap, shard: int) -> list[Path]:

@@ -146,6 +146,31 @@ class HeldOut(PerMeasure[float]):
 
 
 @dataclass(frozen=True)
+class Score:
+    """A figure of a benchmark's task, or of a group of tasks: mean of the trials, each of which has its own.
+
+    `filter`: how the harness reads an answer. `interval`: over items; of a group, and where items have no
+    figure of their own, from the harness's standard error of one trial. `trials_interval`: over trials.
+    `items`: None of a group.
+    """
+
+    task: str
+    metric: str
+    filter: str
+    value: float
+    interval: Interval | None
+    trials: list[float]
+    trials_interval: Interval | None
+    items: int | None
+    few_shot: int | None
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> Score | None:
+        """From results.json."""
+        return _whole(cls, raw)
+
+
+@dataclass(frozen=True)
 class Histogram:
     """`counts` [B] between `edges` [B + 1]; all bins have one width."""
 

@@ -10,6 +10,8 @@ runs/NAME/
           selected/shard-00007.parquet, manifest.json
           checkpoints/FINGERPRINT/  model/
           eval/part-00000.parquet, metrics.json, manifest.json
+          answers/shard-00000/part-00000.parquet, manifest.json    to benchmarks
+          benchmark/results.json, items.parquet, manifest.json
   progress/  logs/  trackers/                    for people; logs/train-*.jsonl
   report.json  report.html
 """
@@ -105,6 +107,13 @@ class RunPaths:
     def evaluation(self, iteration: int) -> Path:
         return self.iteration(iteration) / "eval"
 
+    def answers(self, iteration: int) -> Path:
+        """What the model said to the items of benchmarks."""
+        return self.iteration(iteration) / "answers"
+
+    def benchmark(self, iteration: int) -> Path:
+        return self.iteration(iteration) / "benchmark"
+
     def log(self, task: str) -> Path:
         return self.root / "logs" / f"{task}.log"
 
@@ -159,4 +168,6 @@ def selected_part(shard: int) -> str:
 
 
 METRICS = "metrics.json"
+RESULTS = "results.json"
+ITEMS = "items.parquet"
 LAYOUT = "layout.json"

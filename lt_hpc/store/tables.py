@@ -5,6 +5,8 @@ samples     one row per chunk: K thoughts with their log-probabilities
 taught      one row per chunk: a teacher's thought
 selected    one row per chunk: the selected thoughts, all K log-weights and the ESS
 measured    one row per held-out chunk: its log-probabilities, K log-weights and answers
+answers     one row per request of a benchmark: a thought and what was said after it
+items       one row per item and filter of a benchmark: what was said, and the figures it got
 """
 
 from __future__ import annotations
@@ -93,6 +95,39 @@ MEASURED = pa.schema(
         ("answers_sampled", pa.list_(pa.string())),  # after sampled thoughts
         ("correct_sampled", pa.list_(pa.bool_())),
         ("correct_majority", pa.bool_()),  # the most frequent one of these
+    ]
+)
+ANSWERS = pa.schema(
+    [
+        ("task", pa.string()),
+        ("document", pa.int64()),  # of the task, from 0
+        ("request", pa.int32()),  # about this document
+        ("repeat", pa.int32()),  # where the task asks the same several times
+        ("trial", pa.int32()),
+        ("hash", pa.string()),  # of what was asked
+        ("prompt_tokens", pa.int32()),
+        ("lost_tokens", pa.int32()),  # oldest tokens of the prompt that did not fit
+        ("thought", pa.string()),  # null where none was asked for
+        ("thought_tokens", pa.int32()),
+        ("thought_cut", pa.bool_()),
+        ("answer", pa.string()),  # what was generated; else null
+        ("answer_tokens", pa.int32()),  # generated, or scored
+        ("answer_cut", pa.bool_()),  # it reached the limit of tokens
+        ("log_likelihood", pa.float64()),  # nats, of what was scored; else null
+        ("greedy", pa.bool_()),  # whether this is also what greedy decoding says; null where not asked
+    ]
+)
+ITEMS = pa.schema(
+    [
+        ("task", pa.string()),
+        ("trial", pa.int32()),
+        ("document", pa.int64()),
+        ("filter", pa.string()),  # of the harness: how the answer is read out
+        ("target", pa.string()),
+        ("thought", pa.string()),  # before the first request about the document
+        ("answers", pa.list_(pa.string())),  # after the filter, one per request
+        ("metrics", pa.list_(pa.string())),
+        ("values", pa.list_(pa.float64())),  # of these; null where one is no number
     ]
 )
 

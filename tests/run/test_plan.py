@@ -288,3 +288,31 @@ def test_inputs_are_outputs_of_stages_that_are_waited_for() -> None:
         for stage in plan.stages:
             assert {plan.producer(folder).key for folder in stage.inputs.values()} == set(stage.needs)
             assert bool(stage.shards) == stage.kind.sharded
+
+
+def test_benchmarks_are_stages_of_their_own_and_change_no_other() -> None:
+    tasks = "benchmark.tasks=[gsm8k]"
+    plan, without = make(tasks), make()
+    added = [stage for stage in plan.stages if stage.key not in {one.key for one in without.stages}]
+    assert [stage.key for stage in added] == [
+        f"{name}-{iteration:02d}" for iteration in (0, 1, 2) for name in ("answer", "benchmark")
+    ]
+    assert [stage for stage in plan.stages if stage not in added] == list(without.stages)
+    assert plan.stage("answer-01").needs == ("train-01", "prepare")
+    assert plan.stage("answer-01").settings["markers"]
+    assert not make(tasks, "objective=raw", iterations=1).stage("answer-01").settings["markers"]
+    kept = make(tasks, "benchmark.num_shards=9", "slurm.answer.minutes=3")
+    assert kept.stage("benchmark-02").fingerprint == plan.stage("benchmark-02").fingerprint
+    for change in ("benchmark.few_shot=3", "benchmark.thoughts=false", "benchmark.limit=9", "seed=1"):
+        other = make(tasks, change)
+        assert other.stage("answer-02").fingerprint != plan.stage("answer-02").fingerprint
+        assert other.stage("benchmark-02").fingerprint != plan.stage("benchmark-02").fingerprint
+
+
+def test_a_model_alone_is_prepared_and_benchmarked() -> None:
+    plan = make("objective=none", "benchmark.tasks=[gsm8k]", iterations=0)
+    assert [stage.key for stage in plan.stages] == ["prepare", "answer-00", "benchmark-00"]
+    assert list(plan.stage("prepare").outputs) == ["base"]
+    assert plan.stage("answer-00").inputs == {"model": "base", "base": "base"}
+    with pytest.raises(ConfigError, match="--iters 1: objective=none trains nothing"):
+        make("objective=none", "benchmark.tasks=[gsm8k]", iterations=1)
