@@ -37,7 +37,7 @@ def run(folder: Path, engine: str) -> Outcome:
         f"sample.engine={engine}", f"corpus.num_documents={NUM_DOCUMENTS}", "heldout.num_documents=8",
         f"sample.num_samples={NUM_SAMPLES}", "sample.num_shards=1", "sample.block_chunks=48",
         "evaluate.num_samples=2", "evaluate.estimate_samples=8", "train.steps=1",
-        "sample.vllm.kv_cache_gb=0.2",
+        "sample.vllm.kv_cache_gb=0.2", "local.train_ranks=1",
     ]  # fmt: skip
     finished = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert finished.returncode == 0, finished.stdout + finished.stderr
