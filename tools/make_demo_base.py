@@ -18,12 +18,8 @@ The result is an ordinary Hugging Face folder, the same for the same seed, machi
 """
 
 import argparse
-import math
-import os
-import shutil
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,10 +28,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lt_hpc.data.chain_task import WORDS, Problem, draw_problem
+from tools.pretraining import Phase, pretrain, save
 
 PAD, EOS = "<pad>", "<eos>"
 ROW_LENGTH = 128  # packed rows; a document is never split
-IGNORED = -100
 
 # The phases of pretraining: (most steps of worked documents, training steps, learning rate).
 # The first teaches arithmetic and copying; the second, short one stretches the worked problems
@@ -88,77 +84,10 @@ def draw_document(rng: np.random.Generator, worked_steps: int) -> str:
     return text_of(draw_problem(rng, 1, max_steps or worked_steps))
 
 
-def draw_batch(
-    rng: np.random.Generator, token_ids: dict[str, int], num_rows: int, worked_steps: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Packed rows: input ids, labels, and positions that restart with each document."""
-    shape = (num_rows, ROW_LENGTH)
-    ids, labels = np.full(shape, token_ids[PAD]), np.full(shape, IGNORED)
-    positions = np.zeros(shape, dtype=np.int64)
-    for row in range(num_rows):
-        filled = 0
-        while True:
-            document = [token_ids[word] for word in draw_document(rng, worked_steps).split()] + [
-                token_ids[EOS]
-            ]
-            end = filled + len(document)
-            if end > ROW_LENGTH:
-                break
-            ids[row, filled:end] = document
-            labels[row, filled + 1 : end] = document[1:]
-            positions[row, filled:end] = np.arange(len(document))
-            filled = end
-        positions[row, filled:] = np.arange(ROW_LENGTH - filled)
-    return torch.from_numpy(ids), torch.from_numpy(labels), torch.from_numpy(positions)
-
-
-def pretrain(
-    model: LlamaForCausalLM,
-    token_ids: dict[str, int],
-    rng: np.random.Generator,
-    *,
-    worked_steps: int,
-    steps: int,
-    lr: float,
-    rows: int,
-) -> float:
-    """One phase, in place, with a short warm-up and cosine decay; returns the smoothed loss."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
-    start, smoothed = time.perf_counter(), math.nan
-    model.train()
-    for step in range(steps):
-        warmup = min(1.0, (step + 1) / 100)
-        decay = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps))
-        for group in optimizer.param_groups:
-            group["lr"] = lr * warmup * decay
-        ids, labels, positions = draw_batch(rng, token_ids, rows, worked_steps)
-        loss = model(input_ids=ids, labels=labels, position_ids=positions, use_cache=False).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        smoothed = loss.item() if step == 0 else 0.95 * smoothed + 0.05 * loss.item()
-        if step % 100 == 0 or step == steps - 1:
-            print(f"step {step:5d}  loss {smoothed:.4f}  {time.perf_counter() - start:.0f} s", flush=True)
-    return smoothed
-
-
-def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
-    """Writes the folder beside its place, then swaps it in: readers never see half a model."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    staging.chmod(0o755)
-    model.save_pretrained(staging)
-    tokenizer.save_pretrained(staging)
-    for file in staging.iterdir():
-        file.chmod(0o644)
-    if out.exists():
-        old = staging.with_name(staging.name + "-old")
-        os.replace(out, old)
-        os.replace(staging, out)
-        shutil.rmtree(old)
-    else:
-        os.replace(staging, out)
+def draw_documents(rng: np.random.Generator, token_ids: dict[str, int], steps: int) -> Iterator[list[int]]:
+    """Endless random documents as token ids."""
+    while True:
+        yield [token_ids[word] for word in draw_document(rng, steps).split()] + [token_ids[EOS]]
 
 
 def main() -> None:
@@ -180,15 +109,8 @@ def main() -> None:
     for phase, (worked_steps, steps, lr) in enumerate(PHASES):
         rng = np.random.default_rng(args.seed if phase == 0 else (args.seed, phase))
         print(f"phase {phase + 1}: worked problems of 1-{worked_steps} steps")
-        loss = pretrain(
-            model,
-            tokenizer.get_vocab(),
-            rng,
-            worked_steps=worked_steps,
-            steps=steps,
-            lr=lr,
-            rows=args.rows,
-        )
+        documents = draw_documents(rng, tokenizer.get_vocab(), worked_steps)
+        loss = pretrain(model, documents, Phase(steps, lr, args.rows, ROW_LENGTH))
     save(model, tokenizer, args.out)
     print(f"saved {args.out}: loss {loss:.4f}, {time.perf_counter() - start:.0f} s")
 

@@ -58,7 +58,8 @@ class CorpusConfig:
     `fresh` count within the slices."""
 
     source: str = setting(
-        "builtin:chain", "builtin:chain, builtin:routes, builtin:gsm, file, folder or hub name"
+        "builtin:chain",
+        "builtin: chain, routes, gsm or wordproblems (as builtin:chain), or a file, folder or hub name",
     )
     config_name: str | None = setting(None, "of a hub data set: its configuration")
     revision: str | None = setting(None, "of a hub data set: branch, tag or, best, a commit", neutral=True)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib.metadata
-import importlib.util
 import itertools
 import re
 from collections.abc import Iterator, Mapping
@@ -190,10 +188,7 @@ def identity(corpus: CorpusConfig, taught: bool = False) -> dict[str, object]:
         values["too_long"] = "chunks"  # are left out; once it was their whole document
     if files:
         values["source"] = [_file_identity(path) for path in files]
-    elif corpus.source == "builtin:gsm" and importlib.util.find_spec("reasoning_gym"):
-        # another version of the generator may write other problems
-        values["generator"] = f"reasoning_gym {importlib.metadata.version('reasoning_gym')}"
-    return values
+    return {**values, **builtin.identity(corpus)}
 
 
 def _type_of_text(corpus: CorpusConfig, location: _Location) -> str:

@@ -19,6 +19,7 @@ from lt_hpc.run import state
 from lt_hpc.run.adopt import adopt
 from lt_hpc.run.plan import Stage
 from lt_hpc.store import manifest
+from lt_hpc.store.paths import RunPaths
 
 POLL_SECONDS = 0.2
 
@@ -49,7 +50,7 @@ def submit(runs: Sequence[ArmRun], options: Options) -> list[str]:
     for run in runs:
         if run.is_done:
             continue
-        _adopt(run, runs)
+        _adopt(run)
         launched = _launch(run, run.arm.iterations, options, set())
         launched.process.wait()
         failures += _ended(launched, "submitted")
@@ -87,7 +88,7 @@ def _start_next(
     for run in list(waiting):
         if any(one.run is run for one in running):
             continue
-        _adopt(run, runs)
+        _adopt(run)
         pending = state.pending(run.paths, run.plan)
         first = [stage for stage in pending if stage.iteration == 0]
         shared = any(_missing(run, first) & other.outputs for other in waiting if other is not run)
@@ -112,16 +113,18 @@ def _missing(run: ArmRun, stages: Sequence[Stage]) -> set[str]:
     }
 
 
-def _adopt(run: ArmRun, runs: Sequence[ArmRun]) -> None:
-    """From other arms of the seed, once outputs of other settings are out of the way. A run that was ever
-    submitted may have jobs at work in its folder, and goes on by itself."""
+def _adopt(run: ArmRun) -> None:
+    """From runs of the same seed, of this and of other experiments beside it, once outputs of other settings
+    are out of the way. A run that was ever submitted may have jobs at work in its folder, and goes on by
+    itself."""
     if schedulers.submitted(run.paths):
         return
-    others = [other.paths for other in runs if other is not run and other.seed == run.seed]
+    folder = run.paths.root.resolve()
+    others = [path for path in sorted(folder.parents[2].glob(f"*/seed-{run.seed}/*")) if path.is_dir()]
     with lock.hold(run.paths):
         for line in state.move_superseded(run.paths, state.pending(run.paths, run.plan)):
             print(f"{run}: other settings or damaged, moved: {line}", flush=True)
-        found = adopt(run.paths, run.plan, others)
+        found = adopt(run.paths, run.plan, [RunPaths(path) for path in others if path != folder])
     if found:
         print(f"{run}: shares {', '.join(found)}", flush=True)
 

@@ -52,7 +52,7 @@ def test_the_same_rows_are_in_a_slice_whatever_file_they_are_in(tmp_path: Path) 
     assert all(one == found[0] for one in found)
 
 
-@pytest.mark.parametrize("source", ["builtin:chain", "builtin:routes", "builtin:gsm"])
+@pytest.mark.parametrize("source", ["builtin:chain", "builtin:routes", "builtin:gsm", "builtin:wordproblems"])
 def test_slices_of_a_built_in_stream_are_of_that_stream(source: str) -> None:
     whole = [document.question for document in documents(corpus(source, num_documents=40), "given")]
     halves = [

@@ -36,7 +36,7 @@ def finish(process: subprocess.Popen[str]) -> str:
     return output
 
 
-def test_two_arms_with_two_seeds_are_killed_and_go_on(
+def test_two_arms_with_two_seeds_are_killed_and_go_on_and_serve_another_experiment(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, out = write(tmp_path), tmp_path / "out"
@@ -67,6 +67,12 @@ def test_two_arms_with_two_seeds_are_killed_and_go_on(
     assert tree(folder / "seed-0") | tree(folder / "seed-1") == runs
     assert {name: (folder / name).read_bytes() for name in results} == results
     assert capsys.readouterr().out == table
+
+    again = path.rename(tmp_path / "again.yaml")
+    assert main(arguments(again, out, "--seeds", "0", "--arms", "few")) == 0
+    assert "seed 0, few: shares base, corpus, warm, heldout, iter_0/train" in capsys.readouterr().out
+    copied = RunPaths(out / "again-toy" / "seed-0" / "few").model(0) / "manifest.json"
+    assert copied.stat().st_ino == model.st_ino
 
 
 def test_show_starts_nothing_and_names_what_is_not_done(
