@@ -70,7 +70,7 @@ def test_two_arms_with_two_seeds_are_killed_and_go_on_and_serve_another_experime
 
     again = path.rename(tmp_path / "again.yaml")
     assert main(arguments(again, out, "--seeds", "0", "--arms", "few")) == 0
-    assert "seed 0, few: shares base, corpus, warm, heldout, iter_0/train" in capsys.readouterr().out
+    assert "seed 0, few: shares base, corpus, warm, heldout, iter-00/model" in capsys.readouterr().out
     copied = RunPaths(out / "again-toy" / "seed-0" / "few").model(0) / "manifest.json"
     assert copied.stat().st_ino == model.st_ino
 
