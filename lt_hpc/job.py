@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lt_hpc.cluster import lock, schedulers
-from lt_hpc.cluster.heal import heal, plan_to_heal
+from lt_hpc.cluster.heal import Loss, heal, plan_to_heal, resubmit_lost
 from lt_hpc.cluster.place import Place
 from lt_hpc.cluster.reconcile import cancel_stranded
+from lt_hpc.cluster.scheduler import Gone
 from lt_hpc.cluster.signals import Supervisor, fail
 from lt_hpc.cluster.slurm.scheduler import Slurm
 from lt_hpc.errors import HardwareError, IncompleteError, Interrupted, LtError, StageError
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 REQUEUE_WAIT_SECONDS = 120
 HEAL_LOCK_SECONDS = 600
 """How long a healing stage waits for the run's lock."""
+LOOK_LOCK_SECONDS = 20
+"""The same of a job that has what it came for, or is being ended."""
 POLL_SECONDS = 0.5
 STARTED = time.monotonic()
 
@@ -73,6 +76,8 @@ class Job:
         self.first = place.rank == 0 or self.stage.kind.sharded
         self.tasks: list[Task] = []  # this one, once it starts
         self.leaving = threading.Lock()
+        self.resubmitting = threading.Lock()
+        self.resubmitted = ""  # what came of it, once it was tried
         self.scheduler = Slurm(self.paths, run)
 
     def leave(self, code: int, cause: str) -> None:
@@ -86,8 +91,11 @@ class Job:
         # What comes of ranks that were lost is seen after all of them have ended: crash.py.
         if self.first and code not in (0, Interrupted.exit_code, HardwareError.exit_code):
             code, cause = self._after_failure(code, cause)
-        elif code == 0 and kind.reports:
-            self._report()
+        elif code == 0:
+            if self.first and not kind.sharded:
+                self._look_after_others()
+            if kind.reports:
+                self._report()
         # Another rank that fails first takes rank 0 with it: it records the cause itself.
         if self.first or code not in (0, Interrupted.exit_code):
             self._record(code, cause)
@@ -100,6 +108,7 @@ class Job:
         """Requeue the job when the task is still at work shortly before its notice ends."""
         while not self.supervisor.stop_requested():
             time.sleep(POLL_SECONDS)
+        self._resubmit_if_taken_away()
         notice = self.plan.config.slurm.signal_seconds
         time.sleep(max(0.0, notice - margin(notice)))
         if not self.leaving.acquire(blocking=False):
@@ -122,7 +131,47 @@ class Job:
             done = self.scheduler.requeue(self.place.job)
         except StageError as error:
             return Interrupted.exit_code, False, f"not requeued, launch again goes on: {error}"
-        return Interrupted.exit_code, done, "requeued" if done else "cancelled, or requeued by Slurm"
+        if done:
+            return Interrupted.exit_code, True, "requeued"
+        said = self._resubmit_if_taken_away() or "cancelled, or requeued by Slurm"
+        return Interrupted.exit_code, False, said
+
+    def _resubmit_if_taken_away(self) -> str:
+        """Submit this stage again where the cluster ends its job for good: nobody else may be left to do it.
+        Of jobs with shards the stage after them does. Returns what came of it; empty: it is not so."""
+        if self.stage.kind.sharded:
+            return ""
+        with self.resubmitting:
+            try:
+                if not self.resubmitted and self.scheduler.taken_away(self.place.job):
+                    self.resubmitted = self._resubmit_own()
+            except LtError as error:
+                self.resubmitted = f"taken away, and not submitted again: {error}"
+            return self.resubmitted
+
+    def _resubmit_own(self) -> str:
+        job = Gone(self.place.job, None, "", "PREEMPTED", again=True)
+        with lock.hold(self.paths, LOOK_LOCK_SECONDS):
+            plan = plan_to_heal(self.plan, state.last_plan(self.paths), self.stage.key)
+            if plan is None:
+                return "taken away; launched again with other settings, it is not missed"
+            own = Loss(plan.stage(self.stage.key), (job,))
+            outcome = resubmit_lost(plan, self.paths, self.scheduler, job.job, own)
+        print("\n".join(outcome.lines if outcome else []), flush=True)
+        return "taken away, submitted again"
+
+    def _look_after_others(self) -> None:
+        """Submit again what the cluster took from other stages: some have none after them to miss them. A
+        failure is printed, and takes nothing from this stage."""
+        try:
+            with lock.hold(self.paths, LOOK_LOCK_SECONDS):
+                plan = plan_to_heal(self.plan, state.last_plan(self.paths), self.stage.key)
+                outcome = plan and resubmit_lost(plan, self.paths, self.scheduler, self.place.job)
+        except LtError as error:
+            print(f"warning: other stages were not looked after: {error}", file=sys.stderr, flush=True)
+            return
+        if outcome:
+            print("\n".join(outcome.lines), flush=True)
 
     def would_loop(self) -> bool:
         """True if the job used its whole time limit and completed nothing, so that requeueing it
@@ -139,7 +188,7 @@ class Job:
         the exit code and the cause that come of it."""
         try:
             with lock.hold(self.paths, HEAL_LOCK_SECONDS):
-                if code == IncompleteError.exit_code and self.stage.kind.repairs is not None:
+                if code == IncompleteError.exit_code:
                     try:
                         if self._heal():
                             return code, cause
@@ -151,13 +200,16 @@ class Job:
         return code, f"{cause}; cancelled what waits for it: {', '.join(stranded)}" if stranded else cause
 
     def _heal(self) -> bool:
-        """Have missing shards made again, unless a later launch has other settings for this stage; False
-        where there is nothing to make them from. The caller holds the lock."""
+        """Have what is missing made again, unless a later launch has other settings for this stage; False
+        where nothing says that it would help. The caller holds the lock."""
         plan = plan_to_heal(self.plan, state.last_plan(self.paths), self.stage.key)
         if plan is None:
             print(f"{self.stage.key}: launched again with other settings, its shards are not missed")
             return True
-        outcome = heal(plan, self.paths, self.scheduler, plan.stage(self.stage.key), self.place.job)
+        stage, job = plan.stage(self.stage.key), self.place.job
+        outcome = resubmit_lost(plan, self.paths, self.scheduler, job)
+        if outcome is None and stage.kind.repairs is not None:
+            outcome = heal(plan, self.paths, self.scheduler, stage, job)
         if outcome is not None:
             print("\n".join(outcome.lines), flush=True)
         return outcome is not None

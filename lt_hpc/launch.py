@@ -18,7 +18,8 @@ from lt_hpc import dry_run, job
 from lt_hpc.benchmarks import load as benchmarks
 from lt_hpc.cluster import lock, schedulers, shared
 from lt_hpc.cluster.heal import heal
-from lt_hpc.cluster.reconcile import cancel_superseded, reconcile, run_id
+from lt_hpc.cluster.names import run_id
+from lt_hpc.cluster.reconcile import cancel_superseded, reconcile
 from lt_hpc.cluster.scheduler import Scheduler
 from lt_hpc.config.checks import missing_engine, missing_gpus, slow_jobs
 from lt_hpc.config.load import beaten, config_to_yaml, demo_file, load_config

@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 from lt_hpc.cluster import schedulers
-from lt_hpc.errors import IncompleteError, guarded
+from lt_hpc.errors import IncompleteError, Interrupted, guarded
 from lt_hpc.run import events, progress, state
 from lt_hpc.run.events import Ended, described
 from lt_hpc.run.plan import Plan, Stage
@@ -22,9 +22,9 @@ from lt_hpc.store.paths import RunPaths
 
 
 def describe(
-    paths: RunPaths, stage: Stage, standing: Standing, jobs: Counter[str], failure: Ended | None = None
+    paths: RunPaths, stage: Stage, standing: Standing, jobs: Counter[str], end: Ended | None = None
 ) -> str:
-    """One line on a stage, the states of its `jobs`, and why it failed."""
+    """One line on a stage, the states of its `jobs`, and why it failed or was stopped."""
     found = standing.problem
     line = f"{stage.key:12} {'done' if found is None else 'to do'}"
     pinned = shards.read(paths.root / stage.output) if stage.kind.sharded else None
@@ -39,7 +39,9 @@ def describe(
     if found is not None:
         done, total, note = progress.of_stage(paths, stage)
         line += f"   last seen at {done}/{total} {note}" if total else ""
-        line += f"   FAILED: {described(failure)}" if failure and not jobs else ""
+        if end and not jobs:
+            stopped = end.code == Interrupted.exit_code
+            line += f"   {'stopped' if stopped else 'FAILED'}: {described(end)}"
     return line
 
 
@@ -66,11 +68,11 @@ def main(arguments: list[str] | None = None) -> int:
     plan = state.last_plan(paths)
     queued = schedulers.states(paths)
     damaged = verify(paths, plan) if options.verify else []
-    failures = events.failures(events.read(paths))
+    ends = events.unfinished_ends(events.read(paths))
     standings = {stage.key: state.standing(paths, stage) for stage in plan.stages}
     for stage in plan.stages:
-        jobs, failure = queued.get(stage.key, Counter()), failures.get(stage.key)
-        print(describe(paths, stage, standings[stage.key], jobs, failure))
+        jobs = queued.get(stage.key, Counter())
+        print(describe(paths, stage, standings[stage.key], jobs, ends.get(stage.key)))
     for line in damaged:
         print(f"damaged: {line}")
     if damaged:

@@ -218,6 +218,7 @@ write_slurm_conf() { # FIRST_PORT
     SlurmctldParameters=preempt_send_user_signal
     SlurmdParameters=config_overrides GresTypes=gpu # more CPUs than the machine may have
     "PartitionName=preempt Nodes=ALL Default=YES PriorityTier=1 GraceTime=10 PreemptMode=REQUEUE"
+    "PartitionName=cancel Nodes=ALL PriorityTier=1 GraceTime=0 PreemptMode=CANCEL"
     "PartitionName=high Nodes=ALL PriorityTier=10 PreemptMode=OFF"
   )
   for ((i = 1; i <= NODES; i++)); do

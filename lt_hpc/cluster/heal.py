@@ -1,17 +1,109 @@
-"""Healing: a stage that finds shards of its input missing or corrupt has just those made again."""
+"""Healing, by the chain itself: shards of an input that are missing or corrupt are made again, and jobs that
+the cluster took away are submitted again. What a person has cancelled stays cancelled.
+"""
 
 from __future__ import annotations
 
-from lt_hpc.cluster.reconcile import Outcome, reconcile
-from lt_hpc.cluster.scheduler import Scheduler
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from lt_hpc.cluster.names import identity, identity_in, run_id
+from lt_hpc.cluster.reconcile import Outcome, find_jobs, reconcile
+from lt_hpc.cluster.scheduler import Gone, Scheduler
 from lt_hpc.errors import StageError
 from lt_hpc.run import events, state
-from lt_hpc.run.events import Heal
+from lt_hpc.run.events import Event, Heal, Lost, Submit
 from lt_hpc.run.plan import Plan, Stage
 from lt_hpc.store.paths import RunPaths
 
 MAX_HEALS = 3
 """How often in a row, without success, a stage may have shards made again before it fails for good."""
+MAX_LOSSES = 3
+"""How often since a launch a stage's jobs may be lost, other than by preemption."""
+_ADVICE = {
+    "OUT_OF_MEMORY": "raise slurm.{kind}.memory{blocks}",
+    "NODE_FAIL": "leave bad nodes out: slurm.{kind}.options.exclude",
+    "BOOT_FAIL": "leave bad nodes out: slurm.{kind}.options.exclude",
+}
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A stage that is not done, and how the jobs ended that were the last to make it."""
+
+    stage: Stage
+    jobs: tuple[Gone, ...]
+
+    @property
+    def by_person(self) -> bool:
+        return any(job.by_person for job in self.jobs)
+
+
+def losses(plan: Plan, paths: RunPaths, scheduler: Scheduler, exclude: Collection[str] = ()) -> list[Loss]:
+    """Stages of a plan that are not done, have no jobs, and whose last jobs were taken away or cancelled."""
+    happened, run = events.read(paths), run_id(paths)
+    live, _ = find_jobs(plan, paths, [task for task in scheduler.queue() if task.job not in exclude])
+    gone = [one for one in scheduler.gone() if one.job not in exclude]
+    found = []
+    for stage in state.pending(paths, plan):
+        missing = state.missing_shards(paths, stage) if stage.kind.sharded else [None]
+        jobs = last_gone(run, stage.fingerprint, missing, happened, gone)
+        if jobs and stage.key not in live:
+            found.append(Loss(stage, jobs))
+    return found
+
+
+def last_gone(
+    run: str,
+    fingerprint: str,
+    missing: Sequence[int | None],
+    happened: Sequence[Event],
+    gone: Sequence[Gone],
+) -> tuple[Gone, ...]:
+    """Of the jobs and array tasks that were the last to make some shards (or None: a stage without shards),
+    those that did not end by themselves. Pure."""
+    last: dict[int | None, tuple[str, int]] = {}
+    for one in happened:
+        if isinstance(one, Submit) and one.fingerprint == fingerprint:
+            name = identity(run, one.submission)
+            last |= {shard: (name, index) for index, of_task in enumerate(one.shards) for shard in of_task}
+            last[None] = (name, 0)
+    wanted = {last[shard] for shard in missing if shard in last}
+    names = {name for name, _ in wanted}
+    return tuple(
+        one
+        for one in gone
+        if (name := identity_in(one.name), one.index) in wanted or (one.index is None and name in names)
+    )
+
+
+def resubmit_lost(
+    plan: Plan, paths: RunPaths, scheduler: Scheduler, own_job: str, own: Loss | None = None
+) -> Outcome | None:
+    """Submit again what the cluster took away, with the rest of the chain; None where that is nothing. The
+    caller holds the lock; `own_job` is on its way out of the queue, and `own` is said of it.
+
+    Raises:
+        StageError: when a stage was lost too often, with what to change.
+    """
+    found = [loss for loss in losses(plan, paths, scheduler, (own_job,)) if not loss.by_person]
+    found += [own] if own is not None else []
+    if not found:
+        return None
+    happened = events.read(paths)
+    for loss in found:
+        stage, job = loss.stage, loss.jobs[-1]
+        if not job.again and events.count_losses(happened, stage.fingerprint) >= MAX_LOSSES:
+            blocks = f", or lower {stage.kind.blocks}" if stage.kind.blocks else ""
+            advice = _ADVICE.get(job.state, "").format(kind=stage.name, blocks=blocks)
+            raise StageError(
+                f"{stage.key}: gave up, its jobs were lost {MAX_LOSSES} times: {job.state}; {advice}"
+            )
+        lost = Lost(
+            stage=stage.key, fingerprint=stage.fingerprint, job=job.job, state=job.state, again=job.again
+        )
+        events.record(paths, lost)
+    return reconcile(plan, paths, scheduler, (own_job,), (own_job,) if own is not None else ())
 
 
 def heal(plan: Plan, paths: RunPaths, scheduler: Scheduler, stage: Stage, own_job: str) -> Outcome | None:
@@ -20,10 +112,14 @@ def heal(plan: Plan, paths: RunPaths, scheduler: Scheduler, stage: Stage, own_jo
     is reported there. The caller holds the lock; `own_job` is on its way out of the queue.
 
     Raises:
-        StageError: after too many attempts.
+        StageError: after too many attempts, or where a person has cancelled what should have made them.
     """
     assert stage.kind.repairs is not None
     shards = plan.producer(stage.inputs[stage.kind.repairs])
+    for loss in losses(plan, paths, scheduler, (own_job,)):
+        if loss.stage.key == shards.key and loss.by_person:
+            jobs = ", ".join(sorted({job.job for job in loss.jobs if job.by_person}))
+            raise StageError(f"{shards.key}: job {jobs} was cancelled (scancel); launch again goes on")
     if any(state.problem(paths, plan.stage(need)) is not None for need in shards.needs):
         return None
     record_heal(paths, stage, len(state.missing_shards(paths, shards)), f"found by job {own_job}")

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lt_hpc.cluster.place import Place
-from lt_hpc.cluster.scheduler import Limits, Notice, Queued, Tasks
+from lt_hpc.cluster.scheduler import Gone, Limits, Notice, Queued, Tasks
 from lt_hpc.errors import ConfigError, IncompleteError, Interrupted, StageError
 from lt_hpc.run import events, progress, state
 from lt_hpc.run.events import Ended, Started
@@ -110,6 +110,9 @@ class Processes:
             for task in tasks
         ]
 
+    def gone(self) -> list[Gone]:
+        return []  # whatever ends a process is an error of the launch
+
     def submit(self, plan: Plan, stage: Stage, name: str, tasks: Tasks, after: Collection[str]) -> list[str]:
         number = str(next(self.ids))
         count = self.launcher.ranks(plan) if stage.kind.ranked else 1
@@ -127,6 +130,9 @@ class Processes:
 
     def requeue(self, job: str) -> bool:
         return self.launcher.requeue(job)
+
+    def taken_away(self, job: str) -> bool:
+        return False
 
     def limits(self, plan: Plan, stage: Stage, queued: int) -> Limits:
         return Limits(tasks=self.launcher.slots)

@@ -9,9 +9,7 @@ queue says what every live job will do.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
-import json
 import time
 import uuid
 from collections import Counter, defaultdict
@@ -19,13 +17,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lt_hpc.cluster.names import identity, identity_in, job_name, run_id
 from lt_hpc.cluster.scheduler import Limits, Queued, Scheduler, Tasks
-from lt_hpc.errors import ConfigError, StageError
+from lt_hpc.errors import StageError
 from lt_hpc.kinds import NAMES
 from lt_hpc.run import events, state
 from lt_hpc.run.events import Claim, Event, Submit, Submitted
 from lt_hpc.run.plan import Plan, Stage
-from lt_hpc.store.atomic import create_json, read_sealed, sealed, write_json
 from lt_hpc.store.paths import RunPaths
 
 SETTLE_SECONDS = 90
@@ -54,58 +52,20 @@ class Outcome:
     jobs: dict[str, list[str]] = field(default_factory=dict)
 
 
-def run_id(paths: RunPaths) -> str:
-    """A short name for this run folder that survives renaming it; a copy of it has another one, and
-    leaves the jobs of the original alone.
-
-    Raises:
-        ConfigError: when its file is damaged and jobs in the queue may be known by what it was.
-    """
-    create_json(paths.run_id, _new_id())
-    own = _read_id(paths)
-    if own is None:
-        if events.ever_queued(events.read(paths)):
-            raise ConfigError(
-                f"{paths.run_id}: damaged, and jobs of this run are known by it. When none is left in the "
-                "queue (squeue --me; else scancel them), remove this file: the same command goes on"
-            )
-        write_json(paths.run_id, _new_id())
-        own = _read_id(paths)
-    text = f"{own}:{paths.run_id.stat().st_ino}"
-    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
-
-
-def _new_id() -> dict[str, Any]:
-    return sealed({"run": uuid.uuid4().hex})
-
-
-def _read_id(paths: RunPaths) -> str | None:
-    """None where it is damaged; earlier releases wrote the id alone."""
-    try:
-        value = json.loads(paths.run_id.read_text(encoding="utf-8"))
-        return value if isinstance(value, str) and len(value) == 32 else str(read_sealed(paths.run_id)["run"])
-    except (ValueError, KeyError):
-        return None
-
-
-def job_name(run: str, submission: str) -> str:
-    """Of the jobs of one submission."""
-    return f"lt-{run}-{submission}"
-
-
 def of_run(run: str, queue: Sequence[Queued], happened: Sequence[Event]) -> list[Queued]:
     """The jobs in the queue that work on this run: of its chain, and allocations that run it. Pure."""
-    prefix, held = job_name(run, ""), allocations(run, happened)
-    return [task for task in queue if task.name.startswith(prefix) or task.job in held]
+    prefix, held = identity(run, ""), allocations(run, happened)
+    return [task for task in queue if identity_in(task.name).startswith(prefix) or task.job in held]
 
 
 def states(run: str, queue: Sequence[Queued], happened: Sequence[Event]) -> dict[str, Counter[str]]:
     """Stage key -> how many of its jobs and array tasks are in which state of the queue. Pure."""
-    stages = {job_name(run, one.submission): one.stage for one in happened if isinstance(one, Submit)}
+    stages = {identity(run, one.submission): one.stage for one in happened if isinstance(one, Submit)}
     found: dict[str, Counter[str]] = defaultdict(Counter)
     for task in queue:
-        if task.name in stages:
-            found[stages[task.name]][task.state] += 1
+        stage = stages.get(identity_in(task.name))
+        if stage is not None:
+            found[stage][task.state] += 1
     return dict(found)
 
 
@@ -119,12 +79,12 @@ def live_jobs(
 ) -> tuple[dict[str, Live], set[str]]:
     """Stage key -> its live jobs, and the jobs to cancel: those that can never start and those
     submitted with other settings. Jobs of later iterations than the plan's are kept. Pure."""
-    by_name = {job_name(run, one.submission): one for one in submissions}
+    by_identity = {identity(run, one.submission): one for one in submissions}
     fingerprints = {stage.key: stage.fingerprint for stage in planned.stages}
     found: dict[str, list[tuple[Queued, Submit]]] = defaultdict(list)
     doomed: set[str] = set()
     for task in queue:
-        made = by_name.get(task.name)
+        made = by_identity.get(identity_in(task.name))
         if made is None:
             continue
         later = made.stage not in fingerprints and iteration_of(made.stage) > planned.iterations
@@ -166,12 +126,12 @@ def find_jobs(plan: Plan, paths: RunPaths, queue: Sequence[Queued]) -> tuple[dic
     return live_jobs(run_id(paths), queue, submissions, plan)
 
 
-def settled_queue(paths: RunPaths, scheduler: Scheduler) -> list[Queued]:
-    """The queue once no job of this run is on its way out: of two such jobs, one that was requeued
-    comes back and one that has failed does not. After a while both count as queued."""
+def settled_queue(paths: RunPaths, scheduler: Scheduler, exclude: Collection[str]) -> list[Queued]:
+    """The queue without some jobs, once no other job of this run is on its way out: of two such jobs, one
+    that was requeued comes back and one that has failed does not. After a while both count as queued."""
     deadline = time.monotonic() + SETTLE_SECONDS
     while True:
-        queue = scheduler.queue()
+        queue = [task for task in scheduler.queue() if task.job not in exclude]
         mine = of_run(run_id(paths), queue, [])
         if not any(task.ending for task in mine) or time.monotonic() > deadline:
             return queue
@@ -214,25 +174,32 @@ def cancel_stranded(
         if state.missing_inputs(paths, plan, stage).keys() & lost:
             lost.add(stage.key)
     run, own = run_id(paths), {stage.key: stage.fingerprint for stage in plan.stages}
-    names = {
-        job_name(run, one.submission)
+    theirs = {
+        identity(run, one.submission)
         for one in events.read(paths)
         if isinstance(one, Submit) and one.stage in lost and one.fingerprint == own[one.stage]
     }
-    stranded = sorted(task.identity for task in queue if task.waiting and task.name in names)
+    stranded = sorted(task.identity for task in queue if task.waiting and identity_in(task.name) in theirs)
     if stranded:
         scheduler.cancel(stranded)
     return stranded
 
 
-def reconcile(plan: Plan, paths: RunPaths, scheduler: Scheduler, exclude: Collection[str] = ()) -> Outcome:
+def reconcile(
+    plan: Plan,
+    paths: RunPaths,
+    scheduler: Scheduler,
+    exclude: Collection[str] = (),
+    after_all: Collection[str] = (),
+) -> Outcome:
     """Submit what is neither done nor live, and have live jobs wait for what was submitted.
 
-    The caller holds the run's lock. `exclude`: jobs to treat as gone (the caller's own).
+    The caller holds the run's lock. `exclude`: jobs to treat as gone (the caller's own); `after_all`: jobs
+    whose end every new one waits for.
     """
     started, outcome = time.monotonic(), Outcome()
-    queue = settled_queue(paths, scheduler)
-    live, doomed = find_jobs(plan, paths, [task for task in queue if task.job not in exclude])
+    queue = settled_queue(paths, scheduler, exclude)
+    live, doomed = find_jobs(plan, paths, queue)
     if doomed:
         scheduler.cancel(doomed)
         outcome.lines.append(f"cancelled, could never run or of other settings: {', '.join(sorted(doomed))}")
@@ -243,10 +210,6 @@ def reconcile(plan: Plan, paths: RunPaths, scheduler: Scheduler, exclude: Collec
         if _started_in_vain(plan, paths, stage, live.get(stage.key, Live()), wanted):
             replaced[stage.key] = live.pop(stage.key).jobs
         wanted[stage.key] = _wanted(paths, stage, live.get(stage.key, Live()))
-    for key, jobs in replaced.items():
-        scheduler.cancel(jobs)
-        names = ", ".join(sorted(jobs))
-        outcome.lines.append(f"{key}: cancelled job {names}, which started before what it needs is there")
     limits = {
         stage.key: scheduler.limits(plan, stage, len(queue))
         for stage in pending
@@ -255,7 +218,7 @@ def reconcile(plan: Plan, paths: RunPaths, scheduler: Scheduler, exclude: Collec
     arrays = array_tasks(wanted, limits)
     for stage in pending:
         after = {job for need in stage.needs for job in outcome.jobs.get(need, [])}
-        after |= replaced.get(stage.key, frozenset())  # until they have ended
+        after |= replaced.get(stage.key, frozenset()) | set(after_all)  # until they have ended
         fresh_need = any(need in outcome.submitted for need in stage.needs)
         current = live.get(stage.key, Live())
         new = _submit(plan, paths, scheduler, stage, arrays[stage.key], after)
@@ -273,6 +236,10 @@ def reconcile(plan: Plan, paths: RunPaths, scheduler: Scheduler, exclude: Collec
             )
             outcome.lines += _asked_otherwise(plan, paths, stage, current)
         outcome.jobs[stage.key] = sorted({*current.jobs, *new})
+    for key, jobs in replaced.items():  # last, as the caller's own job may be one of them
+        scheduler.cancel(jobs)
+        names = ", ".join(sorted(jobs))
+        outcome.lines.append(f"{key}: cancelled job {names}, which started before what it needs is there")
     outcome.lines.append(f"reconciled in {time.monotonic() - started:.1f} s")
     return outcome
 
@@ -370,7 +337,8 @@ def _submit(
             scheduler=scheduler.name,
         )
         events.record(paths, made)
-        jobs = scheduler.submit(plan, stage, job_name(run_id(paths), submission), tasks, after)
+        name = job_name(stage.key, paths.root.resolve().name, identity(run_id(paths), submission))
+        jobs = scheduler.submit(plan, stage, name, tasks, after)
         events.record(paths, Submitted(submission=submission, jobs=jobs))
         ids += jobs
     return ids

@@ -43,6 +43,25 @@ class Queued:
 
 
 @dataclass(frozen=True)
+class Gone:
+    """A job or array task that has ended, or is ending, without having come to an end by itself.
+
+    Attributes:
+        job, index, name: as of `Queued`.
+        state: in the scheduler's words, for people.
+        by_person: it was cancelled; otherwise the cluster took it away.
+        again: whether this may happen any number of times, as preemption may.
+    """
+
+    job: str
+    index: int | None
+    name: str
+    state: str
+    by_person: bool = False
+    again: bool = False
+
+
+@dataclass(frozen=True)
 class Limits:
     """How a stage's shards may be spread over jobs. None: no limit.
 
@@ -82,6 +101,10 @@ class Scheduler(Protocol):
         """This user's jobs, each array task by itself."""
         ...
 
+    def gone(self) -> list[Gone]:
+        """This user's jobs that something else has ended, as far back as the scheduler remembers."""
+        ...
+
     def submit(self, plan: Plan, stage: Stage, name: str, tasks: Tasks, after: Collection[str]) -> list[str]:
         """Submit a stage as one job, or as an array with a task per entry of `tasks`, that
         starts when all jobs of `after` have ended, however; the ids that dependencies can name."""
@@ -97,6 +120,10 @@ class Scheduler(Protocol):
 
     def requeue(self, job: str) -> bool:
         """Put a running job back into the queue; False where that is not for us to do."""
+        ...
+
+    def taken_away(self, job: str) -> bool:
+        """Whether the cluster is ending a job that it will not start again by itself."""
         ...
 
     def limits(self, plan: Plan, stage: Stage, queued: int) -> Limits:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Literal, assert_never, get_args
 
-from lt_hpc.cluster import reconcile
+from lt_hpc.cluster import names, reconcile
 from lt_hpc.cluster.local import Local
 from lt_hpc.cluster.place import Place
 from lt_hpc.cluster.processes import Launcher, Processes, Watcher
@@ -109,7 +109,7 @@ def jobs_of_run(paths: RunPaths) -> tuple[list[str], list[str]]:
     no controller answers."""
     if not submitted(paths) or not client.available()[0]:
         return [], []
-    run, happened = reconcile.run_id(paths), events.read(paths)
+    run, happened = names.run_id(paths), events.read(paths)
     jobs = {task.job for task in reconcile.of_run(run, client.queue(), happened)}
     allocations = reconcile.allocations(run, happened) & jobs
     return sorted(jobs - allocations), sorted(allocations)
@@ -119,4 +119,4 @@ def states(paths: RunPaths) -> dict[str, Counter[str]]:
     """Stage key -> the states of its Slurm jobs; nothing where no controller answers."""
     if not submitted(paths) or not client.available()[0]:
         return {}
-    return reconcile.states(reconcile.run_id(paths), client.queue(), events.read(paths))
+    return reconcile.states(names.run_id(paths), client.queue(), events.read(paths))

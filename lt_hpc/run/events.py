@@ -117,12 +117,25 @@ class Crash(Event):
     cause: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Lost(Event):
+    """The cluster took a job of a stage away, which is submitted again. `state`: in the scheduler's words;
+    `again`: this may happen any number of times."""
+
+    event: ClassVar[str] = "lost"
+    stage: str
+    fingerprint: str
+    job: str
+    state: str
+    again: bool
+
+
 _EVENTS: dict[str, type[Event]] = {
-    kind.event: kind for kind in (Launch, Submit, Submitted, Heal, Claim, Started, Ended, Crash)
+    kind.event: kind for kind in (Launch, Submit, Submitted, Heal, Claim, Started, Ended, Crash, Lost)
 }
 
 
-_PLAIN = {"str": str, "int": int}
+_PLAIN = {"str": str, "int": int, "bool": bool}
 """Types of fields that a damaged line may have otherwise."""
 
 
@@ -163,6 +176,17 @@ def count_heals(events: Sequence[Event], fingerprint: str, missing: int) -> int:
     return 0 if before is not None and missing < before else count
 
 
+def count_losses(happened: Sequence[Event], fingerprint: str) -> int:
+    """How often since the last launch jobs of a stage were lost, other than by preemption. Pure."""
+    count = 0
+    for event in happened:
+        if isinstance(event, Launch):
+            count = 0
+        elif isinstance(event, Lost) and event.fingerprint == fingerprint and not event.again:
+            count += 1
+    return count
+
+
 def count_crashes(happened: Sequence[Event], fingerprint: str) -> int:
     """Consecutive crashes of a stage since the last launch with no newer checkpoint between them. Pure."""
     count, step = 0, -1
@@ -183,16 +207,22 @@ def ever_queued(happened: Sequence[Event]) -> bool:
     )
 
 
-def failures(happened: Sequence[Event]) -> dict[str, Ended]:
-    """Stage key -> the last end of a job of it that failed, where it was not submitted again, or went back
-    into the queue after a crash. Pure."""
+def unfinished_ends(happened: Sequence[Event]) -> dict[str, Ended]:
+    """Stage key -> the last end of a job of it that failed or was stopped, where it was not submitted again,
+    nor went back into the queue after a crash. Pure."""
     found: dict[str, Ended] = {}
     for one in happened:
         if isinstance(one, Submit | Crash):
             found.pop(one.stage, None)
-        elif isinstance(one, Ended) and one.code not in (0, Interrupted.exit_code):
+        elif isinstance(one, Ended) and one.code != 0:
             found[one.stage] = one
     return found
+
+
+def failures(happened: Sequence[Event]) -> dict[str, Ended]:
+    """Of `unfinished_ends`, those that failed. Pure."""
+    ends = unfinished_ends(happened)
+    return {stage: end for stage, end in ends.items() if end.code != Interrupted.exit_code}
 
 
 def described(end: Ended) -> str:

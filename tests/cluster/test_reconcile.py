@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lt_hpc.cluster import heal, reconcile
-from lt_hpc.cluster.scheduler import Limits, Notice, Queued, Tasks
+from lt_hpc.cluster import heal, names, reconcile
+from lt_hpc.cluster.scheduler import Gone, Limits, Notice, Queued, Tasks
 from lt_hpc.cluster.slurm.scheduler import limits
 from lt_hpc.config.load import demo_file, load_config
 from lt_hpc.errors import StageError
@@ -43,6 +43,7 @@ class Cluster:
     own_job = ""
     outlives_launch = True
     jobs_in_queue: list[Queued] = field(default_factory=list)
+    jobs_gone: list[Gone] = field(default_factory=list)
     waits: dict[str, set[str]] = field(default_factory=dict)
     stages: dict[str, str] = field(default_factory=dict)
     ids: Iterator[int] = field(default_factory=lambda: itertools.count(100))
@@ -51,6 +52,9 @@ class Cluster:
 
     def queue(self) -> list[Queued]:
         return list(self.jobs_in_queue)
+
+    def gone(self) -> list[Gone]:
+        return self.jobs_gone
 
     def submit(self, plan: Plan, stage: Stage, name: str, tasks: Tasks, after: Collection[str]) -> list[str]:
         job = str(next(self.ids))
@@ -71,6 +75,9 @@ class Cluster:
         ]
 
     def requeue(self, job: str) -> bool:
+        return False
+
+    def taken_away(self, job: str) -> bool:
         return False
 
     def limits(self, plan: Plan, stage: Stage, queued: int) -> Limits:
@@ -373,6 +380,6 @@ def test_the_states_of_a_stages_jobs_are_counted(paths: RunPaths) -> None:
         dataclasses.replace(q, state="RUNNING", waiting=False) if q.index == 1 else q
         for q in cluster.jobs_in_queue
     ] + [Queued("7", None, "other", "RUNNING")]
-    found = reconcile.states(reconcile.run_id(paths), cluster.jobs_in_queue, events.read(paths))
+    found = reconcile.states(names.run_id(paths), cluster.jobs_in_queue, events.read(paths))
     assert found["sample-01"] == {"PENDING": 2, "RUNNING": 1} and found["merge-01"] == {"PENDING": 1}
     assert sum(sum(counts.values()) for counts in found.values()) == len(cluster.jobs_in_queue) - 1

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lt_hpc.cluster.reconcile import run_id
+from lt_hpc.cluster.names import run_id
 from lt_hpc.errors import ConfigError
 from lt_hpc.run import events
 from lt_hpc.run.events import Submit

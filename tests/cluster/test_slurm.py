@@ -40,6 +40,25 @@ def test_the_queue_is_read_task_by_task() -> None:
     assert queued[3].name == "someone's job|with a bar"
 
 
+def test_jobs_that_the_cluster_took_away_are_told_from_cancelled_ones_and_from_others() -> None:
+    lines = [
+        "7_2|lt-1-a|PREEMPTED|None",
+        "8|lt-1-b|CANCELLED|None",
+        "9|lt-1-c|OUT_OF_MEMORY|OutOfMemory",
+        "10|lt-1-d|FAILED|NonZeroExitCode",
+        "11|lt-1-e|COMPLETED|None",
+        "12_[0-3]|lt-1-f|PENDING|Dependency",
+        "13|lt-1-g|NODE_FAIL|NodeDown",
+    ]
+    gone = client.parse_gone("\n".join(lines))
+    assert [(one.job, one.index, one.by_person, one.again) for one in gone] == [
+        ("7", 2, False, True),
+        ("8", None, True, False),
+        ("9", None, False, False),
+        ("13", None, False, False),
+    ]
+
+
 @pytest.mark.parametrize(
     ("state", "reason", "hopeless"),
     [

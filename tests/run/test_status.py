@@ -9,13 +9,26 @@ from collections import Counter
 from pathlib import Path
 
 from lt_hpc.config.load import demo_file, load_config
-from lt_hpc.run import state
+from lt_hpc.run import events, state
 from lt_hpc.run.build import build_plan
+from lt_hpc.run.events import Ended
 from lt_hpc.status import describe
 from lt_hpc.store import manifest, shards
 from lt_hpc.store.manifest import Manifest
 from lt_hpc.store.paths import RunPaths, shard_folder
 from lt_hpc.store.shards import ShardMap
+
+
+def test_a_stage_that_was_stopped_or_failed_says_why_unless_it_is_in_the_queue_again(tmp_path: Path) -> None:
+    paths = RunPaths(tmp_path)
+    plan = build_plan(load_config(demo_file()), 1, {"model": "m", "corpus": "c", "warm": "w", "heldout": "h"})
+    stage = plan.stage("train-01")
+    for code, cause, said in ((75, "cancelled", "stopped: "), (1, "no memory", "FAILED: ")):
+        events.record(paths, Ended(stage=stage.key, code=code, cause=cause, job="7", node="n1"))
+        end = events.unfinished_ends(events.read(paths))[stage.key]
+        line = describe(paths, stage, state.standing(paths, stage), Counter(), end)
+        assert said in line and f"job 7 on n1, exit code {code}: {cause}" in line
+        assert said not in describe(paths, stage, state.standing(paths, stage), Counter(PENDING=1), end)
 
 
 def test_shards_are_done_running_or_missing(tmp_path: Path) -> None:

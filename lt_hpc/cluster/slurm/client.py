@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
-from lt_hpc.cluster.scheduler import Notice, Queued
+from lt_hpc.cluster.scheduler import Gone, Notice, Queued
 from lt_hpc.cluster.slurm.environment import clean_environment
 from lt_hpc.errors import StageError
 
@@ -49,6 +49,8 @@ _ENDED = {
     *("BOOT_FAIL", "DEADLINE", "REVOKED", "LAUNCH_FAILED", "RECONFIG_FAIL"),
 }
 """Any other state counts as at work: such a job is waited for, and never made a second time."""
+_TAKEN_AWAY = {"PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "OUT_OF_MEMORY"}
+"""By the cluster."""
 
 
 def parse_queue(text: str) -> list[Queued]:
@@ -73,6 +75,26 @@ def parse_queue(text: str) -> list[Queued]:
             )
         )
     return queued
+
+
+def parse_gone(text: str) -> list[Gone]:
+    """Of the lines of `squeue -h -r -t all -o '%i|%j|%T|%r'`, the jobs that were taken away or cancelled."""
+    found = []
+    for line in text.splitlines():
+        identity, *words, state, _ = line.split("|")
+        if state in _TAKEN_AWAY or state == "CANCELLED":
+            job, _, index = identity.partition("_")
+            found.append(
+                Gone(
+                    job,
+                    int(index) if index.isdigit() else None,
+                    "|".join(words),
+                    state,
+                    by_person=state == "CANCELLED",
+                    again=state == "PREEMPTED",
+                )
+            )
+    return found
 
 
 def parse_settings(text: str) -> dict[str, str]:
@@ -159,6 +181,12 @@ def queue() -> list[Queued]:
     return parse_queue(_run(["squeue", "--me", "--all", "-h", "-r", "-o", _QUEUE_FORMAT]))
 
 
+def gone() -> list[Gone]:
+    """This user's jobs that were taken away or cancelled, as long as the controller remembers them
+    (MinJobAge, 300 s unless the site says otherwise)."""
+    return parse_gone(_run(["squeue", "--me", "--all", "-h", "-r", "-t", "all", "-o", _QUEUE_FORMAT]))
+
+
 def with_name(name: str) -> list[str]:
     """Ids of this user's jobs with this name."""
     return sorted({task.job for task in queue() if task.name == name})
@@ -238,6 +266,14 @@ def may_requeue(state: str, reason: str) -> bool:
     return state in ("RUNNING", "SIGNALING", "STOPPED", "SUSPENDED") or (
         state == "COMPLETING" and reason == "TimeLimit"
     )
+
+
+def taken_away(job: str) -> bool:
+    """Whether a job that is ending was preempted and will not come back by itself, as with
+    PreemptMode=CANCEL; its state says the same as after scancel, and only the time of it tells them apart."""
+    shown = _run(["scontrol", "show", "job", "-o", job])
+    ending = re.search(r"\bJobState=(COMPLETING|PREEMPTED)\b", shown)
+    return bool(ending and re.search(r"\bPreemptTime=\d", shown))
 
 
 def node_address(node: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from lt_hpc.cluster.scheduler import Limits, Notice, Queued, Tasks
+from lt_hpc.cluster.scheduler import Gone, Limits, Notice, Queued, Tasks
 from lt_hpc.cluster.slurm import client
 from lt_hpc.errors import ConfigError, StageError
 from lt_hpc.kinds import KINDS
@@ -35,6 +35,9 @@ class Slurm:
     def queue(self) -> list[Queued]:
         return client.queue()
 
+    def gone(self) -> list[Gone]:
+        return client.gone()
+
     def submit(self, plan: Plan, stage: Stage, name: str, tasks: Tasks, after: Collection[str]) -> list[str]:
         from lt_hpc.cluster.slurm import submit
 
@@ -53,6 +56,9 @@ class Slurm:
 
     def requeue(self, job: str) -> bool:
         return client.requeue(job)
+
+    def taken_away(self, job: str) -> bool:
+        return client.taken_away(job)
 
     def limits(self, plan: Plan, stage: Stage, queued: int) -> Limits:
         site = client.settings()
