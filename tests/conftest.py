@@ -1,9 +1,10 @@
-"""For all tests: one small finished run, Hypothesis that draws the same examples each time and does not look
-at the clock, and a Ctrl-C that reaches the commands under test."""
+"""For all tests: one small finished run, a real language model, Hypothesis that draws the same examples each
+time and does not look at the clock, and a Ctrl-C that reaches the commands under test."""
 
 from __future__ import annotations
 
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -24,3 +25,12 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("undisturbed") / "run"
     finish(launch(run))
     return run
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The folder of SmolLM2-135M-Instruct. tools/test.sh has it made before the tests; else it is made here,
+    once for this clone."""
+    repository = Path(__file__).parents[1]
+    subprocess.run(["bash", "tools/smollm2.sh"], cwd=repository, check=True)
+    return repository / "models" / "smollm2-135m"

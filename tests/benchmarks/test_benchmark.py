@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,6 @@ from lm_eval.api.model import LM
 from lt_hpc import prefetch
 from lt_hpc.benchmarks import harness
 from lt_hpc.benchmarks.protocol import Item, Request, Response
-from lt_hpc.cluster.place import Place
 from lt_hpc.config.load import load_config, shipped
 from lt_hpc.config.schema import BenchmarkConfig, ModelConfig
 from lt_hpc.data import base_model
@@ -26,12 +23,20 @@ from lt_hpc.errors import ConfigError
 from lt_hpc.launch import make_plan
 from lt_hpc.report.collect import collect
 from lt_hpc.run import state
-from lt_hpc.run.progress import Progress
-from lt_hpc.stages import answer, answering, benchmark, prepare
+from lt_hpc.stages import answering, benchmark
 from lt_hpc.stages.answer import _answerer
 from lt_hpc.stages.task import Task
 from lt_hpc.store import manifest, tables
-from lt_hpc.store.paths import RESULTS, RunPaths
+from lt_hpc.store.paths import RunPaths
+from tests.benchmarks.benchmark_run import (
+    answered,
+    assert_same,
+    figures,
+    launched,
+    results,
+    stored,
+    under_the_harness,
+)
 from tests.runs.small_run import finish, kill_all, launch, outputs, wait_until
 
 TASKS = ["lt_chain", "lt_chain_choice"]
@@ -50,50 +55,10 @@ def marked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def tasks(run: Path, model: Path | str, *more: str) -> Callable[..., Task]:
-    """What makes the task of a stage of a run that benchmarks a model; its base is prepared."""
-    overrides = ["objective=none", f"model.path={model}", "model.context_length=128", *more]
-    config, paths = load_config(shipped(Path("benchmark.yaml")), overrides), RunPaths(run)
-    plan = make_plan(config, 0, paths)
-
-    def task(key: str, shards: tuple[int, ...] = (0, 1)) -> Task:
-        progress = Progress(run / f"{key}.json")
-        return Task(plan, plan.stage(key), paths, Place(), shards, progress, lambda: False)
-
-    prepare.run(task("prepare"))
-    return task
-
-
-def answered(run: Path, model: Path | str, *more: str) -> Callable[..., Task]:
-    """A whole run, in this process."""
-    task = tasks(run, model, *more)
-    answer.run(task("answer-00"))
-    benchmark.run(task("benchmark-00"))
-    return task
-
-
 @pytest.fixture(scope="session")
 def whole(marked: Path, tmp_path_factory: pytest.TempPathFactory) -> Task:
     """The answering task of a finished run with thoughts."""
     return answered(tmp_path_factory.mktemp("whole") / "run", marked, *THOUGHTS)("answer-00")
-
-
-def results(run: Path) -> Any:
-    return json.loads((RunPaths(run).benchmark(0) / RESULTS).read_text())
-
-
-def figures(samples: list[dict[str, Any]], metric: str) -> dict[int, float]:
-    """Of each document."""
-    return {one["doc_id"]: one[metric] for one in samples}
-
-
-def stored(run: Path, task: str, trial: int, metric: str) -> dict[int, float]:
-    rows = tables.read(RunPaths(run).benchmark(0) / "items.parquet", tables.ITEMS).to_pylist()
-    return {
-        row["document"]: dict(zip(row["metrics"], row["values"], strict=True))[metric]
-        for row in rows
-        if (row["task"], row["trial"]) == (task, trial)
-    }
 
 
 class Direct(LM):  # type: ignore[misc]
@@ -148,47 +113,19 @@ def test_stored_answers_score_as_the_harness_scores_them_directly(whole: Task) -
 
 
 def test_a_plain_model_scores_as_under_the_harness_s_own_engine(tmp_path: Path) -> None:
-    folder = base_model.BUILTIN["builtin:demo_base"]
-    task = answered(
-        tmp_path / "run", folder, f"benchmark.tasks=[{','.join(TASKS)}]", "benchmark.limit=24",
+    folder, run = base_model.BUILTIN["builtin:demo_base"], tmp_path / "run"
+    answered(
+        run, folder, f"benchmark.tasks=[{','.join(TASKS)}]", "benchmark.limit=24",
         "benchmark.thoughts=false", "benchmark.few_shot=2",
     )  # fmt: skip
-    theirs = evaluator.simple_evaluate(
-        "hf", {"pretrained": str(folder), "dtype": "float32", "max_length": 128}, tasks=TASKS, limit=24,
-        task_manager=harness._manager(TASKS), device="cpu", batch_size=8, num_fewshot=2,
-    )  # fmt: skip
-    assert theirs is not None
-    for name, metric in zip(TASKS, ("exact_match", "acc"), strict=True):
-        expected = figures(theirs["samples"][name], metric)
-        assert stored(task("answer-00").paths.root, name, 0, metric) == expected
-    lls = [float(response[0][0]) for one in theirs["samples"]["lt_chain_choice"] for response in one["resps"]]
-    assert [row["log_likelihood"] for row in answers(task("answer-00")) if row["answer"] is None] == (
-        pytest.approx(lls, abs=1e-4)
-    )
-
-
-def answers(task: Task) -> list[dict[str, Any]]:
-    """All stored answers of a run, in their order."""
-    files = sorted(task.output.glob("*/part-*"), key=lambda path: path.name)
-    return [row for path in files for row in tables.read(path, tables.ANSWERS).to_pylist()]
-
-
-def launched(run: Path, model: Path, *more: str) -> subprocess.Popen[str]:
-    options = ["--run-dir", str(run), "--cluster=local", "model.context_length=128", *THOUGHTS, *more]
-    return subprocess.Popen(
-        [sys.executable, "-m", "lt_hpc.cli", "benchmark", str(model), *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    assert_same(run, under_the_harness(folder, TASKS, 24, 128, few_shot=2), tolerance=1e-4)
 
 
 def test_killed_in_two_pieces_it_ends_with_the_bytes_of_one_piece(
     whole: Task, marked: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    pieces = ("benchmark.num_shards=2", "local.processes=1")
+    pieces = ("model.context_length=128", *THOUGHTS, "benchmark.num_shards=2", "local.processes=1")
     process = launched(run, marked, *pieces)
     wait_until(lambda: len(list(run.glob("iter-00/answers/*/part-*"))) >= 2, process)
     kill_all(process, run)

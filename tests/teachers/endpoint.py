@@ -1,4 +1,4 @@
-"""vLLM's OpenAI-compatible server with a small random instruct model, and a proxy that injects faults."""
+"""vLLM's OpenAI-compatible server, a small random instruct model for it, and a proxy that injects faults."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import http.client
 import json
 import math
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from tests.runs.tiny_run import make_model
 
-MODEL = "tiny-instruct"
+MODEL = "instruct"
 LENGTH = 1024
 TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}\n"
 
@@ -87,6 +88,17 @@ def _wait_for(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
             return
         time.sleep(0.2)
     raise AssertionError(log.read_text()[-4000:])
+
+
+def counted(port: int) -> tuple[int, int]:
+    """Tokens of all questions and of all answers so far, as a server counts them for its operator."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as response:
+        page = response.read().decode()
+    prompts, answers = (
+        sum(float(value) for value in re.findall(rf"(?m)^vllm:{name}_tokens_total{{.*}} (\S+)$", page))
+        for name in ("prompt", "generation")
+    )
+    return int(prompts), int(answers)
 
 
 @dataclass

@@ -29,6 +29,7 @@ from lt_hpc.store.paths import RunPaths
 from tests.runs.small_run import kill_all, launch, wait_until
 from tests.runs.tiny_run import CONTEXT, TEXTS, make_model, tasks
 from tests.teachers.endpoint import MODEL, Proxy, make_instruct, served
+from tests.teachers.thoughts import dialogues, taught
 
 KEY = "sk-test-of-a-key-that-must-not-be-written"
 SETTINGS = [
@@ -51,23 +52,6 @@ def server(instruct: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-
-
-def dialogues(thoughts: Path) -> tuple[list[tuple[int, int]], list[dict[str, int]]]:
-    """(chunk, seed) of every question that was begun, and the stored answers, over all blocks."""
-    lines = [
-        json.loads(line)
-        for path in sorted(thoughts.glob("*/asked-*"))
-        for line in path.read_text().splitlines()
-    ]
-    begun = [(line["chunk"], line["seed"] % 2**31) for line in lines if "seed" in line]  # 31 bits are sent
-    return begun, [line for line in lines if "answer" in line]
-
-
-def taught(thoughts: Path) -> dict[int, list[int]]:
-    """Chunk -> ids of its thought, none where it has none."""
-    rows = [row for path in thoughts.glob("*/part-*") for row in tables.read(path, tables.TAUGHT).to_pylist()]
-    return {row["chunk"]: next(iter(row["answers"]), []) for row in rows}
 
 
 def fingerprint(run: Path) -> str:
