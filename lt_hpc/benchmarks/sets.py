@@ -28,9 +28,12 @@ def chain(**settings: Any) -> dict[str, Any]:
 
 def word_problems(**settings: Any) -> dict[str, Any]:
     """Questions, answers and worked solutions of `builtin:gsm`."""
-    corpus = CorpusConfig(source="builtin:gsm", seed=SEED, num_documents=SIZE + EXAMPLES)
-    found = builtin.problems(corpus, iter(range(SIZE + EXAMPLES)))
-    return _splits([{"question": q, "answer": a, "solution": solution} for q, a, solution in found])
+    return _of("builtin:gsm")
+
+
+def hard_word_problems(**settings: Any) -> dict[str, Any]:
+    """The same of `builtin:wordproblems`."""
+    return _of("builtin:wordproblems")
 
 
 def sums(**settings: Any) -> dict[str, Any]:
@@ -39,6 +42,12 @@ def sums(**settings: Any) -> dict[str, Any]:
 
     found = create_dataset("chain_sum", seed=SEED, size=SIZE + EXAMPLES)
     return _splits([{"question": one["question"], "answer": one["answer"]} for one in found])
+
+
+def _of(source: str) -> dict[str, Any]:
+    corpus = CorpusConfig(source=source, seed=SEED, num_documents=SIZE + EXAMPLES)
+    found = builtin.problems(corpus, iter(range(SIZE + EXAMPLES)))
+    return _splits([{"question": q, "answer": a, "solution": solution} for q, a, solution in found])
 
 
 def _chain_rows(purpose: str) -> list[dict[str, Any]]:
