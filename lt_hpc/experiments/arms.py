@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lt_hpc.config.load import load_config
-from lt_hpc.config.schema import Config
+from lt_hpc.config.schema import CORPORA, Config
 from lt_hpc.errors import ConfigError
 from lt_hpc.experiments.definition import Arm, Definition
 from lt_hpc.launch import make_plan
 from lt_hpc.run import state
-from lt_hpc.run.plan import CORPORA, Plan
+from lt_hpc.run.plan import Plan
 from lt_hpc.store.paths import RunPaths, relative_paths
 
 SEEDS = {"corpus": 100, "warm": 200, "heldout": 300}
