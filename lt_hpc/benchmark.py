@@ -1,8 +1,10 @@
-"""lt-hpc benchmark MODEL benchmark.tasks=[TASK,...] [--run-dir DIR] [--dry-run] [key=value ...]
+"""lt-hpc benchmark MODEL [benchmark.tasks=[TASK,...]] [heldout.source=FILE heldout.text_column=text]
+[--run-dir DIR] [--dry-run] [key=value ...]
 
-Has a model answer tasks of lm-evaluation-harness, here or on Slurm: a model that a run has trained, as
-runs/demo/iter-03/model, or any Hugging Face folder or hub id (with benchmark.thoughts=false). It is a run
-like others, in which nothing is trained: the same command again goes on where it was stopped.
+Has a model answer tasks of lm-evaluation-harness, or measures it on a held-out text, here or on Slurm: a
+model that a run has trained, as runs/demo/iter-03/model, or any Hugging Face folder or hub id (with
+benchmark.thoughts=false). It is a run like others, in which nothing is trained: the same command again goes
+on where it was stopped.
 """
 
 from __future__ import annotations

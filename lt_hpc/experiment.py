@@ -14,7 +14,7 @@ from pathlib import Path
 from lt_hpc.cluster import schedulers
 from lt_hpc.errors import ConfigError, StageError, guarded
 from lt_hpc.experiments import definition, figure, running, tables
-from lt_hpc.experiments.arms import ArmRun, plan_all
+from lt_hpc.experiments.arms import OUT, ArmRun, plan_all
 from lt_hpc.experiments.definition import Definition
 from lt_hpc.experiments.results import gather
 from lt_hpc.experiments.running import Options
@@ -80,9 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         "--seeds", type=_seed, nargs="+", metavar="SEED", help="default: the experiment's own"
     )
     parser.add_argument("--arms", nargs="+", metavar="ARM", help="default: all")
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs/experiments"), help="default: runs/experiments"
-    )
+    parser.add_argument("--out", type=Path, default=OUT, help=f"default: {OUT}")
     parser.add_argument("--parallel", type=_count, default=1, help="runs at once on this machine")
     parser.add_argument("--cluster", choices=("auto", "slurm", "local"), default="auto")
     parser.add_argument("--profile", type=Path, default=None, help="site profile, a YAML file")

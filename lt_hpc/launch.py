@@ -32,7 +32,7 @@ from lt_hpc.report.collect import collect
 from lt_hpc.run import events, state
 from lt_hpc.run.build import build_plan
 from lt_hpc.run.events import Claim, Launch, described
-from lt_hpc.run.plan import CORPORA, Plan, Stage
+from lt_hpc.run.plan import Plan, Stage
 from lt_hpc.store.atomic import clean_temporaries, write_text
 from lt_hpc.store.paths import RunPaths
 from lt_hpc.teachers import load as teachers
@@ -146,8 +146,8 @@ def _say_where_from(options: argparse.Namespace, config: Config) -> None:
     if options.profile:
         for line in beaten(options.config or demo_file(), options.profile):
             print(f"{options.profile} goes before the configuration: {line}", flush=True)
-    used = CORPORA if config.objective != "none" else ()
-    for line in dict.fromkeys(line for name in used for line in sources.remarks(getattr(config, name))):
+    found = (line for name in config.corpora for line in sources.remarks(getattr(config, name)))
+    for line in dict.fromkeys(found):
         print(f"warning: {line}", flush=True)
 
 
@@ -211,7 +211,7 @@ def make_plan(config: Config, num_iterations: int | None, paths: RunPaths) -> Pl
     """
     base_model.check(config.model)
     mode, identities = config.chunking.mode, dict[str, Any]()
-    for name in CORPORA if config.objective != "none" else ():
+    for name in config.corpora:
         needs_thought = name == "warm" and config.warm_is_taught
         sources.check(getattr(config, name), name, mode, needs_thought)
         identities[name] = sources.identity_in(config, name)

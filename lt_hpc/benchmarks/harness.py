@@ -81,6 +81,12 @@ def data_sets(names: Sequence[str]) -> list[tuple[str, str | None]]:
     return sorted({(one["dataset_path"], one.get("dataset_name")) for one in found}, key=str)
 
 
+def below(names: Sequence[str]) -> set[str]:
+    """These tasks and groups, and all that belong to them."""
+    manager = _manager(names)
+    return {*names, *(member for name in names for member in _members(manager, name))}
+
+
 def _own_files() -> list[Path]:
     return sorted(shipped(OWN).glob("*.yaml"))
 

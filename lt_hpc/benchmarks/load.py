@@ -11,23 +11,28 @@ from lt_hpc.latent.layout import MARKERS
 
 
 def identity(config: Config) -> dict[str, Any] | None:
-    """What answers depend on beside the settings. None where there are no benchmarks.
+    """What answers depend on beside the settings; where nothing is trained, also what held-out measures do.
+    None where a model is trained and there are no benchmarks.
 
     Raises:
-        ConfigError: naming the field, when a task can't be answered, or not by this model.
+        ConfigError: naming the field, when a task can't be answered, or not by this model; or when nothing is
+            trained and nothing asked.
     """
-    if not config.benchmark.tasks:
-        if config.objective == "none":
-            raise ConfigError("benchmark.tasks: objective=none needs some, as benchmark.tasks=[gsm8k]")
-        return None
-    found: dict[str, Any] = {}
+    tasks, found = config.benchmark.tasks, dict[str, Any]()
     if config.objective == "none":
+        if not tasks and not config.corpora:
+            raise ConfigError(
+                "benchmark.tasks, heldout.source: objective=none needs one of them, as "
+                "benchmark.tasks=[gsm8k] or heldout.source=FILE heldout.text_column=text"
+            )
         found["markers"] = base_model.has_markers(config.model)
-        if config.benchmark.thoughts and not found["markers"]:
+        if tasks and config.benchmark.thoughts and not found["markers"]:
             raise ConfigError(
                 f"benchmark.thoughts=true: {config.model.path!r} has no markers {' '.join(MARKERS)}, as "
                 "models trained here have; use benchmark.thoughts=false"
             )
+    if not tasks:
+        return found or None
     from lt_hpc.benchmarks import harness
 
     return {**harness.identity(config.benchmark), **found}

@@ -52,9 +52,12 @@ def check(config: Config) -> None:
     if config.sample.engine == "vllm":
         _check_vllm(config)
     _check_jobs(config)
-    if config.objective != "none":  # then there are no documents, and no training
-        _check_together(config)
+    if config.corpora:
+        _check_documents(config)
+        _check_fresh(config)
         _check_slices(config)
+    if config.objective != "none":
+        _check_training_together(config)
 
 
 def _check_name(name: str) -> None:
@@ -106,16 +109,16 @@ def _check_training(config: Config, section: str) -> None:
 
 def _check_fresh(config: Config) -> None:
     for section in ("warm", "heldout"):
-        if getattr(config, section).fresh:
+        if section in config.corpora and getattr(config, section).fresh:
             raise ConfigError(f"{section}.fresh=true: only corpus can be fresh in each iteration")
-    if config.corpus.fresh and config.corpus.num_documents is None:
+    if "corpus" in config.corpora and config.corpus.fresh and config.corpus.num_documents is None:
         raise ConfigError("corpus.num_documents: corpus.fresh=true needs it: documents of one iteration")
 
 
 def _check_slices(config: Config) -> None:
     """Slices of one source are disjoint when they are cut alike."""
     seen: dict[tuple[object, ...], tuple[str, int, int]] = {}
-    for section in ("corpus", "warm", "heldout"):
+    for section in config.corpora:
         corpus: CorpusConfig = getattr(config, section)
         if corpus.slices is None:
             continue
@@ -133,7 +136,7 @@ def _check_slices(config: Config) -> None:
             )
 
 
-def _check_together(config: Config) -> None:
+def _check_documents(config: Config) -> None:
     chunking = config.chunking
     if chunking.law == "shifted" and chunking.mean_sentences < chunking.min_sentences:
         raise ConfigError(
@@ -146,12 +149,28 @@ def _check_together(config: Config) -> None:
             f"chunking.max_sentences={chunking.max_sentences}"
         )
     room = longest_chunk(config.model.context_length, config.sample.max_thought_tokens)
+    if room < 1:
+        raise ConfigError(
+            f"sample.max_thought_tokens={config.sample.max_thought_tokens}: leaves no room for a chunk in "
+            f"model.context_length={config.model.context_length}"
+        )
     if chunking.max_chunk_tokens > room:
         raise ConfigError(
             f"chunking.max_chunk_tokens={chunking.max_chunk_tokens}: with "
             f"sample.max_thought_tokens={config.sample.max_thought_tokens} a chunk may have at most "
             f"{room} tokens in model.context_length={config.model.context_length}"
         )
+    if chunking.mode == "given":
+        for section in config.corpora:
+            corpus: CorpusConfig = getattr(config, section)
+            if corpus.source.startswith("builtin:"):
+                continue
+            for key in ("question_column", "answer_column"):
+                if getattr(corpus, key) is None:
+                    raise ConfigError(f"{section}.{key}: chunking.mode=given needs it")
+
+
+def _check_training_together(config: Config) -> None:
     if config.merge.weights == "tempered" and config.merge.target_ess > config.sample.num_samples:
         raise ConfigError(
             f"merge.target_ess={config.merge.target_ess}: must be at most "
@@ -162,14 +181,6 @@ def _check_together(config: Config) -> None:
             f"merge.num_selected={config.merge.num_selected}: merge.select=weighted trains on all different "
             "thoughts already; use 1"
         )
-    if chunking.mode == "given":
-        for section in ("corpus", "warm", "heldout"):
-            corpus: CorpusConfig = getattr(config, section)
-            if corpus.source.startswith("builtin:"):
-                continue
-            for key in ("question_column", "answer_column"):
-                if getattr(corpus, key) is None:
-                    raise ConfigError(f"{section}.{key}: chunking.mode=given needs it")
     if config.warm_start.start != "base":
         raise ConfigError(f"warm_start.start={config.warm_start.start!r}: choose one of base")
     for section in ("warm_start", "train"):
@@ -182,7 +193,6 @@ def _check_together(config: Config) -> None:
             f"teacher.use={teacher.use}: needs a teacher that is asked (teacher.kind=openai or local) and "
             "objective=warm, since the model has no markers to go on with"
         )
-    _check_fresh(config)
 
 
 def _check_benchmark(config: Config) -> None:
@@ -241,9 +251,10 @@ def _check_vllm(config: Config) -> None:
 
 def _with_engines(config: Config) -> list[str]:
     """Stages that load an engine."""
+    answer = ["answer"] if config.benchmark.tasks else []
     if config.objective == "none":
-        return ["answer"]
-    return ["sample", "evaluate", *(["answer"] if config.benchmark.tasks else [])]
+        return [*(["evaluate"] if config.corpora else []), *answer]
+    return ["sample", "evaluate", *answer]
 
 
 def missing_gpus(config: Config) -> str | None:

@@ -30,6 +30,8 @@ Schedule = Literal["cosine", "wsd"]
 """Each is also the name of the package it needs."""
 Matching = Literal["raw_tokens", "computed_tokens", "training_flops", "flops"]
 """flops: with the E-steps."""
+CORPORA = ("corpus", "warm", "heldout")
+"""Sections that say where documents come from."""
 
 
 @dataclass
@@ -271,7 +273,7 @@ class BenchmarkConfig:
 class Config:
     """The whole tree. Two values of `objective` are controls: after the warm start, `raw` trains on whole
     documents without thoughts, `warm` on the teacher's thoughts alone. `none` trains nothing: the base
-    itself is benchmarked."""
+    itself is benchmarked, and measured on held-out documents where the section `heldout` names some."""
 
     name: str = execution("run", "of the run: its folder is runs/NAME unless --run-dir names one")
     seed: int = setting(0, "of the run: every draw comes from it", ge=0)
@@ -295,6 +297,14 @@ class Config:
     estimate: EstimateConfig = execution(EstimateConfig, "for estimates")
     local: LocalConfig = execution(LocalConfig, "the back-end for one machine")
     slurm: SlurmConfig = execution(SlurmConfig, "the back-end for a cluster")
+
+    @property
+    def corpora(self) -> tuple[str, ...]:
+        """Sections whose documents are prepared. Where nothing is trained, the held-out ones alone, and those
+        only where anything is said of them: the default, a built-in corpus without an end, is none."""
+        if self.objective != "none":
+            return CORPORA
+        return ("heldout",) if self.heldout != CorpusConfig() else ()
 
     @property
     def warm_is_taught(self) -> bool:

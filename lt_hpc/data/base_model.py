@@ -94,6 +94,29 @@ def _names(raw: dict[str, Any]) -> set[str]:
     return names | {token["content"] for token in raw.get("added_tokens", [])}
 
 
+def tokenise_alike(one: ModelConfig, other: ModelConfig) -> bool:
+    """Whether texts are the same token ids for two models, the markers aside; where one of them is on the hub
+    and another id or revision, that is not known, and they count as other."""
+    if identity(one) == identity(other):
+        return True
+    folders = resolve(one), resolve(other)
+    if any(isinstance(folder, str) for folder in folders):
+        return False
+    first, second = (_tokens(Path(folder) / "tokenizer.json") for folder in folders)
+    return first == second
+
+
+def _tokens(path: Path) -> list[Any]:
+    """What decides token ids in a tokenizer.json, as the present release of tokenizers would write it: one
+    that was saved by another has other fields."""
+    from tokenizers import Tokenizer
+
+    raw = json.loads(Tokenizer.from_file(str(path)).to_str())
+    added = {token["content"]: token["id"] for token in raw["added_tokens"]}
+    own = {token: number for token, number in added.items() if token not in MARKERS}
+    return [own, raw["model"], raw["normalizer"], raw["pre_tokenizer"]]
+
+
 def has_markers(model: ModelConfig) -> bool:
     """Whether the tokenizer of a model in a folder has the markers already, as those trained here do; of one
     on the hub that is not known, and it counts as without."""

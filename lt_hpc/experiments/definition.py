@@ -16,12 +16,17 @@ from lt_hpc.config.convert import shown
 from lt_hpc.config.load import shipped
 from lt_hpc.config.text import parse, parse_override
 from lt_hpc.errors import ConfigError
+from lt_hpc.report import columns
 from lt_hpc.store.figures import PerChunk, PerMeasure
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 HELD_OUT = [one.name for one in fields(PerMeasure) if one.name != "bound_by_k"]
 MEASURES = [*HELD_OUT, *(one.name for one in fields(PerChunk))]
 """Of held-out chunks, and of the weights of the last E-step."""
+PAIRED = tuple(columns.CHANGES.values())
+"""Those that two models are compared by, chunk by chunk."""
+SCORE = re.compile(r"[^.]+\..+")
+"""TASK.METRIC or TASK.METRIC.FILTER: a score in a benchmark. No name in MEASURES has a dot."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Definition:
         config: the file of the ordinary configuration that every arm starts from.
         overrides: of all arms.
         pairs: (first, second): the last model of one arm less that of another.
-        measures: names in `MEASURES`.
+        measures: names in `MEASURES`, and of scores.
         by_iteration: arms whose accuracy is also shown iteration by iteration.
     """
 
@@ -99,7 +104,7 @@ def read(name: str, size: str | None, arms: Sequence[str] | None) -> Definition:
         overrides=_overrides(sized.get("overrides"), f"{at}.overrides"),
         arms={arm: everything[arm] for arm in everything if arm in taken},
         pairs=_pairs(raw.get("pairs"), f"{where}: pairs", everything, taken),
-        measures=tuple(_list(raw["measures"], f"{where}: measures", MEASURES)),
+        measures=_measures(raw["measures"], f"{where}: measures"),
         by_iteration=tuple(_list(raw.get("by_iteration"), f"{where}: by_iteration", everything)),
         seeds=tuple(_whole(seed, f"{where}: seeds") for seed in _list(raw["seeds"], f"{where}: seeds")),
     )
@@ -115,6 +120,21 @@ def _arms(raw: Any, where: str, iterations: int) -> dict[str, Arm]:
         own = _whole(value["iterations"], f"{at}.iterations") if "iterations" in value else iterations
         found[name] = Arm(name, _overrides(value.get("overrides"), f"{at}.overrides"), own)
     return found
+
+
+def _measures(raw: Any, where: str) -> tuple[str, ...]:
+    """Whether an arm has the task of a score is known once the arms are planned."""
+    for one in (found := _list(raw, where)):
+        if not is_score(one) and one not in MEASURES:
+            raise ConfigError(
+                f"{where}: no {shown(one)}; choose from {', '.join(MEASURES)}, or TASK.METRIC of a benchmark"
+            )
+    return tuple(found)
+
+
+def is_score(measure: Any) -> bool:
+    """Whether a measure is a score in a benchmark."""
+    return isinstance(measure, str) and SCORE.fullmatch(measure) is not None
 
 
 def _pairs(

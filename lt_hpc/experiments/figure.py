@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lt_hpc.experiments.results import Results, over_seeds, value_of
+from lt_hpc.experiments.results import Results, numbers, over_seeds, value_of
 from lt_hpc.experiments.tables import TITLES
 from lt_hpc.store.atomic import write_text
 
@@ -82,8 +82,8 @@ def limits(results: Results, name: str) -> tuple[float, float]:
 
 def _points(results: Results, arm: str, seed: int, name: str) -> list[Point]:
     """(iteration, value) of a run."""
-    rows = results.reports[arm][seed].iterations
-    found = [(row.number, value_of(row, name)) for row in rows]
+    report = results.reports[arm][seed]
+    found = [(number, value_of(report, number, name)) for number in numbers(report)]
     return [(number, value) for number, value in found if value is not None]
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 
-from lt_hpc.experiments.results import COMPARED, Results, matching, over_seeds, value_of
+from lt_hpc.experiments.definition import is_score
+from lt_hpc.experiments.results import Results, matching, over_seeds, value_of, without_scores
 from lt_hpc.report import arms, columns
 from lt_hpc.report.columns import Shown
 from lt_hpc.report.rows import Report
@@ -34,7 +35,8 @@ def lines(results: Results) -> Iterator[str]:
     if results.reports:
         yield _interval_note(results)
         yield from _figures(results)
-        if results.changes:
+        yield from [f"\n{line}" for line in without_scores(results)]
+        if results.pairs():
             yield from _differences(results)
         for arm in one.by_iteration:
             if arm in results.reports:
@@ -47,6 +49,8 @@ def lines(results: Results) -> Iterator[str]:
 def _interval_note(results: Results) -> str:
     counts = {len(by_seed) for by_seed in results.reports.values()}
     said = "Means over seeds with their 95% t intervals; "
+    if any(map(is_score, results.definition.measures)):
+        said += "a score in a benchmark is first the mean of its trials; "
     if 1 in counts:
         said += "a figure of one seed has no interval over seeds and is marked (one seed); "
     return f"{said}log-probabilities in nats per token, higher is better.\n"
@@ -63,14 +67,23 @@ def _figures(results: Results) -> Iterator[str]:
 
 def _differences(results: Results) -> Iterator[str]:
     """A line per pair of arms: the last models, and the verdicts by seed."""
-    measures = [name for name in results.definition.measures if name in COMPARED]
-    yield "\nLast models, first less second, paired over documents within each seed:\n"
-    yield from _head(
-        ["first – second", *(TITLES[name] for name in measures), "verdicts by seed, by log p(x \\| c)"]
-    )
-    for pair, by_seed in results.changes.items():
-        cells = [_cell(results.difference(pair, name), len(by_seed), "+") for name in measures]
-        yield _line([" – ".join(pair), *cells, ", ".join(one.verdict for one in by_seed.values())])
+    measures = results.compared
+    yield f"\nLast models, first less second, {_pairing(measures)}:\n"
+    titles = [TITLES.get(name, name) for name in measures]
+    yield from _head(["first – second", *titles, "verdicts by seed, by log p(x \\| c)"])
+    for pair, seeds in results.pairs().items():
+        cells = [_cell(results.difference(pair, name), len(seeds), "+") for name in measures]
+        verdicts = [one.verdict for one in results.changes.get(pair, {}).values()]
+        yield _line([" – ".join(pair), *cells, ", ".join(verdicts) or "–"])
+
+
+def _pairing(measures: Sequence[str]) -> str:
+    """What is paired in the differences of these measures, and what is not."""
+    by_document = "paired over documents within each seed"
+    if not any(map(is_score, measures)):
+        return by_document
+    scores = "scores in benchmarks are paired by seed alone, not over items"
+    return f"{by_document}; {scores}" if not all(map(is_score, measures)) else scores
 
 
 def _by_iteration(results: Results, arm: str) -> Iterator[str]:
@@ -79,12 +92,13 @@ def _by_iteration(results: Results, arm: str) -> Iterator[str]:
     yield f"\n{arm}, by iteration; changes are paired over documents within each seed:\n"
     yield from _head(["iteration", "accuracy", "change of accuracy", "verdicts by seed, by log p(x \\| c)"])
     for rows in zip(*(report.iterations for report in reports), strict=True):
+        number = rows[0].number
         changes = [row.change for row in rows if row.change is not None]
         moved = over_seeds(one.values.accuracy for one in changes)
         yield _line(
             [
-                str(rows[0].number),
-                _cell(over_seeds(value_of(row, "accuracy") for row in rows), len(rows)),
+                str(number),
+                _cell(over_seeds(value_of(report, number, "accuracy") for report in reports), len(rows)),
                 _cell(moved, len(changes), "+"),
                 ", ".join(one.verdict for one in changes),
             ]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from lt_hpc.report.columns import Shown
 from lt_hpc.report.rows import Benchmarked
+from lt_hpc.store.figures import Score
 
 TITLES = ("iteration", "task", "figure", "few-shot", "items", "mean of trials", "over trials")
 MEANING = (
@@ -30,6 +31,26 @@ def lines(benchmarks: Sequence[Benchmarked]) -> Iterator[list[str | Shown | None
                 Shown(score.value, score.interval),
                 trials,
             ]
+
+
+def score(one: Benchmarked, name: str) -> Score | None:
+    """The figure TASK.METRIC or TASK.METRIC.FILTER; None where there is none, or a task has several filters
+    and the name none of them."""
+    found = [score for score in one.scores if name in _names(score)]
+    return found[0] if len(found) == 1 else None
+
+
+def without_score(one: Benchmarked, name: str) -> str | None:
+    """Why there is no such figure, with those of its task; None where there is."""
+    if score(one, name) is not None:
+        return None
+    of_task = [_names(score)[-1] for score in one.scores if name.startswith(f"{score.task}.")]
+    return f"{name}: no such figure, or more than one; there are {', '.join(of_task) or 'none of this task'}"
+
+
+def _names(score: Score) -> tuple[str, str]:
+    short = f"{score.task}.{score.metric}"
+    return short, f"{short}.{score.filter}"
 
 
 def cuts(benchmarks: Sequence[Benchmarked]) -> Iterator[str]:

@@ -108,10 +108,10 @@ def _iteration(plan: Plan, paths: RunPaths, evaluate: Stage, change: Change | No
 def _tokens(
     plan: Plan, paths: RunPaths, iteration: int, sampled: list[Manifest], model: Manifest | None
 ) -> dict[str, int]:
-    data = next(s for s in plan.stages if s.kind.ranked and s.iteration == iteration).inputs["data"]
+    data = [s.inputs["data"] for s in plan.stages if s.kind.ranked and s.iteration == iteration]
     counted = model.counts if model else {}
     return {
-        "raw": _counts(paths.root / data).get("tokens", 0),
+        "raw": sum(_counts(paths.root / one).get("tokens", 0) for one in data),
         "computed": counted.get("computed_tokens", 0),
         "trained": counted.get("trained_tokens", 0),
         **{

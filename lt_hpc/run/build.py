@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from lt_hpc.config.identity import identity_of
-from lt_hpc.config.schema import Config
+from lt_hpc.config.schema import CORPORA, Config
 from lt_hpc.errors import ConfigError
-from lt_hpc.run.plan import CORPORA, FORMAT, Plan, Stage
+from lt_hpc.run.plan import FORMAT, Plan, Stage
 from lt_hpc.store.fingerprints import fingerprint
 from lt_hpc.store.paths import relative_paths
 
@@ -26,8 +26,8 @@ WHOLE_DOCUMENTS = "documents"
 def build_plan(config: Config, num_iterations: int, sources: Mapping[str, Any]) -> Plan:
     """The stages of `num_iterations` EM iterations after the warm start (iteration 0).
 
-    `sources` holds the content identities of "model", of the three corpora and, where there are such, of the
-    "teacher" and the "benchmark".
+    `sources` holds the content identities of "model", of the corpora that are read and, where there are such,
+    of the "teacher" and the "benchmark".
 
     Raises:
         ConfigError: when the number of iterations does not fit the objective.
@@ -44,7 +44,10 @@ def build_plan(config: Config, num_iterations: int, sources: Mapping[str, Any]) 
     stages = _Stages(config)
     _prepare(stages, sources)
     if config.objective == "none":
-        _benchmark(stages, 0, relative_paths().base, sources)
+        base, markers = relative_paths().base, _markers(sources)
+        if config.corpora:
+            _evaluate(stages, 0, base, {"markers": markers})
+        _benchmark(stages, 0, base, sources, markers)
     else:
         for iteration in range(num_iterations + 1):
             _iteration(stages, iteration, sources)
@@ -122,11 +125,11 @@ class _Stages:
 def _prepare(stages: _Stages, sources: Mapping[str, Any]) -> None:
     config, paths = stages.config, relative_paths()
     settings = {"model": sources["model"], "resize": config.model.resize_embeddings}
-    if not (sources.get("benchmark") or {}).get("markers", True):
+    if not _markers(sources):
         settings["markers"] = False  # the base stays as it is
     base = fingerprint("base", settings, {})
     outputs = {str(paths.base): base}
-    for corpus in CORPORA if config.objective != "none" else ():
+    for corpus in config.corpora:
         if corpus == "corpus" and config.corpus.fresh:
             continue  # its own stage in each iteration
         settings = {"source": sources[corpus], "chunking": identity_of(config.chunking)}
@@ -134,6 +137,11 @@ def _prepare(stages: _Stages, sources: Mapping[str, Any]) -> None:
             settings["max_thought_tokens"] = config.sample.max_thought_tokens
         outputs[str(paths.documents(corpus))] = fingerprint("documents", settings, {"base": base})
     stages.append("prepare", "prepare", 0, outputs, {}, {})
+
+
+def _markers(sources: Mapping[str, Any]) -> bool:
+    """Whether the base has markers: where nothing is trained, it stays as it is."""
+    return bool((sources.get("benchmark") or {}).get("markers", True))
 
 
 def _prepare_fresh(stages: _Stages, iteration: int, sources: Mapping[str, Any]) -> str:
@@ -166,30 +174,41 @@ def _iteration(stages: _Stages, iteration: int, sources: Mapping[str, Any]) -> N
         inputs["taught"] = _taught(stages, data, sources.get("teacher"))
     if previous is not None and kind == "selected":
         inputs["selected"] = _e_step(stages, iteration, data, previous.output)
-    view = {
-        "context_length": config.model.context_length,
-        "max_thought_tokens": config.sample.max_thought_tokens,
-    }
     model = stages.add(
         "train",
         iteration,
         paths.model(iteration),
-        {**view, "train": identity_of(training), "data": kind, **text},
+        {**_view(config), "train": identity_of(training), "data": kind, **text},
         inputs,
     )
+    _evaluate(stages, iteration, model, {})
+    _benchmark(stages, iteration, model, sources, kind != "raw")
+
+
+def _view(config: Config) -> dict[str, Any]:
+    """What decides how chunks are seen, beside their documents."""
+    return {
+        "context_length": config.model.context_length,
+        "max_thought_tokens": config.sample.max_thought_tokens,
+    }
+
+
+def _evaluate(stages: _Stages, iteration: int, model: Path | str, more: Mapping[str, Any]) -> None:
+    """Held-out measures of `model`. `more`: what a model that is not trained here does not say itself."""
+    config, paths = stages.config, relative_paths()
+    measuring = {"evaluate": identity_of(config.evaluate), "proposal": _proposal(config), "scheme": SCHEME}
     stages.add(
         "evaluate",
         iteration,
         paths.evaluation(iteration),
-        {**view, "evaluate": identity_of(config.evaluate), "proposal": _proposal(config), "scheme": SCHEME},
-        {"model": model, "heldout": paths.documents("heldout"), "base": base},
+        {**_view(config), **measuring, **more},
+        {"model": model, "heldout": paths.documents("heldout"), "base": paths.base},
         implied=("base",),
     )
-    _benchmark(stages, iteration, model, sources, kind != "raw")
 
 
 def _benchmark(
-    stages: _Stages, iteration: int, model: Path | str, sources: Mapping[str, Any], markers: bool = True
+    stages: _Stages, iteration: int, model: Path | str, sources: Mapping[str, Any], markers: bool
 ) -> None:
     """Answers of `model` to the items of benchmarks, and what is right in them. `markers`: whether it was
     trained with them."""
@@ -243,12 +262,7 @@ def _taught(stages: _Stages, documents: Path | str, identity: Any) -> str:
 def _e_step(stages: _Stages, iteration: int, corpus: Path | str, model: str) -> str:
     """Thoughts of `model` for a corpus, and the selection among them."""
     config, paths = stages.config, relative_paths()
-    sampling = {
-        "context_length": config.model.context_length,
-        "max_thought_tokens": config.sample.max_thought_tokens,
-        "sample": identity_of(config.sample),
-        "scheme": SCHEME,
-    }
+    sampling = {**_view(config), "sample": identity_of(config.sample), "scheme": SCHEME}
     samples = stages.add(
         "sample",
         iteration,

@@ -211,8 +211,12 @@ def evaluation(plan: Plan, paths: RunPaths) -> Evaluation | None:
     chunks = prepared or config.estimate.heldout_chunks
     raw, thought = raw_tokens(plan, folder, paths), config.estimate.thought_tokens
     throughput = _throughput(plan, _sampling_stages(plan), paths)
-    if raw is None or thought is None or not chunks:
+    thinks = stages[0].settings.get("markers", True)
+    if raw is None or (thought is None and thinks) or not chunks:
         return Evaluation(stages[0].key, len(stages) - 1, None, None, throughput)
+    if thought is None or not thinks:
+        answers = chunks * settings.max_answer_tokens if config.chunking.mode == "given" else 0
+        return Evaluation(stages[0].key, len(stages) - 1, answers, raw, throughput)
     estimated = min(chunks, settings.estimate_chunks)
     weighed = chunks * settings.num_samples + estimated * settings.estimate_samples
     answered = chunks * (1 + settings.answer_samples) if config.chunking.mode == "given" else 0

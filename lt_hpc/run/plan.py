@@ -17,7 +17,6 @@ from lt_hpc.kinds import Kind, kind_of
 from lt_hpc.store.fingerprints import fingerprint
 from lt_hpc.store.paths import relative_paths
 
-CORPORA = ("corpus", "warm", "heldout")
 FORMAT = 2
 """Of a pinned plan. 1: without inputs, settings and shards."""
 

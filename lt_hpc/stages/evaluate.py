@@ -19,7 +19,7 @@ from lt_hpc.engines.load import load, load_reference, release_memory
 from lt_hpc.errors import ConfigError
 from lt_hpc.latent import seeds
 from lt_hpc.stages import metrics, precision
-from lt_hpc.stages.measures import Measures, predicted, text, trained_on
+from lt_hpc.stages.measures import Measures, has_thoughts, predicted, text
 from lt_hpc.stages.task import Task
 from lt_hpc.store import manifest, measured, tables
 from lt_hpc.store.atomic import write_json
@@ -100,7 +100,7 @@ class _Evaluation:
                 f"heldout.source={config.heldout.source!r}: its documents have one token each, and nothing "
                 "before it"
             )
-        found = metrics.summary(of_chunks, "direct" if trained_on(self.task) == "raw" else "thought")
+        found = metrics.summary(of_chunks, "thought" if has_thoughts(self.task) else "direct")
         if config.chunking.mode == "given":
             found = self._with_answers(found, of_chunks, files[0])
         found = replace(found, precision=self._precision())
@@ -131,7 +131,7 @@ class _Evaluation:
         """What float32 would have changed in a few chunks; None where this is float32, or nothing weighs."""
         config = self.task.plan.config
         count = min(config.sample.precision_chunks, self.corpus.num_chunks)
-        if config.evaluate.dtype == "float32" or count == 0 or trained_on(self.task) == "raw":
+        if config.evaluate.dtype == "float32" or count == 0 or not has_thoughts(self.task):
             return None
         measures, num_samples = self.measures(), config.evaluate.num_samples
         found = (predicted(self.tokenizer, self.corpus.chunk(n)) for n in range(count))

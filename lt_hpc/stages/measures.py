@@ -32,9 +32,13 @@ def text(tokenizer: Any, vocabulary: Vocabulary, ids: Sequence[int]) -> str:
     return str(tokenizer.decode(list(ids[begin:end])))
 
 
-def trained_on(task: Task) -> str:
-    """What the model that is measured was trained on: teacher | selected | raw."""
-    return str(task.plan.producer(task.stage.inputs["model"]).settings["data"])
+def has_thoughts(task: Task) -> bool:
+    """Whether the model that is measured was trained with markers; of one that was not trained in the run,
+    the stage itself says so."""
+    markers = task.stage.settings.get("markers")
+    if markers is None:
+        return bool(task.plan.producer(task.stage.inputs["model"]).settings["data"] != "raw")
+    return bool(markers)
 
 
 def predicted(tokenizer: Any, chunk: Chunk) -> Chunk | None:
@@ -56,7 +60,7 @@ class Measures:
 
     def __init__(self, task: Task, engine: Engine, tokenizer: Any) -> None:
         self.config, self.iteration = task.plan.config, task.stage.iteration
-        self.vocabulary, self.raw = task.vocabulary, trained_on(task) == "raw"
+        self.vocabulary, self.raw = task.vocabulary, not has_thoughts(task)
         self.engine, self.tokenizer = engine, tokenizer
 
     def block(self, chunks: list[Chunk], documents: list[int], estimated: list[bool]) -> Columns:

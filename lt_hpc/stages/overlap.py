@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lt_hpc.run.plan import CORPORA, Plan
+from lt_hpc.config.schema import CORPORA
+from lt_hpc.run.plan import Plan
 from lt_hpc.stages.task import Task
 from lt_hpc.store import manifest, tables
 from lt_hpc.store.counts import SHARED

@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lt_hpc.config.schema import Config, CorpusConfig
+from lt_hpc.config.schema import CORPORA, Config, CorpusConfig
 from lt_hpc.data import base_model, sources
 from lt_hpc.data.encoding import Encoder
 from lt_hpc.data.sources import Document
@@ -26,7 +26,6 @@ from lt_hpc.errors import ConfigError
 from lt_hpc.latent.cost import longest_sequence
 from lt_hpc.latent.layout import NUM_JOINT_MARKERS, longest_chunk
 from lt_hpc.run.build import build_plan
-from lt_hpc.run.plan import CORPORA
 from lt_hpc.stages import probe
 from lt_hpc.stages.overlap import Overlap
 from lt_hpc.stages.task import Task, Vocabulary, read_vocabulary

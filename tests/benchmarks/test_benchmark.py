@@ -235,7 +235,7 @@ def refused(*overrides: str, model: str = "builtin:demo_base") -> str:
 
 def cases() -> Iterator[tuple[list[str], list[str]]]:
     direct = "benchmark.thoughts=false"
-    yield ["benchmark.tasks=[]"], ["benchmark.tasks", "needs some"]
+    yield ["benchmark.tasks=[]"], ["benchmark.tasks", "heldout.source", "needs one of them"]
     yield ["benchmark.tasks=[lt_chain]"], ["benchmark.thoughts=true", "<SOL>", "benchmark.thoughts=false"]
     yield ["benchmark.tasks=[lt_chian]", direct], ["benchmark.tasks", "'lt_chian'", "lt_chain", "lt_gsm"]
     yield ["benchmark.tasks=[wikitext]", direct], ["'wikitext'", "scores whole documents"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 import pytest
 
@@ -12,8 +14,8 @@ from lt_hpc.experiments.definition import Arm, Definition
 from lt_hpc.experiments.results import Results
 from lt_hpc.experiments.tables import lines
 from lt_hpc.report.changes import Change
-from lt_hpc.report.rows import Report
-from lt_hpc.store.figures import PerMeasure
+from lt_hpc.report.rows import Benchmarked, Report
+from lt_hpc.store.figures import PerMeasure, Score
 from tests.report.rows import HELD_OUT, iteration
 
 ACCURACIES = {0: 0.5, 1: 0.6, 2: 0.7}
@@ -82,6 +84,69 @@ def test_an_axis_is_that_of_the_arms_with_thoughts_and_of_others_near_it(tmp_pat
     assert (low, high) == pytest.approx((0.375, 0.925))
     figure.write(results([0, 2], control=report(0.01, "raw")), tmp_path / "figure.svg")
     assert (tmp_path / "figure.svg").read_text().lstrip().startswith("<?xml")
+
+
+TRIALS = {0: [0.4, 0.5, 0.6], 1: [0.6], 2: [0.6, 0.8]}
+"""Scores in a benchmark by seed: their means are those of ACCURACIES."""
+
+
+def scored(trials: list[float], reading: str = "none", number: int = 0) -> Benchmarked:
+    score = Score("task", "exact_match", reading, fmean(trials), None, trials, None, 300, 0)
+    return Benchmarked(number, [score], {})
+
+
+def with_scores(seeds: list[int], *measures: str, **more: Any) -> Results:
+    """Arms of which one scores .4 with every seed; each has another score before its last one."""
+    found = results(seeds)
+    values = {"em": TRIALS, "raw": {seed: [0.4] for seed in TRIALS}}
+    reports = {
+        arm: {
+            seed: replace(
+                report,
+                iterations=[*report.iterations, replace(report.iterations[0], number=1)],
+                benchmarks=[scored([0.1]), scored(values[arm][seed], number=1, **more)],
+            )
+            for seed, report in by_seed.items()
+        }
+        for arm, by_seed in found.reports.items()
+    }
+    return replace(found, definition=replace(found.definition, measures=measures), reports=reports)
+
+
+def test_scores_are_means_over_trials_and_then_over_seeds() -> None:
+    found = with_scores([0, 1, 2], "accuracy", "task.exact_match")
+    text = "\n".join(lines(found))
+    assert "| arm | iterations | accuracy | task.exact_match |" in text
+    assert "| em | 0 | 0.600 [0.352, 0.848] | 0.600 [0.352, 0.848] |" in text
+    assert "first the mean of its trials" in text
+    # Differences of .1, .2 and .3 have the mean .2 and the standard deviation .1.
+    assert "| em – raw | +0.200 [-0.230, +0.630] | +0.200 [-0.048, +0.448] | better, better, better |" in text
+    assert "paired over documents within each seed; scores in benchmarks are paired by seed alone" in text
+    (pair,) = found.to_json()["pairs"]
+    assert pair["scores_by_seed"]["task.exact_match"] == pytest.approx({0: 0.1, 1: 0.2, 2: 0.3})
+    assert pair["differences"]["task.exact_match"]["interval"] == pytest.approx([-0.0484, 0.4484], abs=1e-4)
+    first = found.to_json()["arms"]["em"]["benchmarks"][0]
+    assert [one["scores"][0]["trials"] for one in first] == [[0.1], TRIALS[0]]
+
+
+def test_scores_alone_say_that_items_are_not_paired(tmp_path: Path) -> None:
+    """Of models without any held-out measure."""
+    found = with_scores([0], "task.exact_match")
+    bare = {arm: {0: replace(by_seed[0], iterations=[])} for arm, by_seed in found.reports.items()}
+    found = replace(found, reports=bare, changes={})
+    text = "\n".join(lines(found))
+    assert "first less second, scores in benchmarks are paired by seed alone, not over items" in text
+    assert "| em – raw | +0.100 (one seed) | – |" in text
+    figure.write(found, tmp_path / "figure.svg")
+    assert figure.limits(found, "task.exact_match") == pytest.approx((0.08, 0.52))
+
+
+def test_a_score_that_no_benchmark_gave_is_named_with_those_there_are() -> None:
+    text = "\n".join(lines(with_scores([0], "task.acc", "task.exact_match", reading="strict")))
+    assert "task.acc: no such figure, or more than one; there are task.exact_match.strict" in text
+    assert "| em | 0 | – | 0.500 (one seed) |" in text
+    text = "\n".join(lines(with_scores([0], "task.exact_match.none")))
+    assert "| em | 0 | 0.500 (one seed) |" in text and "no such figure" not in text
 
 
 def test_what_is_missing_is_named() -> None:

@@ -8,6 +8,7 @@ import json
 import pytest
 
 from lt_hpc.config.load import config_from_dict, demo_file, load_config
+from lt_hpc.config.schema import CorpusConfig
 from lt_hpc.errors import ConfigError
 from lt_hpc.run.build import build_plan, check_all_would_run, plan_from_json
 from lt_hpc.run.plan import Plan, plan_to_json
@@ -309,10 +310,15 @@ def test_benchmarks_are_stages_of_their_own_and_change_no_other() -> None:
         assert other.stage("benchmark-02").fingerprint != plan.stage("benchmark-02").fingerprint
 
 
-def test_a_model_alone_is_prepared_and_benchmarked() -> None:
+def test_a_model_alone_is_prepared_measured_and_benchmarked() -> None:
     plan = make("objective=none", "benchmark.tasks=[gsm8k]", iterations=0)
-    assert [stage.key for stage in plan.stages] == ["prepare", "answer-00", "benchmark-00"]
-    assert list(plan.stage("prepare").outputs) == ["base"]
+    assert [stage.key for stage in plan.stages] == ["prepare", "evaluate-00", "answer-00", "benchmark-00"]
+    assert list(plan.stage("prepare").outputs) == ["base", "heldout"]
+    assert plan.stage("evaluate-00").inputs == {"model": "base", "heldout": "heldout", "base": "base"}
     assert plan.stage("answer-00").inputs == {"model": "base", "base": "base"}
+    config = dataclasses.replace(plan.config, heldout=CorpusConfig())
+    without = build_plan(config, 0, {"model": "model", "benchmark": {"markers": True}})
+    assert [stage.key for stage in without.stages] == ["prepare", "answer-00", "benchmark-00"]
+    assert list(without.stage("prepare").outputs) == ["base"]
     with pytest.raises(ConfigError, match="--iters 1: objective=none trains nothing"):
         make("objective=none", "benchmark.tasks=[gsm8k]", iterations=1)

@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lt_hpc.config.load import demo_file, load_config
 from lt_hpc.launch import make_plan
-from lt_hpc.run.plan import CORPORA
+from lt_hpc.config.schema import CORPORA
 from lt_hpc.stages import merge, prepare, sample
 from lt_hpc.cluster.place import Place
 from lt_hpc.run.progress import Progress

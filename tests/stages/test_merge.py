@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from lt_hpc.cluster.place import Place
 from lt_hpc.config.load import demo_file, load_config
+from lt_hpc.config.schema import CORPORA
 from lt_hpc.errors import IncompleteError
 from lt_hpc.latent import weights
 from lt_hpc.report.warnings import warnings
 from lt_hpc.run.build import build_plan
-from lt_hpc.run.plan import CORPORA
 from lt_hpc.run.progress import Progress
 from lt_hpc.stages import merge
 from lt_hpc.stages.task import Task

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lt_hpc.config.schema import CORPORA
 from lt_hpc.data.sources import Document
 from lt_hpc.errors import Interrupted
 from lt_hpc.report.warnings import warnings
 from lt_hpc.run import state
-from lt_hpc.run.plan import CORPORA
 from lt_hpc.stages import prepare
 from lt_hpc.stages.task import Task
 from lt_hpc.store import manifest, tables

@@ -14,14 +14,13 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from lt_hpc.config.schema import ChunkingConfig
+from lt_hpc.config.schema import CORPORA, ChunkingConfig
 from lt_hpc.data import sources
 from lt_hpc.data.corpus import Corpus, View, read_corpus
 from lt_hpc.data.encoding import Encoder
 from lt_hpc.data.tokenising import tokenise
 from lt_hpc.errors import ConfigError, Interrupted
 from lt_hpc.run import state
-from lt_hpc.run.plan import CORPORA
 from lt_hpc.stages import prepare
 from lt_hpc.stages.task import Task
 from lt_hpc.store import manifest
