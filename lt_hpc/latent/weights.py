@@ -67,11 +67,10 @@ def effective_sample_size(log_w: np.ndarray) -> np.ndarray:
 def of_different(weights: np.ndarray, kinds: np.ndarray) -> np.ndarray:
     """[..., K] weights of the different ones among K thoughts: equal thoughts' weights added up at the first
     of them, zero at the others. `kinds` [..., K]: index of the first thought that equals each."""
-    total = np.zeros(weights.shape)
-    places = np.indices(weights.shape)
-    places[-1] = kinds
-    np.add.at(total, tuple(places), weights)
-    return total
+    flat = weights.reshape(-1, weights.shape[-1])
+    places = np.arange(len(flat))[:, None] * flat.shape[1] + kinds.reshape(flat.shape)
+    total = np.bincount(places.ravel(), weights=flat.ravel(), minlength=flat.size)
+    return np.asarray(total.reshape(weights.shape))
 
 
 def inverse_simpson(weights: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from lt_hpc.report.warnings import warnings
 from lt_hpc.run.build import build_plan
 from lt_hpc.run.plan import CORPORA
 from lt_hpc.run.progress import Progress
-from lt_hpc.stages import merge
+from lt_hpc.stages import choice, merge
 from lt_hpc.stages.task import Task
 from lt_hpc.store import manifest, shards, tables
 from lt_hpc.store.atomic import write_json
@@ -158,7 +158,7 @@ def test_thoughts_of_next_to_no_weight_are_not_trained_on(tmp_path: Path) -> Non
     rows = samples(4, scale=30.0)
     chosen = merged(tmp_path / "run", rows, 1, "merge.select=weighted")
     assert all(sum(row["loss_weights"]) == pytest.approx(1) for row in chosen)
-    assert all(w >= merge.LEAST_WEIGHT for row in chosen for w in row["loss_weights"])
+    assert all(w >= choice.LEAST_WEIGHT for row in chosen for w in row["loss_weights"])
     assert np.mean([len(row["samples"]) for row in chosen]) < 2
 
 
