@@ -1,7 +1,7 @@
 """python tools/bench_merge.py [--chunks 1000000] [--samples 4] [--tokens 40] [--repeats 3] [--folder DIR]
 
 CPU seconds of the stage merge against those of pyarrow reading the same samples and writing the same
-selection, in the same run, each in fresh processes that take turns; what checksums of these files
+selection, in the same run, each in fresh processes that take turns, imports left out; what checksums of these files
 take stands apart (merge makes both, the reading and writing by pyarrow none). Also merge's peak memory. The
 samples are synthetic: thoughts of a lognormal number of tokens with the median --tokens, documents of three
 chunks, blocks of 512 chunks. They are written once into a temporary folder, or into DIR, which is kept.
@@ -137,6 +137,7 @@ def cpu_of_checksums(of: Task) -> float:
 
 def measured(arm: str, of: Task) -> dict[str, float]:
     """CPU and wall seconds of an arm, and the peak memory of this process in GB."""
+    pa.array([0])  # the first one of a process imports pandas, half a second that is no arm's own
     started = time.perf_counter()
     cpu = {"merge": cpu_of_merge, "pyarrow": cpu_of_pyarrow, "checksums": cpu_of_checksums}[arm](of)
     wall = time.perf_counter() - started

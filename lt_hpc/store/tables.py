@@ -179,7 +179,7 @@ def flat_lists(column: pa.ChunkedArray | pa.Array) -> Lists:
         total += edges[-1] - edges[0]
     if len(values) == 1:
         return values[0], np.concatenate(offsets)
-    if not values:  # the type is asked for here alone: that imports pandas
+    if not values:
         return np.zeros(0, column.type.value_type.to_pandas_dtype()), offsets[0]
     return np.concatenate(values), np.concatenate(offsets)
 
