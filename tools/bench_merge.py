@@ -1,10 +1,13 @@
 """python tools/bench_merge.py [--chunks 1000000] [--samples 4] [--tokens 40] [--repeats 3] [--folder DIR]
 
 CPU seconds of the stage merge against those of pyarrow reading the same samples and writing the same
-selection, in the same run, each in fresh processes that take turns, imports left out; what checksums of these files
-take stands apart (merge makes both, the reading and writing by pyarrow none). Also merge's peak memory. The
-samples are synthetic: thoughts of a lognormal number of tokens with the median --tokens, documents of three
-chunks, blocks of 512 chunks. They are written once into a temporary folder, or into DIR, which is kept.
+selection, in the same run, each in fresh processes that take turns, imports left out. pyarrow reads by
+pq.read_table and, as arm pyarrow-files, by pq.ParquetFile without threads, as merge itself does. What SHA-256
+of these files takes, which is part of merge, stands apart too. Also merge's peak memory.
+
+The samples are synthetic: thoughts of a lognormal number of tokens with the median --tokens, documents of
+three chunks, blocks of --block chunks. They are written once into a temporary folder, or into DIR, which is
+kept.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +42,8 @@ from lt_hpc.store.manifest import Manifest
 from lt_hpc.store.paths import LAYOUT, RunPaths, block_part, selected_part, shard_folder
 from lt_hpc.store.shards import ShardMap
 
-EOL, BLOCK, SHARDS, VOCABULARY = 4, 512, 8, 50_000
-ARMS = ("merge", "pyarrow", "checksums")
+EOL, SHARDS, VOCABULARY = 4, 8, 50_000
+ARMS = ("merge", "pyarrow", "pyarrow-files", "checksums")
 
 
 def task(folder: Path, num_samples: int, overrides: list[str]) -> Task:
@@ -50,13 +54,13 @@ def task(folder: Path, num_samples: int, overrides: list[str]) -> Task:
     return Task(plan, plan.stage("merge-01"), RunPaths(folder), Place(), (), progress, lambda: False)
 
 
-def write_samples(of: Task, num_chunks: int, median_tokens: int) -> None:
+def write_samples(of: Task, num_chunks: int, median_tokens: int, block_chunks: int) -> None:
     """All that merge reads: the base with its layout, and shards of samples with their manifests."""
     paths, plan = of.paths, of.plan
     paths.base.mkdir(parents=True)
     write_json(paths.base / LAYOUT, {"sol": 3, "eol": EOL, "prior": 5, "post": 6, "eos": None, "pad": 0})
     manifest.write(paths.base, Manifest("base", plan.output("base"), True, ()))
-    wanted = ShardMap(plan.stage("sample-01").fingerprint, num_chunks, BLOCK, SHARDS)
+    wanted = ShardMap(plan.stage("sample-01").fingerprint, num_chunks, block_chunks, SHARDS)
     shard_map = shards.pin(paths.samples(1), wanted)
     rng = np.random.default_rng(0)
     for shard in range(SHARDS):
@@ -111,7 +115,13 @@ def cpu_of_merge(of: Task) -> float:
     return time.process_time() - started
 
 
-def cpu_of_pyarrow(of: Task) -> float:
+def read_whole(path: Path) -> pa.Table:
+    """A table as pyarrow reads a small one with the least work."""
+    with pq.ParquetFile(path) as file:
+        return file.read(use_threads=False)
+
+
+def cpu_of_pyarrow(of: Task, read: Callable[[Path], pa.Table]) -> float:
     """CPU seconds of reading every sample and writing the selection, which merge has made before."""
     shard_map, taken = shards.read(of.folder("samples")), 0.0
     assert shard_map is not None
@@ -119,10 +129,10 @@ def cpu_of_pyarrow(of: Task) -> float:
         for shard in range(shard_map.num_shards):
             selected = pq.read_table(of.output / selected_part(shard))
             started = time.process_time()
-            read = [pq.read_table(file) for file in part_files(of.folder("samples"), shard_map, shard)]
+            samples = [read(file) for file in part_files(of.folder("samples"), shard_map, shard)]
             pq.write_table(selected, Path(folder) / "selected.parquet", compression="zstd")
             taken += time.process_time() - started
-            del read
+            del samples
     return taken
 
 
@@ -139,7 +149,13 @@ def measured(arm: str, of: Task) -> dict[str, float]:
     """CPU and wall seconds of an arm, and the peak memory of this process in GB."""
     pa.array([0])  # the first one of a process imports pandas, half a second that is no arm's own
     started = time.perf_counter()
-    cpu = {"merge": cpu_of_merge, "pyarrow": cpu_of_pyarrow, "checksums": cpu_of_checksums}[arm](of)
+    arms: dict[str, Callable[[Task], float]] = {
+        "merge": cpu_of_merge,
+        "pyarrow": lambda of: cpu_of_pyarrow(of, pq.read_table),
+        "pyarrow-files": lambda of: cpu_of_pyarrow(of, read_whole),
+        "checksums": cpu_of_checksums,
+    }
+    cpu = arms[arm](of)
     wall = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     return {"cpu": cpu, "wall": wall, "peak": peak}
@@ -162,16 +178,17 @@ def report(folder: Path, options: argparse.Namespace) -> None:
             found[arm].append(fresh(arm, folder, options))
     cpu = {arm: [one["cpu"] for one in runs] for arm, runs in found.items()}
     for arm, values in cpu.items():
-        print(f"{arm:10} {statistics.median(values):.2f} CPU s ({min(values):.2f} to {max(values):.2f})")
+        print(f"{arm:13} {statistics.median(values):.2f} CPU s ({min(values):.2f} to {max(values):.2f})")
     bare = [own - hashed for own, hashed in zip(cpu["merge"], cpu["checksums"], strict=True)]
     for name, own in (("merge", cpu["merge"]), ("merge without checksums", bare)):
-        ratios = [one / other for one, other in zip(own, cpu["pyarrow"], strict=True)]
-        spread = f"({min(ratios):.2f} to {max(ratios):.2f})"
-        print(f"{name} / pyarrow: {statistics.median(ratios):.2f} {spread}")
+        for arm in ("pyarrow", "pyarrow-files"):
+            ratios = [one / other for one, other in zip(own, cpu[arm], strict=True)]
+            print(f"{name} / {arm}: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
     runs = found["merge"]
+    wall, peak = statistics.median(one["wall"] for one in runs), max(one["peak"] for one in runs)
     print(
         f"{options.chunks / statistics.median(cpu['merge']):,.0f} chunks per CPU second, "
-        f"{statistics.median(one['wall'] for one in runs):.1f} s, peak {max(one['peak'] for one in runs):.2f} GB"
+        f"{wall:.1f} s, peak {peak:.2f} GB"
     )
 
 
@@ -180,6 +197,7 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, default=1_000_000)
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=40, help="median length of a thought")
+    parser.add_argument("--block", type=int, default=512, help="chunks of a file")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where samples are, or are put")
     parser.add_argument("--arm", choices=ARMS, help="measure this one alone, on samples that are there")
@@ -192,7 +210,7 @@ def main() -> None:
         folder = (options.folder or Path(temporary)) / "run"
         of = task(folder, options.samples, options.overrides)
         if not folder.exists():
-            write_samples(of, options.chunks, options.tokens)
+            write_samples(of, options.chunks, options.tokens, options.block)
         report(folder, options)
 
 

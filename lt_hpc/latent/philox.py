@@ -1,9 +1,9 @@
 """The first numbers of many Philox generators at once: those that np.random.Philox(seed) gives for each seed,
 without an object for each.
 
-Pure; arithmetic of unsigned integers modulo 2^32 and 2^64. A seed is spread to a key as np.random.SeedSequence
-does it (O'Neill 2015, "Developing a seed_seq alternative"), the numbers are those of Philox4x64-10 (Salmon et
-al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
+Pure; arithmetic of unsigned integers modulo 2^32 and 2^64. A seed is spread to a key as by
+np.random.SeedSequence (O'Neill 2015, "Developing a seed_seq alternative"), the numbers are those of
+Philox4x64-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _key(seeds_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         for target in range(_POOL):
             if source != target:
                 other = _hashed(pool[source], next(constants))
-                mixed = pool[target] * np.uint32(0xCA01F9DD) - other * np.uint32(0x4973F715)
+                mixed: np.ndarray = pool[target] * np.uint32(0xCA01F9DD) - other * np.uint32(0x4973F715)
                 pool[target] = mixed ^ (mixed >> _SHIFT)
     constants = _constants(0x8B51F9DD, 0x58F38DED)
     state = [_hashed(part, next(constants)).astype(np.uint64) for part in pool]

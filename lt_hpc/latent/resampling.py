@@ -56,8 +56,8 @@ def select_each(method: Method, log_w_NK: np.ndarray, count: int, streams: Strea
             return argmax(log_w_NK, count)
         case "uniform":
             words = streams.words((count + 1) // 2)
-            drawn, again = _below(_halves(words)[:, :count], num_samples)
-            chosen, redraw = drawn, again.any(axis=1)
+            chosen, again = _below(_halves(words)[:, :count], num_samples)
+            redraw = np.asarray(again.any(axis=1))
         case _:
             assert_never(method)
     for row in np.flatnonzero(redraw).tolist():
@@ -130,9 +130,9 @@ def _below(halves: np.ndarray, bound: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _permutations(halves: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """A permutation [count] for each row, by exchanges from the last place on (Fisher and Yates), and the rows
-    [N] for which there are too few random numbers: the lowest bits of each that may hold the place, as often
-    as they are past the last one."""
+    """A permutation [count] for each row, by exchanges from the last place on (Fisher and Yates), and the
+    rows [N] for which the numbers don't suffice. Each place is the lowest bits of the next number that has it
+    in range."""
     order, every = np.tile(np.arange(count), (len(halves), 1)), np.arange(len(halves))
     taken, given = np.zeros(len(halves), np.int64), halves.shape[1]
     for last in range(count - 1, 0, -1):

@@ -34,8 +34,8 @@ def uniforms(seed: int, count: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Streams:
-    """The generators of N draws that differ in the last number of their paths: as `generator(run_seed,
-    purpose, *path, number)` for each of `numbers`, much faster where few random numbers are needed of each."""
+    """The generators of N draws that differ in the last number of their paths: those of `generator(run_seed,
+    purpose, *path, number)` for each of `numbers`, without an object for each."""
 
     run_seed: int
     purpose: str
@@ -53,7 +53,7 @@ class Streams:
         return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64) >> np.uint64(1)
 
     def words(self, count: int) -> np.ndarray:
-        """[N, count] uint64: the first numbers that each generator makes, all others from."""
+        """[N, count] uint64: the first numbers of each, which all its others are made of."""
         return philox.words(self.seeds(), count)
 
     def generator(self, row: int) -> np.random.Generator:

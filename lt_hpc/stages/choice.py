@@ -16,9 +16,9 @@ LEAST_WEIGHT = 1e-4
 
 @dataclass(frozen=True)
 class Chosen:
-    """Thoughts of N chunks to train on, S in all, chunk by chunk: how many each chunk has, `counts` [N], their
-    indices, `samples` [S], -1 in place of one where no thought has any weight, and the weights of their losses
-    [S]."""
+    """S thoughts of N chunks to train on, chunk by chunk: how many each chunk has, `counts` [N]; their
+    indices, `samples` [S], with -1 in place of one where none may be taken; the weights of their losses [S].
+    """
 
     counts: np.ndarray
     samples: np.ndarray
@@ -39,8 +39,8 @@ class Chosen:
 def choose(
     settings: MergeConfig, log_w: np.ndarray, kinds: np.ndarray, usable: np.ndarray, streams: seeds.Streams
 ) -> Chosen:
-    """What chunks with the log-weights [N, K] train on; none of the thoughts where a chunk is not `usable` [N].
-    Selection of each is by its own one of N `streams`. `kinds` [N, K]: index of the first equal thought."""
+    """What chunks with the log-weights [N, K] train on; none of the thoughts where a chunk is not `usable`
+    [N]. Each has one of the N `streams`. `kinds` [N, K]: index of the first equal thought."""
     match settings.select:
         case "one":
             drawn = resampling.select_each(settings.method, log_w, settings.num_selected, streams)

@@ -122,5 +122,5 @@ def _columns(thoughts: Thoughts, chosen: Chosen) -> dict[str, pa.Array]:
         "thoughts": column(column(*slices(ids, starts, lengths)), ends),
         "loss_weights": column(chosen.loss_weights, ends),
         "log_weights": column(thoughts.log_w.ravel(), np.arange(len(thoughts.chunk) + 1) * num_samples),
-        "ess": pa.array(weights.effective_sample_size(thoughts.log_w)),
+        "ess": pa.array(thoughts.ess),
     }

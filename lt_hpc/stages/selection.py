@@ -112,14 +112,14 @@ class Summary:
 
 def _columns(thoughts: Thoughts, selection_log_w: np.ndarray) -> dict[str, np.ndarray]:
     """What the figures are made of: columns [N] and [N, K]."""
-    log_w, kinds = thoughts.log_w, thoughts.kinds
-    normalised = weights.normalised(log_w)
+    log_w, kinds, normalised = thoughts.log_w, thoughts.kinds, thoughts.normalised
+    exact = selection_log_w is log_w
     return {
         "log_w": log_w,
         "lengths": thoughts.lengths,
         "document": thoughts.document,
-        "ess": weights.inverse_simpson(normalised),
-        "selection_ess": weights.effective_sample_size(selection_log_w),
+        "ess": thoughts.ess,
+        "selection_ess": thoughts.ess if exact else weights.effective_sample_size(selection_log_w),
         "different": (kinds == np.arange(kinds.shape[1])).sum(axis=1),
         "effective": weights.inverse_simpson(weights.of_different(normalised, kinds)),
         "largest": normalised.max(axis=1),

@@ -26,8 +26,8 @@ MOST_BYTES = 2**25
 @dataclass(frozen=True)
 class Thoughts:
     """The thoughts of some chunks, in chunk order. Arrays [N] and [N, K]; log-weights are the
-    exact ones, in nats; `ids`: all N K thoughts end to end, each with its <EOL>; `document`: the first chunk of
-    each chunk's."""
+    exact ones, in nats; `ids`: all N K thoughts end to end, each with its <EOL>; `document`: the first chunk
+    of each chunk's."""
 
     table: pa.Table
     chunk: np.ndarray
@@ -53,6 +53,16 @@ class Thoughts:
     def lengths(self) -> np.ndarray:
         """[N, K] tokens, <EOL> included."""
         return np.diff(self.ids[1]).reshape(self.log_w.shape)
+
+    @cached_property
+    def normalised(self) -> np.ndarray:
+        """[N, K] weights that sum to 1."""
+        return weights.normalised(self.log_w)
+
+    @cached_property
+    def ess(self) -> np.ndarray:
+        """[N] effective sample size of the exact weights."""
+        return weights.inverse_simpson(self.normalised)
 
     @cached_property
     def usable(self) -> np.ndarray:

@@ -19,7 +19,7 @@ def slices(values: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> Lists
 
 
 def column(values: np.ndarray | pa.Array, offsets: np.ndarray) -> pa.Array:
-    """A list column of a table, of less than 2^31 values; of lists of lists where `values` is a list column."""
+    """A list column of a table, of less than 2^31 values; lists of lists where `values` is a list column."""
     return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(values))
 
 
@@ -27,7 +27,7 @@ def first_equal(lists: Lists, width: int) -> np.ndarray:
     """[N, width] of N rows of `width` lists each: index of the first list of the row with the same values."""
     values, offsets = lists
     starts, lengths = offsets[:-1], np.diff(offsets)
-    marks = _marks(values, starts, lengths).reshape(-1, width).T.copy()
+    marks = _marks(lists, width).reshape(-1, width).T.copy()
     first = np.tile(np.arange(width)[:, None], marks.shape[1])
     for one in range(1, width):
         for other in reversed(range(one)):
@@ -43,15 +43,25 @@ def first_equal(lists: Lists, width: int) -> np.ndarray:
     return found
 
 
-def _marks(values: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """A number [lists] uint64 for each list, from its length and the values at some places: equal for equal
-    lists."""
-    marks = lengths.astype(np.uint64)
-    some = np.flatnonzero(lengths)
+def _marks(lists: Lists, width: int) -> np.ndarray:
+    """A number [lists] uint64 for each list, the same for equal ones of a row: its length and, where another
+    one of the row has that too, the values at some places."""
+    values, offsets = lists
+    lengths = np.diff(offsets)
+    by_place = lengths.reshape(-1, width).T.copy()
+    shared = np.zeros(by_place.shape, bool)
+    for one in range(1, width):
+        for other in range(one):
+            same = by_place[one] == by_place[other]
+            shared[one] |= same
+            shared[other] |= same
+    some = np.flatnonzero(shared.T.ravel() & (lengths > 0))
+    found, starts, length = lengths[some].astype(np.uint64), offsets[some], lengths[some]
     for probe in range(_PROBES):
-        at = starts[some] + lengths[some] * probe // _PROBES
-        marks[some] = (marks[some] ^ values[at].astype(np.uint64)) * _ODD
-        marks[some] ^= marks[some] >> np.uint64(29)
+        found = (found ^ values[starts + length * probe // _PROBES].astype(np.uint64)) * _ODD
+        found ^= found >> np.uint64(29)
+    marks = lengths.astype(np.uint64)
+    marks[some] = found
     return marks
 
 
