@@ -42,25 +42,26 @@ def select(method: Method, log_w_K: np.ndarray, count: int, generator: np.random
 
 
 def select_each(method: Method, log_w_NK: np.ndarray, count: int, streams: Streams) -> np.ndarray:
-    """`count` thoughts of each of N chunks: indices [N, count], those that `select` finds chunk by chunk."""
+    """`count` thoughts of each of N chunks: indices [N, count], those that `select` finds chunk by chunk, as
+    it does for a rule that has no case here."""
     num_chunks, num_samples = log_w_NK.shape
-    redraw = np.zeros(num_chunks, bool)
+    chosen, alone = np.full((num_chunks, count), -1), np.zeros(num_chunks, bool)
     match method:
         case "multinomial":
             chosen = multinomial(log_w_NK, _unit(streams.words(count)))
         case "systematic":
             words = streams.words(4 * -(-count // 2))  # whole blocks; few permutations take more
-            order, redraw = _permutations(_halves(words[:, 1:]), count)
+            order, alone = _permutations(_halves(words[:, 1:]), count)
             chosen = systematic(log_w_NK, _unit(words[:, 0]), order)
         case "argmax":
-            return argmax(log_w_NK, count)
+            chosen = argmax(log_w_NK, count)
         case "uniform":
             words = streams.words((count + 1) // 2)
             chosen, again = _below(_halves(words)[:, :count], num_samples)
-            redraw = np.asarray(again.any(axis=1))
+            alone = np.asarray(again.any(axis=1))
         case _:
-            assert_never(method)
-    for row in np.flatnonzero(redraw).tolist():
+            alone[:] = True
+    for row in np.flatnonzero(alone).tolist():
         chosen[row] = select(method, log_w_NK[row], count, streams.generator(row))
     return chosen
 

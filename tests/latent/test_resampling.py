@@ -94,7 +94,9 @@ def test_an_unknown_rule_selects_nothing() -> None:
         select("best", np.zeros(3), 1, 0)
 
 
-def plain(method: str, log_w: np.ndarray, count: int, generator: np.random.Generator) -> list[int]:
+def plain(
+    method: resampling.Method, log_w: np.ndarray, count: int, generator: np.random.Generator
+) -> list[int]:
     """The rules of one chunk, as the first release wrote them."""
     cumulative = np.cumsum(normalised(log_w))
 
@@ -111,8 +113,10 @@ def plain(method: str, log_w: np.ndarray, count: int, generator: np.random.Gener
         chosen = inverted((np.arange(count) + uniform) / count)[order]
     elif method == "argmax":
         chosen = np.full(count, np.argmax(log_w) if np.isfinite(log_w).any() else -1)
-    else:
+    elif method == "uniform":
         chosen = generator.integers(len(log_w), size=count)
+    else:
+        chosen = resampling.select(method, log_w, count, generator)
     numbers: list[int] = chosen.tolist()
     return numbers
 
