@@ -11,7 +11,8 @@ import numpy as np
 
 from lt_hpc.latent.layout import prefix_budgets
 from lt_hpc.store import manifest, tables
-from lt_hpc.store.tables import Joined, Lists
+from lt_hpc.store.lists import Lists
+from lt_hpc.store.tables import Joined
 
 _LISTS = ("context", "tokens", "chunk_lengths", "chunk_bytes")
 

@@ -28,12 +28,22 @@ def pareto_k(log_w_S: np.ndarray) -> float:
     the min(S / 5, 3 sqrt(S)) largest weights.
     """
     usable = np.sort(log_w_S[np.isfinite(log_w_S)])
-    count = len(usable)
+    return pareto_k_of_largest(usable, len(usable))
+
+
+def tail_size(count: int) -> int:
+    """How many of so many weights are the tail."""
+    return int(np.ceil(min(count / 5, 3 * np.sqrt(count))))
+
+
+def pareto_k_of_largest(largest: np.ndarray, count: int) -> float:
+    """`pareto_k` of `count` finite log-weights from the largest of them alone, sorted: one more than the tail
+    has, or more."""
     if count < MIN_SAMPLES_FOR_PARETO:
         return float("nan")
-    size = int(np.ceil(min(count / 5, 3 * np.sqrt(count))))
-    weights = np.exp(usable - usable[-1])
-    excess = weights[-size:] - weights[-size - 1]
+    size = tail_size(count)
+    weights = np.exp(largest[-size - 1 :] - largest[-1])
+    excess = weights[1:] - weights[0]
     excess = excess[excess > 0]
     if not excess.size:
         return float("-inf")

@@ -37,8 +37,13 @@ def ratio(numerators_D: np.ndarray, denominators_D: np.ndarray) -> tuple[float, 
         return value, None
     left_out = (above - numerators_D) / (below - denominators_D)
     error = sqrt((count - 1) / count * float(np.sum((left_out - left_out.mean()) ** 2)))
+    return value, around(value, error, count)
+
+
+def around(value: float, error: float, count: int) -> Interval:
+    """The t interval of a figure of `count` > 1 documents with this standard error."""
     half = t_quantile((1 + LEVEL) / 2, count - 1) * error
-    return value, (value - half, value + half)
+    return value - half, value + half
 
 
 def positive_ratio(numerators_D: np.ndarray, denominators_D: np.ndarray) -> tuple[float, Interval | None]:
@@ -70,7 +75,11 @@ def mean_share(successes_D: np.ndarray, trials_D: np.ndarray) -> tuple[float, In
     t interval (Korn and Graubard 1998; Dean and Pagano 2015), at least one for each document. The t interval
     is first widened by half of what t is above the normal quantile, as a skewed share needs: with 12
     documents and a share of .05 it then holds the truth in .91 of all cases instead of .89."""
-    count, (value, interval) = len(trials_D), ratio(successes_D, trials_D)
+    return of_mean_share(*ratio(successes_D, trials_D), len(trials_D))
+
+
+def of_mean_share(value: float, interval: Interval | None, count: int) -> tuple[float, Interval | None]:
+    """`mean_share` of `count` documents, from their `ratio`."""
     if interval is None:
         return value, None
     level = (1 + LEVEL) / 2

@@ -11,6 +11,9 @@ from __future__ import annotations
 
 import numpy as np
 
+_PIECE = 2**15
+"""Chunks of a corpus that are worked on together, lest every step takes memory for all."""
+
 
 def prior_count(num_samples: int, share: float) -> int:
     """How many of K thoughts come from the prior p(z | c), the last ones: a share of them, rounded down."""
@@ -67,11 +70,10 @@ def effective_sample_size(log_w: np.ndarray) -> np.ndarray:
 def of_different(weights: np.ndarray, kinds: np.ndarray) -> np.ndarray:
     """[..., K] weights of the different ones among K thoughts: equal thoughts' weights added up at the first
     of them, zero at the others. `kinds` [..., K]: index of the first thought that equals each."""
-    total = np.zeros(weights.shape)
-    places = np.indices(weights.shape)
-    places[-1] = kinds
-    np.add.at(total, tuple(places), weights)
-    return total
+    flat = weights.reshape(-1, weights.shape[-1])
+    places = np.arange(len(flat))[:, None] * flat.shape[1] + kinds.reshape(flat.shape)
+    total = np.bincount(places.ravel(), weights=flat.ravel(), minlength=flat.size)
+    return np.asarray(total.reshape(weights.shape))
 
 
 def inverse_simpson(weights: np.ndarray) -> np.ndarray:
@@ -124,10 +126,15 @@ def tempered_exponent(log_w_NK: np.ndarray, target_ess: float) -> float:
     (alpha = 0) and the posterior (alpha = 1), in exchange for less variance; see Del Moral et al.,
     "Sequential Monte Carlo samplers" (2006), where alpha is chosen by the ESS in the same way.
     """
-    usable = log_w_NK[np.isfinite(log_w_NK).any(axis=-1)]
+    weighty = np.isfinite(log_w_NK).any(axis=-1)
+    usable = log_w_NK if weighty.all() else log_w_NK[weighty]
+    ess = np.empty(len(usable))
 
     def reaches(alpha: float) -> bool:
-        return bool(np.mean(effective_sample_size(tempered(usable, alpha))) >= target_ess)
+        for start in range(0, len(usable), _PIECE):
+            piece = slice(start, start + _PIECE)
+            ess[piece] = effective_sample_size(tempered(usable[piece], alpha))
+        return bool(np.mean(ess) >= target_ess)
 
     if len(usable) == 0 or reaches(1.0):
         return 1.0

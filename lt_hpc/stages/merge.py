@@ -3,31 +3,32 @@
 The gate of the chain: nothing is selected before all shards verify with their checksums,
 and the error names those that do not. Selection of a chunk depends on its log-weights
 and its seed alone (and, for tempered weights, on the one exponent of the iteration).
+Memory: some blocks, and 16 bytes a chunk for the figures; for tempered weights 8 K bytes a chunk first.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any, assert_never
+from typing import assert_never
 
 import numpy as np
+import pyarrow as pa
 
 from lt_hpc.config.schema import MergeConfig
 from lt_hpc.errors import IncompleteError
-from lt_hpc.latent import resampling, seeds, weights
+from lt_hpc.latent import seeds, weights
+from lt_hpc.stages.choice import Chosen, choose
 from lt_hpc.stages.selection import Summary, precision
 from lt_hpc.stages.shards import verified_shards
 from lt_hpc.stages.task import Task
 from lt_hpc.stages.thoughts import Thoughts, read
 from lt_hpc.store import figures, manifest, tables
 from lt_hpc.store.atomic import clean_temporaries
+from lt_hpc.store.lists import column, slices
 from lt_hpc.store.manifest import FileEntry, Manifest
 from lt_hpc.store.paths import selected_part, shard_folder
 from lt_hpc.store.shards import ShardMap
-
-LEAST_WEIGHT = 1e-4
-"""Thoughts of less probability than that are not trained on: their tokens would cost what others' do."""
 
 
 def run(task: Task) -> None:
@@ -41,30 +42,21 @@ def run(task: Task) -> None:
     folder = task.output
     clean_temporaries(folder)
     task.progress.start(shard_map.num_shards, "shards")
-    settings = task.plan.config.merge
-    alpha = _exponent(task, shard_map, settings)
-    summary = Summary(settings, alpha)
+    settings, num_samples = task.plan.config.merge, task.plan.config.sample.num_samples
+    summary = Summary(settings, _exponent(task, shard_map, settings), shard_map.num_chunks, num_samples)
     files: list[FileEntry] = []
-    expected = 0
     for shard in range(shard_map.num_shards):
-        thoughts = read(task, shard_map, shard)
-        wrong = np.flatnonzero(thoughts.chunk != np.arange(expected, expected + len(thoughts.chunk)))
-        if len(wrong):
-            raise IncompleteError(
-                f"shard {shard}: chunk {thoughts.chunk[wrong[0]]} where {expected + wrong[0]} was expected"
-            )
-        files.append(_select(task, shard, thoughts, summary))
-        expected += len(thoughts.chunk)
+        files.append(_select(task, shard_map, shard, summary))
         task.progress.advance()
-    if expected != shard_map.num_chunks:
-        raise IncompleteError(f"the shards hold {expected} of {shard_map.num_chunks} chunks")
+    if summary.chunks != shard_map.num_chunks:
+        raise IncompleteError(f"the shards hold {summary.chunks} of {shard_map.num_chunks} chunks")
     statistics = figures.to_json(summary.statistics(precision(_records(task, shard_map))))
     record = Manifest(
         stage="selected",
         fingerprint=task.stage.fingerprint,
         complete=True,
         files=tuple(files),
-        counts={"chunks": expected},
+        counts={"chunks": summary.chunks},
         seconds=time.monotonic() - started,
         statistics=statistics,
         provenance=manifest.provenance(),
@@ -85,52 +77,50 @@ def _exponent(task: Task, shard_map: ShardMap, settings: MergeConfig) -> float:
         case "exact" | "length_normalised":
             return 1.0
         case "tempered":
-            # Log-weights of the whole iteration at once: 8 K bytes per chunk.
-            every = [read(task, shard_map, shard).log_w for shard in range(shard_map.num_shards)]
-            return weights.tempered_exponent(np.concatenate(every), settings.target_ess)
+            # Log-weights of the whole iteration at once.
+            every = np.empty((shard_map.num_chunks, task.plan.config.sample.num_samples))
+            filled = 0
+            for shard in range(shard_map.num_shards):
+                for thoughts in read(task, shard_map, shard):
+                    found = thoughts.log_w[: len(every) - filled]
+                    every[filled : filled + len(found)] = found
+                    filled += len(found)
+            return weights.tempered_exponent(every[:filled], settings.target_ess)
         case _:
             assert_never(settings.weights)
 
 
-def _select(task: Task, shard: int, thoughts: Thoughts, summary: Summary) -> FileEntry:
+def _select(task: Task, shard_map: ShardMap, shard: int, summary: Summary) -> FileEntry:
+    """Write the selection of one shard, and show it to the summary."""
     config, iteration = task.plan.config, task.stage.iteration
-    settings = config.merge
-    log_w = thoughts.selection_log_weights(settings, summary.alpha)
-    columns: dict[str, list[Any]] = {name: [] for name in tables.SELECTED.names}
-    for row, chunk in enumerate(thoughts.chunk.tolist()):
-        generator = seeds.generator(config.seed, "select", iteration, chunk)
-        chosen, loss_weights = (
-            choose(settings, log_w[row], thoughts.kinds[row], generator)
-            if thoughts.usable[row]
-            else ([-1] * settings.num_selected, [1.0] * settings.num_selected)
-        )
-        columns["chunk"].append(chunk)
-        columns["samples"].append(chosen)
-        columns["thoughts"].append([thoughts.ids(row, k)[:-1] if k >= 0 else [] for k in chosen])
-        columns["loss_weights"].append(loss_weights)
-    columns["log_weights"] = thoughts.log_w.tolist()
-    columns["ess"] = weights.effective_sample_size(thoughts.log_w).tolist()
-    summary.add(thoughts, log_w, columns["samples"])
-    path = task.output / selected_part(shard)
-    tables.write(path, tables.SELECTED, columns)
-    return manifest.describe(path, {"chunks": len(columns["chunk"])})
+    path, first = task.output / selected_part(shard), summary.chunks
+    with tables.writer(path, tables.SELECTED) as put:
+        for thoughts in read(task, shard_map, shard):
+            expected = np.arange(summary.chunks, summary.chunks + len(thoughts.chunk))
+            for wrong in np.flatnonzero(thoughts.chunk != expected)[:1]:
+                raise IncompleteError(
+                    f"shard {shard}: chunk {thoughts.chunk[wrong]} where {expected[wrong]} was expected"
+                )
+            log_w = thoughts.selection_log_weights(config.merge, summary.alpha)
+            streams = seeds.Streams(config.seed, "select", (iteration,), thoughts.chunk.tolist())
+            chosen = choose(config.merge, log_w, thoughts.kinds, thoughts.usable, streams)
+            put(_columns(thoughts, chosen))
+            summary.add(thoughts, log_w, chosen)
+    return manifest.describe(path, {"chunks": summary.chunks - first})
 
 
-def choose(
-    settings: MergeConfig, log_w_K: np.ndarray, kinds_K: np.ndarray, generator: np.random.Generator
-) -> tuple[list[int], list[float]]:
-    """Indices of the thoughts of one chunk to train on, and the weight of each one's loss. Weighted: every
-    different one with the probability with which the rule would draw it, so that the expected loss, and its
-    gradient, are those of one draw. -1 where no thought has any weight."""
-    match settings.select:
-        case "one":
-            chosen = resampling.select(settings.method, log_w_K, settings.num_selected, generator)
-            return chosen.tolist(), [1.0] * len(chosen)
-        case "weighted":
-            drawn = weights.of_different(resampling.probabilities(settings.method, log_w_K), kinds_K)
-            kept = np.flatnonzero(drawn >= LEAST_WEIGHT)
-            if not len(kept):
-                return [-1], [1.0]
-            return kept.tolist(), (drawn[kept] / drawn[kept].sum()).tolist()
-        case _:
-            assert_never(settings.select)
+def _columns(thoughts: Thoughts, chosen: Chosen) -> dict[str, pa.Array]:
+    """The columns of `tables.SELECTED`."""
+    (ids, offsets), num_samples = thoughts.ids, thoughts.log_w.shape[1]
+    place = np.where(chosen.samples >= 0, chosen.rows * num_samples + chosen.samples, 0)
+    starts = offsets[place]
+    lengths = np.where(chosen.samples >= 0, offsets[place + 1] - 1 - starts, 0)  # without <EOL>
+    ends = np.append(0, np.cumsum(chosen.counts))
+    return {
+        "chunk": pa.array(thoughts.chunk),
+        "samples": column(chosen.samples.astype(np.int32), ends),
+        "thoughts": column(column(*slices(ids, starts, lengths)), ends),
+        "loss_weights": column(chosen.loss_weights, ends),
+        "log_weights": column(thoughts.log_w.ravel(), np.arange(len(thoughts.chunk) + 1) * num_samples),
+        "ess": pa.array(thoughts.ess),
+    }

@@ -1,8 +1,8 @@
-"""The thoughts of a shard as arrays, with their exact log-weights."""
+"""The thoughts of a shard as flat arrays, with their exact log-weights."""
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import assert_never
@@ -15,20 +15,26 @@ from lt_hpc.latent import weights
 from lt_hpc.stages.shards import part_files
 from lt_hpc.stages.task import Task
 from lt_hpc.store import tables
+from lt_hpc.store.lists import Lists, first_equal
 from lt_hpc.store.shards import ShardMap
+
+MOST_CHUNKS = 2**15
+MOST_BYTES = 2**25
+"""Of thoughts that are read together, one block at least."""
 
 
 @dataclass(frozen=True)
 class Thoughts:
     """The thoughts of some chunks, in chunk order. Arrays [N] and [N, K]; log-weights are the
-    exact ones, in nats; lengths in tokens, <EOL> included; `document`: the first chunk of each chunk's."""
+    exact ones, in nats; `ids`: all N K thoughts end to end, each with its <EOL>; `document`: the first chunk
+    of each chunk's."""
 
     table: pa.Table
     chunk: np.ndarray
     document: np.ndarray
     cut: np.ndarray
     log_w: np.ndarray
-    lengths: np.ndarray
+    ids: Lists
     suffix_lengths: np.ndarray
 
     def selection_log_weights(self, settings: MergeConfig, alpha: float) -> np.ndarray:
@@ -43,9 +49,20 @@ class Thoughts:
             case _:
                 assert_never(settings.weights)
 
-    def ids(self, row: int, sample: int) -> np.ndarray:
-        """A thought's token ids, <EOL> included."""
-        return np.asarray(self.table["thoughts"][row].values[sample].values)
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """[N, K] tokens, <EOL> included."""
+        return np.diff(self.ids[1]).reshape(self.log_w.shape)
+
+    @cached_property
+    def normalised(self) -> np.ndarray:
+        """[N, K] weights that sum to 1."""
+        return weights.normalised(self.log_w)
+
+    @cached_property
+    def ess(self) -> np.ndarray:
+        """[N] effective sample size of the exact weights."""
+        return weights.inverse_simpson(self.normalised)
 
     @cached_property
     def usable(self) -> np.ndarray:
@@ -55,32 +72,35 @@ class Thoughts:
     @cached_property
     def kinds(self) -> np.ndarray:
         """[N, K] index of the first thought of the chunk with the same ids."""
-        (ids, edges), _ = tables.nested_lists(self.table["thoughts"])
-        every = [ids[begin:end].tobytes() for begin, end in itertools.pairwise(edges)]
-        num_samples, found = self.log_w.shape[1], []
-        for row in range(0, len(every), num_samples):
-            first: dict[bytes, int] = {}
-            found += [first.setdefault(one, k) for k, one in enumerate(every[row : row + num_samples])]
-        return np.array(found, np.int64).reshape(self.log_w.shape)
+        return first_equal(self.ids, self.log_w.shape[1])
 
 
-def read(task: Task, shard_map: ShardMap, shard: int) -> Thoughts:
-    """The thoughts of a shard that has been verified, in chunk order."""
-    num_samples = task.plan.config.sample.num_samples
-    files = part_files(task.folder("samples"), shard_map, shard)
-    parts = [tables.read(file, tables.SAMPLES) for file in files]
-    table = pa.concat_tables(parts).combine_chunks() if parts else tables.SAMPLES.empty_table()
+def read(task: Task, shard_map: ShardMap, shard: int) -> Iterator[Thoughts]:
+    """The thoughts of a shard that has been verified, in chunk order, some whole blocks at a time."""
+    num_samples, found, size = task.plan.config.sample.num_samples, list[pa.Table](), 0
+    most = max(1, MOST_CHUNKS // task.plan.config.merge.num_selected)
+    for file in part_files(task.folder("samples"), shard_map, shard):
+        table = tables.read(file, tables.SAMPLES)
+        if found and (size + table.nbytes > MOST_BYTES or sum(map(len, found)) + len(table) > most):
+            yield _thoughts(pa.concat_tables(found).combine_chunks(), num_samples)
+            found, size = [], 0
+        found.append(table)
+        size += table.nbytes
+    if found:
+        yield _thoughts(pa.concat_tables(found).combine_chunks(), num_samples)
+
+
+def _thoughts(table: pa.Table, num_samples: int) -> Thoughts:
     columns = {
         name: tables.matrix(table[name], num_samples)
         for name in ("cut", "log_prior", "log_likelihood", "log_proposal")
     }
-    lengths = pa.compute.list_value_length(pa.compute.list_flatten(table["thoughts"]))
     return Thoughts(
         table=table,
         chunk=table["chunk"].to_numpy(),
         document=table["document"].to_numpy(),
         cut=columns["cut"],
         log_w=weights.log_weights(columns["log_prior"], columns["log_likelihood"], columns["log_proposal"]),
-        lengths=lengths.to_numpy().reshape(-1, num_samples),
+        ids=tables.nested_lists(table["thoughts"])[0],
         suffix_lengths=table["suffix_length"].to_numpy(),
     )

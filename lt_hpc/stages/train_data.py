@@ -16,7 +16,8 @@ from lt_hpc.run.build import WHOLE_DOCUMENTS
 from lt_hpc.stages.shards import part_files
 from lt_hpc.stages.task import Task
 from lt_hpc.store import shards, tables
-from lt_hpc.store.tables import Joined, Lists
+from lt_hpc.store.lists import Lists
+from lt_hpc.store.tables import Joined
 from lt_hpc.training.batches import Epoch, Examples, examples_of_corpus, pack_epoch
 from lt_hpc.training.raw_text import examples_of_text, in_other_words, with_thoughts
 

@@ -11,7 +11,8 @@ items       one row per item and filter of a benchmark: what was said, and the f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,10 @@ import pyarrow.parquet as pq
 
 from lt_hpc.errors import IncompleteError
 from lt_hpc.store.atomic import atomic_file
-
-Lists = tuple[np.ndarray, np.ndarray]
-"""Lists end to end, and the offsets [lists + 1] int64 between them."""
+from lt_hpc.store.lists import Lists, slices
 
 _IDS = pa.list_(pa.int32())
+_LARGE = 2**24
 _LATER = ("hash",)
 """Columns that files of earlier releases don't have."""
 
@@ -139,13 +139,23 @@ def write(path: Path, schema: pa.Schema, columns: dict[str, Any]) -> None:
         pq.write_table(table, temporary, compression="zstd")
 
 
+@contextmanager
+def writer(path: Path, schema: pa.Schema) -> Iterator[Callable[[dict[str, pa.Array]], None]]:
+    """Write one table atomically, some rows after the other: yields what takes the columns of the next ones,
+    a row group."""
+    with atomic_file(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as file:
+        yield lambda columns: file.write_table(pa.table(columns, schema))
+
+
 def read(path: Path, schema: pa.Schema) -> pa.Table:
     """Read one table.
 
     Raises:
         IncompleteError: when it has other columns than `schema`, but for those that came later.
     """
-    table = pq.read_table(path)
+    # Less work for a small file than pq.read_table; threads for large ones alone, where they save time.
+    with pq.ParquetFile(path) as file:
+        table = file.read(use_threads=path.stat().st_size > _LARGE)
     earlier = pa.schema([field for field in schema if field.name not in _LATER])
     if not table.schema.equals(schema) and not table.schema.equals(earlier):
         raise IncompleteError(f"{path} has the columns {table.schema.names}, expected {schema.names}")
@@ -169,8 +179,11 @@ def flat_lists(column: pa.ChunkedArray | pa.Array) -> Lists:
         values.append(piece.values.to_numpy(zero_copy_only=False)[edges[0] : edges[-1]])
         offsets.append(edges[1:] - edges[0] + total)
         total += edges[-1] - edges[0]
-    empty = np.zeros(0, column.type.value_type.to_pandas_dtype())
-    return np.concatenate(values) if values else empty, np.concatenate(offsets)
+    if len(values) == 1:
+        return values[0], np.concatenate(offsets)
+    if not values:
+        return np.zeros(0, column.type.value_type.to_pandas_dtype()), offsets[0]
+    return np.concatenate(values), np.concatenate(offsets)
 
 
 def nested_lists(column: pa.ChunkedArray) -> tuple[Lists, np.ndarray]:
@@ -195,9 +208,8 @@ def rows(lists: Lists, chosen: np.ndarray) -> Lists:
     """The lists with these indices [N], an empty one for -1."""
     values, offsets = lists
     length = np.where(chosen >= 0, np.append(np.diff(offsets), 0)[chosen], 0)
-    ends = np.concatenate([[0], np.cumsum(length, dtype=np.int64)])
     start = np.where(chosen >= 0, offsets[:-1][chosen] if len(offsets) > 1 else 0, 0)
-    return values[np.repeat(start - ends[:-1], length) + np.arange(ends[-1])], ends
+    return slices(values, start, length)
 
 
 class Joined:

@@ -21,7 +21,7 @@ import numpy as np
 from lt_hpc.data.corpus import Chunk, Corpus, row
 from lt_hpc.latent import seeds
 from lt_hpc.latent.layout import NUM_JOINT_MARKERS, NUM_MARKERS, Layout
-from lt_hpc.store.tables import Lists
+from lt_hpc.store.lists import Lists
 from lt_hpc.training import packing
 
 IGNORED = -100

@@ -13,7 +13,7 @@ import numpy as np
 
 from lt_hpc.data.corpus import Chunk, Corpus, row
 from lt_hpc.store import tables
-from lt_hpc.store.tables import Lists
+from lt_hpc.store.lists import Lists
 from lt_hpc.training.batches import Example, Examples
 
 

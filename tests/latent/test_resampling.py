@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lt_hpc.latent import resampling
+from lt_hpc.latent import resampling, seeds
 from lt_hpc.latent.weights import normalised
 
 anything = st.one_of(st.floats(-700, 700), st.just(-np.inf), st.floats(-1e300, 1e300))
@@ -92,3 +92,71 @@ def test_probabilities_add_up_to_one_where_any_thought_has_weight(
 def test_an_unknown_rule_selects_nothing() -> None:
     with pytest.raises(AssertionError, match="best"):
         select("best", np.zeros(3), 1, 0)
+
+
+def plain(
+    method: resampling.Method, log_w: np.ndarray, count: int, generator: np.random.Generator
+) -> list[int]:
+    """The rules of one chunk, as the first release wrote them."""
+    cumulative = np.cumsum(normalised(log_w))
+
+    def inverted(uniforms: np.ndarray) -> np.ndarray:
+        if not cumulative[-1] > 0:
+            return np.full(count, -1)
+        targets = np.minimum(uniforms * cumulative[-1], np.nextafter(cumulative[-1], 0.0))
+        return np.searchsorted(cumulative, targets, side="right")
+
+    if method == "multinomial":
+        chosen = inverted(generator.random(count))
+    elif method == "systematic":
+        uniform, order = generator.random(), generator.permutation(count)
+        chosen = inverted((np.arange(count) + uniform) / count)[order]
+    elif method == "argmax":
+        chosen = np.full(count, np.argmax(log_w) if np.isfinite(log_w).any() else -1)
+    elif method == "uniform":
+        chosen = generator.integers(len(log_w), size=count)
+    else:
+        chosen = resampling.select(method, log_w, count, generator)
+    numbers: list[int] = chosen.tolist()
+    return numbers
+
+
+tables = st.integers(1, 9).flatmap(
+    lambda width: st.lists(st.lists(anything, min_size=width, max_size=width), min_size=1, max_size=8)
+)
+
+
+@given(methods, tables, st.integers(1, 3) | st.just(20), st.integers(0, 2**32), st.integers(0, 10**9))
+def test_chunks_together_have_the_selections_of_each_alone(
+    method: resampling.Method, rows: list[list[float]], count: int, seed: int, first: int
+) -> None:
+    log_w = np.array(rows)
+    streams = seeds.Streams(seed, "select", (2,), range(first, first + len(rows)))
+    expected = [plain(method, row, count, streams.generator(n)) for n, row in enumerate(log_w)]
+    assert resampling.select_each(method, log_w, count, streams).tolist() == expected
+    alone = [resampling.select(method, row, count, streams.generator(n)) for n, row in enumerate(log_w)]
+    assert np.stack(alone).tolist() == expected
+
+
+@pytest.mark.parametrize("method", get_args(resampling.Method))
+def test_thousands_of_chunks_together_have_the_selections_of_each_alone(method: resampling.Method) -> None:
+    log_w = np.random.default_rng(0).normal(0, 3, (3000, 5))
+    streams = seeds.Streams(1, "select", (1,), range(3000))
+    expected = [plain(method, row, 3, streams.generator(n)) for n, row in enumerate(log_w)]
+    assert resampling.select_each(method, log_w, 3, streams).tolist() == expected
+
+
+class Refused(seeds.Streams):
+    """Streams whose first numbers are such that numpy's generator would draw others in their place."""
+
+    def words(self, count: int) -> np.ndarray:
+        number = 0 if self.purpose == "uniform" else 2**64 - 1
+        return np.full((len(self.numbers), count), number, np.uint64)
+
+
+@pytest.mark.parametrize("method", ["uniform", "systematic"])
+def test_what_the_first_numbers_cannot_decide_the_generator_does(method: resampling.Method) -> None:
+    """Of three thoughts: once in 2^32 draws; of three places: when all of the numbers are out of range."""
+    log_w, streams = np.zeros((4, 3)), Refused(0, method, (), range(4))
+    expected = [plain(method, row, 3, streams.generator(n)) for n, row in enumerate(log_w)]
+    assert resampling.select_each(method, log_w, 3, streams).tolist() == expected

@@ -54,3 +54,11 @@ def test_numbers_of_consecutive_samples_are_uniform_and_unrelated() -> None:
     assert np.abs(draws.mean(axis=0) - 0.5).max() <= 4 * np.sqrt(1 / 12 / 4000)
     neighbours = np.corrcoef(draws[1:, 0], draws[:-1, 0])[0, 1]
     assert abs(neighbours) <= 4 / np.sqrt(4000)
+
+
+@given(st.integers(0, 2**63), st.lists(st.integers(0, 10**12), max_size=5), st.integers(1, 5))
+def test_draws_together_have_the_numbers_of_each_alone(seed: int, chunks: list[int], count: int) -> None:
+    streams = seeds.Streams(seed, "select", (3,), chunks)
+    assert streams.seeds().tolist() == [seeds.derive(seed, "select", 3, chunk) for chunk in chunks]
+    for row, numbers in enumerate(streams.words(count).tolist()):
+        assert streams.generator(row).bit_generator.random_raw(count).tolist() == numbers

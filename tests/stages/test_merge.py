@@ -20,7 +20,7 @@ from lt_hpc.latent import weights
 from lt_hpc.report.warnings import warnings
 from lt_hpc.run.build import build_plan
 from lt_hpc.run.progress import Progress
-from lt_hpc.stages import merge
+from lt_hpc.stages import choice, merge, selection, thoughts
 from lt_hpc.stages.task import Task
 from lt_hpc.store import manifest, shards, tables
 from lt_hpc.store.atomic import write_json
@@ -118,6 +118,28 @@ def test_the_selection_does_not_depend_on_the_shards(num_shards: int, seed: int,
         assert statistics(Path(one) / "run") == statistics(Path(other) / "run")
 
 
+@pytest.mark.parametrize("option", ["weights=exact", "select=weighted", "weights=length_normalised"])
+def test_nothing_depends_on_how_many_chunks_are_read_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    rows = samples(5)
+    whole = merged(tmp_path / "whole", rows, 2, f"merge.{option}")
+    monkeypatch.setattr(thoughts, "MOST_CHUNKS", 3)
+    assert merged(tmp_path / "some", rows, 2, f"merge.{option}") == whole
+    assert statistics(tmp_path / "some") == statistics(tmp_path / "whole")
+    monkeypatch.setattr(selection, "PIECE", 3)
+    assert merged(tmp_path / "pieces", rows, 2, f"merge.{option}") == whole
+    assert flat(statistics(tmp_path / "pieces")) == pytest.approx(flat(statistics(tmp_path / "whole")))
+
+
+def flat(figures: Any, name: str = "") -> dict[str, Any]:
+    """Nested figures by their paths."""
+    if not isinstance(figures, dict | list):
+        return {name: figures}
+    items = figures.items() if isinstance(figures, dict) else enumerate(figures)
+    return {path: value for key, one in items for path, value in flat(one, f"{name}.{key}").items()}
+
+
 def test_each_selected_thought_is_one_of_its_own_chunk(tmp_path: Path) -> None:
     rows = samples(4)
     selected_cut = 0
@@ -158,7 +180,7 @@ def test_thoughts_of_next_to_no_weight_are_not_trained_on(tmp_path: Path) -> Non
     rows = samples(4, scale=30.0)
     chosen = merged(tmp_path / "run", rows, 1, "merge.select=weighted")
     assert all(sum(row["loss_weights"]) == pytest.approx(1) for row in chosen)
-    assert all(w >= merge.LEAST_WEIGHT for row in chosen for w in row["loss_weights"])
+    assert all(w >= choice.LEAST_WEIGHT for row in chosen for w in row["loss_weights"])
     assert np.mean([len(row["samples"]) for row in chosen]) < 2
 
 

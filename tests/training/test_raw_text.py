@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lt_hpc.data.corpus import Corpus, View, row
 from lt_hpc.latent.layout import Layout
-from lt_hpc.store.tables import Lists
+from lt_hpc.store.lists import Lists
 from lt_hpc.training.batches import IGNORED, make_batch, pack_epoch
 from lt_hpc.training.raw_text import examples_of_text, in_other_words, with_thoughts
 
