@@ -231,6 +231,11 @@ def standing(job: str) -> tuple[str, str]:
     return state, reason
 
 
+def keeps_requeue(job: str) -> bool:
+    """Whether a submitted job may be requeued: a plugin of the site may have taken its --requeue away."""
+    return "Requeue=1" in _run(["scontrol", "--oneliner", "show", "job", job]).split()
+
+
 def may_requeue(state: str, reason: str) -> bool:
     """Whether a job in this state was stopped by the cluster and not by a person."""
     return state in ("RUNNING", "SIGNALING", "STOPPED", "SUSPENDED") or (

@@ -111,6 +111,10 @@ class Site:
         """A setting that is a number, maybe with a unit (`30 sec`)."""
         return _number(self.settings.get(setting, "").split(" ")[0], default) or 0
 
+    @property
+    def version(self) -> str:
+        return self.settings.get("SLURM_VERSION", "?")
+
     @cached_property
     def sends_user_signal(self) -> bool:
         """Whether jobs get the signal that they asked for when they are preempted, in place of TERM."""
