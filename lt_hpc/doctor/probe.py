@@ -28,7 +28,9 @@ from lt_hpc.store.paths import RunPaths
 
 MINUTES = 6
 """Time limit of a job: three imports on a slow file system."""
-POLL_SECONDS = 0.5
+POLL_SECONDS = 1.0
+LAG_SECONDS = 15.0
+"""How long an answer may take to be seen here after its job has ended."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ def _places(plan: Plan) -> list[tuple[Stage, tuple[str, ...]]]:
     kinds: dict[tuple[Any, ...], list[str]] = {}
     for stage in plan.stages:
         job = plan.config.slurm.job(stage.name)
-        place = (*dataclasses.astuple(plan.config.slurm.where(stage.name)), job.gpus_per_node, job.memory)
+        where = dataclasses.astuple(plan.config.slurm.where(stage.name))
+        place = (*where, job.gpus_per_node, job.memory, *sorted(job.options.items()))
         first.setdefault(place, stage)
         if stage.name not in kinds.setdefault(place, []):
             kinds[place].append(stage.name)
@@ -100,7 +103,7 @@ def _submitted(plan: Plan, stage: Stage, kinds: tuple[str, ...], folder: Path) -
     """A job of the stage as launch would submit it, but of one task and some minutes."""
     config = copy.deepcopy(plan.config)
     job = config.slurm.job(stage.name)
-    job.minutes, job.nodes, job.tasks_per_node = MINUTES, 1, 1
+    job.minutes, job.nodes, job.tasks_per_node = min(MINUTES, job.minutes), 1, 1
     config.slurm.signal_seconds = 30
     small = dataclasses.replace(plan, config=config)
     scheduler = Slurm(RunPaths(folder), node.run)
@@ -109,9 +112,13 @@ def _submitted(plan: Plan, stage: Stage, kinds: tuple[str, ...], folder: Path) -
 
 
 def _answers(folder: Path, asked: Sequence[Asked], deadline: float) -> dict[str, dict[str, Any]]:
-    """Key of the stage -> the answer; files that can't be read whole yet are looked at again."""
+    """Key of the stage -> the answer; files that can't be read whole yet are looked at again, for a while
+    after the jobs have ended."""
     answers: dict[str, dict[str, Any]] = {}
     while len(answers) < len(asked) and time.monotonic() < deadline:
+        waited_for = {one.job for one in asked if one.stage.key not in answers}
+        ended = not waited_for & {task.job for task in client.queue()}
+        deadline = min(deadline, time.monotonic() + LAG_SECONDS) if ended else deadline
         for one in asked:
             if one.stage.key in answers:
                 continue
@@ -151,7 +158,8 @@ def _silent(one: Asked, seconds: float, folder: Path) -> Iterator[Row]:
 def judge(group: str, answer: Mapping[str, Any], plan: Plan, stage: Stage, uses_hub: bool) -> Iterator[Row]:
     """What an answer means. Pure."""
     yield Row(group, "run folder", f"node {answer['host']} sees it, and what it wrote is here")
-    yield from files.rows(files.Found(**answer["files"]), 0.0, group)
+    for row in files.rows(files.Found(**answer["files"]), None, group):
+        yield row if row.what != "space" else dataclasses.replace(row, plan="")
     if answer["memory"] is not None:
         yield Row(group, "memory", f"{size(answer['memory'])} are free on the node")
     yield from _packages_there(group, answer["packages"])

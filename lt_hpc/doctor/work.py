@@ -118,7 +118,7 @@ def _notice(site: Site, plan: Plan, kind: str) -> float:
     given = site.preemption(plan.config.slurm.where(kind))
     seconds = float(plan.config.slurm.signal_seconds)
     if given.mode in ("REQUEUE", "CANCEL"):
-        seconds = min(seconds, given.grace_seconds or site.number("KillWait", 30))
+        seconds = min(seconds, given.notice_seconds)
     return seconds
 
 

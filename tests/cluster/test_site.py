@@ -35,6 +35,7 @@ def test_settings_are_read_from_the_controllers_answer() -> None:
 def test_how_a_job_is_preempted(name: str, where: Where, mode: str, grace: int) -> None:
     found = site(name).preemption(where)
     assert (found.mode, found.grace_seconds) == (mode, grace)
+    assert found.notice_seconds == (0 if mode == "OFF" else grace or 30), "KillWait is left without a grace"
 
 
 def test_a_partition_of_the_highest_tier_is_not_preempted_whatever_its_mode() -> None:

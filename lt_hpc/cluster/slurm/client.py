@@ -177,14 +177,14 @@ def site(nodes: bool = True) -> Site:
 
 
 def notice(where: Where, seconds: float, source: str) -> Notice:
-    """What jobs get: `seconds`, decided by `source`, or the grace time of a preemption where that is less."""
+    """What jobs get: `seconds`, decided by `source`, or what a preemption leaves where that is less."""
     try:
         found = site(nodes=False)
     except StageError:  # no reason not to run
         return Notice(seconds, source)
     given = found.preemption(where)
-    preempted = given.mode != "OFF" and given.grace_seconds < seconds
-    return Notice(given.grace_seconds, given.source) if preempted else Notice(seconds, source)
+    preempted = given.mode in ("REQUEUE", "CANCEL") and given.notice_seconds < seconds
+    return Notice(given.notice_seconds, given.source) if preempted else Notice(seconds, source)
 
 
 def dependency(jobs: Iterable[str]) -> str:

@@ -82,12 +82,13 @@ class Quota:
 
 @dataclass(frozen=True)
 class Preemption:
-    """How a job is preempted: REQUEUE, CANCEL, SUSPEND or OFF, with the seconds of warning before it ends,
-    and what decides these."""
+    """How a job is preempted: REQUEUE, CANCEL, SUSPEND or OFF; its GraceTime and whose that is; and seconds from
+    the signal to the end. Without a GraceTime the signal comes all the same, and KillWait is left."""
 
     mode: str
     grace_seconds: int = 0
     source: str = ""
+    notice_seconds: int = 0
 
 
 @dataclass(frozen=True)
@@ -169,16 +170,21 @@ class Site:
         partition = self.partition(where.partition)
         if partition is None or partition.preempt_mode == "OFF" or not self._has_higher(partition):
             return Preemption("OFF")
-        source = f"GraceTime={partition.grace_seconds} of partition {partition.name}"
-        return Preemption(partition.preempt_mode, partition.grace_seconds, source)
+        return self._preemption(
+            partition.preempt_mode, partition.grace_seconds, f"partition {partition.name}"
+        )
 
     def _preemption_of_qos(self, name: str) -> Preemption:
         own = next((one for one in self.qos or () if one.name == name), None)
         if own is None or not any(name in one.preempts for one in self.qos or ()):
             return Preemption("OFF")
         mode = own.preempt_mode if own.preempt_mode not in ("", "CLUSTER") else ""
-        source = f"GraceTime={own.grace_seconds} of QOS {name}"
-        return Preemption(mode or _mode(self.settings.get("PreemptMode", "OFF")), own.grace_seconds, source)
+        mode = mode or _mode(self.settings.get("PreemptMode", "OFF"))
+        return self._preemption(mode, own.grace_seconds, f"QOS {name}")
+
+    def _preemption(self, mode: str, grace: int, owner: str) -> Preemption:
+        source = f"GraceTime={grace} of {owner}"
+        return Preemption(mode, grace, source, grace or self.number("KillWait", 30))
 
     def _has_higher(self, partition: Partition) -> bool:
         """Whether a partition of a higher tier shares nodes with it; any does where nodes were not read."""
