@@ -71,6 +71,8 @@ def _rows(options: argparse.Namespace, config: Config, paths: RunPaths, on_slurm
     if plan:
         yield from surroundings.hub_rows(config)
     yield from _files(paths, disk_bytes(plan, found) if plan and found else None)
+    others = list(_others(paths))
+    yield from others
     if refusal:
         yield Row(GROUP, "settings", refusal, "launch refuses them", "refused", "as it says")
     if options.profile:
@@ -82,7 +84,7 @@ def _rows(options: argparse.Namespace, config: Config, paths: RunPaths, on_slurm
             larger = too_large(plan, training)
             if larger:
                 yield Row(GROUP, f"memory of {training.stage}", larger, "", "refused", "as it says")
-    if options.probe and on_slurm and plan:
+    if options.probe and plan and not others:
         uses_hub = any(True for _ in surroundings.from_hub(config))
         yield from probe.rows(plan, paths, options.probe_seconds, uses_hub)
 
@@ -141,13 +143,17 @@ def _files(paths: RunPaths, needed: float | None) -> Iterator[Row]:
         yield from files.rows(files.look(folder), needed)
     except OSError as error:
         yield Row(files.GROUP, "writing", explained(error), "", "refused", "--run-dir where you can write")
-    for inside in (paths.root, paths.plans, paths.slurm):
-        if inside.is_dir() and shared.writers(inside):
-            yield Row(
-                files.GROUP, "who can write", f"{shared.writers(inside)} can write into {inside}",
-                "launch refuses it, because jobs run what lies there", "refused",
-                f"chmod -R go-w {paths.root}, or --allow-shared if you trust them",
-            )  # fmt: skip
+
+
+def _others(paths: RunPaths) -> Iterator[Row]:
+    """Who else could put something into the folder that jobs then run."""
+    try:
+        shared.refuse(paths)
+    except ConfigError as error:
+        yield Row(
+            files.GROUP, "who can write", str(error), "launch refuses it", "refused",
+            f"chmod -R go-w {paths.root}, or --allow-shared for launch",
+        )  # fmt: skip
 
 
 def _of_launch(paths: RunPaths) -> Iterator[Row]:

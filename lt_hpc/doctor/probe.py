@@ -3,6 +3,7 @@ answers through the run folder."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import os
@@ -21,7 +22,7 @@ from lt_hpc.config.schema import Config
 from lt_hpc.doctor import files, node
 from lt_hpc.doctor.rows import Row, size
 from lt_hpc.doctor.surroundings import installed_version
-from lt_hpc.errors import StageError
+from lt_hpc.errors import LtError, StageError
 from lt_hpc.run.plan import Plan, Stage
 from lt_hpc.store.atomic import read_sealed, sealed, write_json
 from lt_hpc.store.paths import RunPaths
@@ -55,29 +56,36 @@ def rows(plan: Plan, paths: RunPaths, seconds: float, uses_hub: bool) -> list[Ro
     hub = urlparse(os.environ.get("HF_ENDPOINT", "https://huggingface.co")).hostname
     write_json(folder / node.HELLO, sealed({"packages": _packages(plan.config), "hub": hub}))
     found: list[Row] = []
-    asked = []
-    for stage, kinds in _places(plan):
-        try:
-            asked.append(_submitted(plan, stage, kinds, folder))
-        except StageError as error:
-            group = f"a node for {', '.join(kinds)}"
-            found.append(Row(group, "job", str(error), "sbatch refuses it", "refused", "as it says"))
-    answers = _answers(folder, asked, time.monotonic() + seconds)
-    for one in asked:
-        found.append(_requeue(one))
-        answer = answers.get(one.stage.key)
-        found += (
-            _silent(one, seconds, folder)
-            if answer is None
-            else judge(one.group, answer, plan, one.stage, uses_hub)
-        )
-    client.cancel(one.job for one in asked if one.stage.key not in answers)
+    asked: list[Asked] = []
+    answers: dict[str, dict[str, Any]] = {}
+    try:
+        for stage, kinds in _places(plan):
+            try:
+                asked.append(_submitted(plan, stage, kinds, folder))
+            except LtError as error:
+                group = f"a node for {', '.join(kinds)}"
+                found.append(Row(group, "job", str(error), "it can't be submitted", "refused", "as it says"))
+        _wait(folder, asked, answers, time.monotonic() + seconds)
+        for one in asked:
+            found.append(_requeue(one))
+            answer = answers.get(one.stage.key)
+            if answer is None:
+                found += _silent(one, seconds, folder)
+            else:
+                found += judge(one.group, answer, plan, one.stage, uses_hub)
+    finally:  # also on Ctrl-C
+        client.cancel(one.job for one in asked if one.stage.key not in answers)
     if len(answers) == len(asked):
-        shutil.rmtree(folder, ignore_errors=True)
-        for empty in (folder.parent, paths.root):
-            if empty.is_dir() and not any(empty.iterdir()):
-                empty.rmdir()
+        _clean(folder, paths)
     return found
+
+
+def _clean(folder: Path, paths: RunPaths) -> None:
+    """Leave nothing of the visit, and no run folder that it made."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for empty in (folder.parent, paths.root):
+        if empty.is_dir() and not any(empty.iterdir()):
+            empty.rmdir()
 
 
 def _packages(config: Config) -> list[str]:
@@ -111,23 +119,17 @@ def _submitted(plan: Plan, stage: Stage, kinds: tuple[str, ...], folder: Path) -
     return Asked(stage, kinds, identity)
 
 
-def _answers(folder: Path, asked: Sequence[Asked], deadline: float) -> dict[str, dict[str, Any]]:
-    """Key of the stage -> the answer; files that can't be read whole yet are looked at again, for a while
-    after the jobs have ended."""
-    answers: dict[str, dict[str, Any]] = {}
+def _wait(folder: Path, asked: Sequence[Asked], answers: dict[str, dict[str, Any]], deadline: float) -> None:
+    """Fill `answers`, key of the stage -> the answer. Files that can't be read whole yet are looked at again,
+    for a while after the jobs have ended."""
     while len(answers) < len(asked) and time.monotonic() < deadline:
-        waited_for = {one.job for one in asked if one.stage.key not in answers}
-        ended = not waited_for & {task.job for task in client.queue()}
+        waited_for = [one for one in asked if one.stage.key not in answers]
+        ended = not {one.job for one in waited_for} & {task.job for task in client.queue()}
         deadline = min(deadline, time.monotonic() + LAG_SECONDS) if ended else deadline
-        for one in asked:
-            if one.stage.key in answers:
-                continue
-            try:
+        for one in waited_for:
+            with contextlib.suppress(OSError, ValueError):
                 answers[one.stage.key] = read_sealed(node.answer_file(folder, one.stage.key))
-            except (OSError, ValueError):
-                continue
         time.sleep(POLL_SECONDS)
-    return answers
 
 
 def _requeue(one: Asked) -> Row:

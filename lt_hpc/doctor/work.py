@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from lt_hpc.cluster.reconcile import array_tasks
 from lt_hpc.cluster.slurm.scheduler import limits_at
 from lt_hpc.cluster.slurm.site import Site
+from lt_hpc.config.schema import Config, CorpusConfig
 from lt_hpc.doctor.partitions import longest
 from lt_hpc.doctor.rows import Row, duration
 from lt_hpc.latent.cost import MASTER_BYTES
@@ -141,47 +142,63 @@ def _ranks(work: Work, training: Training) -> Iterator[Row]:
 
 def _blocks(work: Work, site: Site) -> Iterator[Row]:
     """A task that is stopped loses its block, and one that can't finish a block in all its time fails."""
-    config = work.plan.config
-    sample, estimated = (
-        config.sample,
-        config.evaluate.estimate_samples if config.evaluate.estimate_chunks else 0,
-    )
-    counts = {"sample": sample.num_samples, "evaluate": config.evaluate.num_samples + estimated}
-    for stage in {stage.name: stage for stage in work.plan.stages if stage.name in counts}.values():
-        what, limit = f"a block of {stage.name}", _limit(site, work.plan, stage.name)
+    config, names = work.plan.config, [stage.name for stage in work.plan.stages]
+    blocks = {"sample": _of_sampling(config), "evaluate": _of_evaluation(config)}
+    for name in (one for one in blocks if one in names):
+        what, limit = f"a block of {name}", _limit(site, work.plan, name)
         if work.pace is None:
             yield Row(
                 GROUP, what, "no pace is known", "judged once shards have measured it, or "
                 "hardware.sampled_tokens_per_second and hardware.scored_tokens_per_second are set",
             )  # fmt: skip
             continue
-        most, usual = _block_seconds(work, work.pace, counts[stage.name])
+        chunks, thoughts = blocks[name]
+        most, usual = _block_seconds(config, work.pace, thoughts)
         where = "measured" if work.pace.shards else "set"
-        found = f"{sample.block_chunks} chunks of {counts[stage.name]} thoughts take {duration(usual)}"
+        found = f"{chunks} chunks with {thoughts} thoughts take {duration(usual)}"
         found += f", {duration(most)} at most" if most > usual else ""
         plan = f"at the pace as {where}; jobs of {duration(limit)}"
         if most <= limit:
             yield Row(GROUP, what, found, plan)
             continue
-        smaller = max(1, int(0.5 * sample.block_chunks * limit / most))
-        change = f"slurm.{stage.name}.minutes={math.ceil(2 * most / 60)}, or sample.block_chunks={smaller}"
+        change = f"sample.block_chunks={max(1, int(0.5 * chunks * limit / most))}"
+        if 2 * most <= longest(site, config.slurm.where(name))[1]:
+            change = f"slurm.{name}.minutes={math.ceil(2 * most / 60)}, or {change}"
         plan += ": no job would finish one" if usual > limit else ""
         yield Row(GROUP, what, found, plan, "refused" if usual > limit else "warning", change)
 
 
-def _block_seconds(work: Work, pace: Throughput, count: int) -> tuple[float, float]:
+def _of_sampling(config: Config) -> tuple[int, int]:
+    """Chunks and thoughts of a block."""
+    chunks = _at_most(config, config.corpus, config.sample.block_chunks)
+    return chunks, chunks * config.sample.num_samples
+
+
+def _of_evaluation(config: Config) -> tuple[int, int]:
+    """Likewise: some chunks have log p(x | c) estimated as well, at worst all of them in one block."""
+    settings = config.evaluate
+    chunks = _at_most(config, config.heldout, config.sample.block_chunks)
+    estimated = min(chunks, settings.estimate_chunks) * settings.estimate_samples
+    answered = chunks * (1 + settings.answer_samples) if config.chunking.mode == "given" else 0
+    return chunks, chunks * settings.num_samples + estimated + answered
+
+
+def _at_most(config: Config, corpus: CorpusConfig, chunks: int) -> int:
+    """So many chunks, or all that there are."""
+    known = corpus.num_documents if config.chunking.mode == "given" else None
+    return chunks if known is None else min(chunks, known)
+
+
+def _block_seconds(config: Config, pace: Throughput, thoughts: int) -> tuple[float, float]:
     """With thoughts at their limit, and of the length that `estimate.thought_tokens` says; chunks are as long
     as they may be."""
-    config = work.plan.config
-    chunk, longest = config.chunking.max_chunk_tokens, float(config.sample.max_thought_tokens)
+    chunk, limit = config.chunking.max_chunk_tokens, float(config.sample.max_thought_tokens)
     ratio = config.estimate.thought_tokens
-    usual = longest if ratio is None else min(longest, ratio * chunk)
 
     def seconds(thought: float) -> float:
-        number = config.sample.block_chunks * count
-        return 3600 * pace.hours(number * thought, number * (thought + chunk))
+        return 3600 * pace.hours(thoughts * thought, thoughts * (thought + chunk))
 
-    return seconds(longest), seconds(usual)
+    return seconds(limit), seconds(limit if ratio is None else min(limit, ratio * chunk))
 
 
 def _engines(work: Work) -> Iterator[Row]:
@@ -229,6 +246,7 @@ def _jobs(work: Work, site: Site) -> Iterator[Row]:
         for name, quota in site.quotas(work.plan.config.slurm.where(stage.name)).items()
         if quota.max_submit is not None
     }
+    yield from _at_once(work, site)
     rooms["MaxJobCount, of all users"] = site.number("MaxJobCount", 10_000)
     name = min(rooms, key=lambda one: rooms[one])
     found, plan = f"{name} leaves {rooms[name]}", f"{tasks} jobs and array tasks are to be submitted"
@@ -236,6 +254,16 @@ def _jobs(work: Work, site: Site) -> Iterator[Row]:
         yield Row(GROUP, "number of jobs", found, plan)
         return
     yield Row(GROUP, "number of jobs", found, plan, "refused", _fewer(work, site, rooms[name]))
+
+
+def _at_once(work: Work, site: Site) -> Iterator[Row]:
+    """What keeps jobs from running beside each other."""
+    parallel = work.plan.config.slurm.array_parallelism
+    for stage in {stage.name: stage for stage in work.plan.stages if stage.kind.sharded}.values():
+        for name, quota in site.quotas(work.plan.config.slurm.where(stage.name)).items():
+            if quota.max_jobs is not None and quota.max_jobs < parallel:
+                plan = f"slurm.array_parallelism={parallel}: the others wait"
+                yield Row(GROUP, f"tasks of {stage.name} at once", f"{name} lets {quota.max_jobs} run", plan)
 
 
 def _submitted(

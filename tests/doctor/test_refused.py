@@ -119,6 +119,13 @@ def test_where_no_fewer_tasks_suffice_fewer_iterations_are_named() -> None:
     assert find(fewer, "plan", "number of jobs").verdict == "ok"
 
 
+def test_a_change_that_the_site_does_not_allow_is_not_named() -> None:
+    slow = ["hardware.sampled_tokens_per_second=1", "hardware.scored_tokens_per_second=1"]
+    row = find(judged("none", *slow), "plan", "a block of sample")
+    assert (row.verdict, row.change.partition("=")[0]) == ("refused", "sample.block_chunks")
+    assert find(judged("none", *slow, row.change), "plan", "a block of sample").verdict == "ok"
+
+
 def test_a_site_without_arrays_is_refused() -> None:
     row = find(judged("requeue", change=("= 1001", "= 0")), "plan", "job arrays")
     assert row.verdict == "refused" and "em_iter.sh" in row.change

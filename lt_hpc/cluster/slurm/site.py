@@ -82,8 +82,8 @@ class Quota:
 
 @dataclass(frozen=True)
 class Preemption:
-    """How a job is preempted: REQUEUE, CANCEL, SUSPEND or OFF; its GraceTime and whose that is; and seconds from
-    the signal to the end. Without a GraceTime the signal comes all the same, and KillWait is left."""
+    """How a job is preempted: REQUEUE, CANCEL, SUSPEND or OFF; its GraceTime and whose that is; the seconds
+    that a job has then. Without a GraceTime the signal comes all the same, and KillWait is left."""
 
     mode: str
     grace_seconds: int = 0
