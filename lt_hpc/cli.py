@@ -12,6 +12,7 @@ from lt_hpc import __version__
 
 COMMANDS = {
     "launch": "plan a run and do what is missing, here or on Slurm",
+    "doctor": "whether a plan can end where it is to run, and what to change",
     "status": "what is done, running and missing",
     "benchmark": "have a model answer tasks of lm-evaluation-harness",
     "prefetch": "fetch a run's model and the data of its benchmarks from the hub",
@@ -35,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
     command = parser.parse_args(arguments[:1]).command
     if command == "launch":
         from lt_hpc.launch import main as run
+    elif command == "doctor":
+        from lt_hpc.doctor.__main__ import main as run
     elif command == "status":
         from lt_hpc.status import main as run
     elif command == "experiment":

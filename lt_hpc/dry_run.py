@@ -170,18 +170,26 @@ def _cost(plan: Plan, found: Training, parameters: int) -> Iterator[str]:
         f"of which {_memory(found.activation_bytes)} for the activations of "
         f"{found.micro_batch_tokens:,} tokens"
     )
-    memory = hardware.memory_gb
-    if memory is not None and found.memory[settings.zero_stage] > memory * _GB:
-        yield (
-            f"zero_stage={settings.zero_stage} does not fit into hardware.memory_gb={memory:g}: lower "
-            "micro_batch_rows, set activation_checkpointing, or raise zero_stage"
-        )
+    larger = too_large(plan, found)
+    if larger:
+        yield larger
     if found.flops is not None and found.gpu_hours is not None:
         yield (
             f"{found.flops:.2e} FLOPs at {hardware.expected_mfu:.0%} of {hardware.peak_tflops:g} TFLOP/s: "
             f"{found.gpu_hours:,.0f} GPU hours, {found.gpu_hours / found.ranks:,.1f} hours on "
             f"{found.ranks} GPUs"
         )
+
+
+def too_large(plan: Plan, found: Training) -> str | None:
+    """What to do about a training that does not fit into a GPU; None where it does, or it is not known."""
+    memory, stage = plan.config.hardware.memory_gb, plan.training(plan.stage(found.stage)).zero_stage
+    if memory is None or found.memory.get(stage, 0) <= memory * _GB:
+        return None
+    return (
+        f"zero_stage={stage} does not fit into hardware.memory_gb={memory:g}: lower micro_batch_rows, set "
+        "activation_checkpointing, or raise zero_stage"
+    )
 
 
 def _memory(size: float) -> str:

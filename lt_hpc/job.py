@@ -143,7 +143,8 @@ class Job:
             return ""
         with self.resubmitting:
             try:
-                if not self.resubmitted and self.scheduler.taken_away(self.place.job):
+                job = self.place.job
+                if not self.resubmitted and self.scheduler.taken_away(self.plan, self.stage, job):
                     self.resubmitted = self._resubmit_own()
             except LtError as error:
                 self.resubmitted = f"taken away, and not submitted again: {error}"

@@ -24,19 +24,34 @@ def check(package: str, installed: str) -> None:
     Raises:
         ConfigError: when the requirements of this project exclude the version.
     """
-    clauses = _requirements().get(package, "")
-    for compare, bound in re.findall(r"([<>=]=?)([\d.]+)", clauses):
+    if excluded(package, installed):
+        raise ConfigError(excluded(package, installed))
+    if untested(package, installed):
+        print(f"warning: {untested(package, installed)}", file=sys.stderr)
+
+
+def excluded(package: str, installed: str, by: str = "lt_hpc") -> str | None:
+    """What the requirements of `by`, this project or a package that is installed, have against a version."""
+    clauses = _requirements(by).get(package, "")
+    taker = "this release" if by == "lt_hpc" else by
+    for compare, bound in re.findall(r"(?<![!~])([<>=]=?)\s*([\d.]*\d)(?![\d.]*\*)", clauses):
         if not _COMPARE[compare](_release(installed), _release(bound)):
-            raise ConfigError(f"{package} {installed} is installed; this release takes {package}{clauses}")
-    if _release(installed)[:2] != _release(TESTED[package])[:2]:
-        tested = f"this release was tested with {package} {TESTED[package]}"
-        print(f"warning: {package} {installed} is installed; {tested}", file=sys.stderr)
+            return f"{package} {installed} is installed; {taker} takes {package}{clauses}"
+    return None
 
 
-def _requirements() -> dict[str, str]:
-    """Package -> the bounds on its version; none where the project itself is not installed."""
+def untested(package: str, installed: str) -> str | None:
+    """What to say of a version whose minor version was not tested; None of packages that may have any."""
+    tested = TESTED.get(package)
+    if tested is None or _release(installed)[:2] == _release(tested)[:2]:
+        return None
+    return f"{package} {installed} is installed; this release was tested with {package} {tested}"
+
+
+def _requirements(of: str) -> dict[str, str]:
+    """Package -> the bounds on its version that a distribution sets; none where it is not installed."""
     try:
-        lines = importlib.metadata.requires("lt_hpc") or []
+        lines = importlib.metadata.requires(of) or []
     except importlib.metadata.PackageNotFoundError:
         return {}
     matches = (re.match(r"([\w-]+)\s*\(?([^;)]*)", line) for line in lines)

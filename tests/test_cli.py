@@ -40,6 +40,8 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (0, "launch --iters 1 --dry-run --cluster local seed=7"),
         (2, "launch --iters 1 --dry-run --cluster local sample.num_sample=7"),
         (2, "launch --no-such-option"),
+        (0, "doctor --help"),
+        (2, "doctor sample.num_sample=7"),
         (0, "status ."),
         (2, "status nowhere"),
         (2, "report"),

@@ -31,7 +31,7 @@ FLOORS: tuple[set[str], ...] = (
     {"job"},
     {"crash"},
     {"launch", "status", "prefetch"},
-    {"experiments", "benchmark"},
+    {"experiments", "benchmark", "doctor"},
     {"experiment"},
     {"cli"},
 )
@@ -196,10 +196,12 @@ def test_no_file_is_really_two(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 400
 
 
-@pytest.mark.parametrize("command", ["launch", "status", "report", "experiment", "benchmark", "prefetch"])
+@pytest.mark.parametrize(
+    "command", ["launch", "status", "report", "experiment", "benchmark", "prefetch", "doctor"]
+)
 def test_commands_start_without_the_heavy_packages(command: str) -> None:
     unwanted = (*HEAVY, "lt_hpc.engines", "lt_hpc.stages")
-    module = "lt_hpc.report.__main__" if command == "report" else f"lt_hpc.{command}"
+    module = f"lt_hpc.{command}" + (".__main__" if command in ("report", "doctor") else "")
     code = f"import sys, {module}; print([name for name in {unwanted!r} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

@@ -131,7 +131,7 @@ class Processes:
     def requeue(self, job: str) -> bool:
         return self.launcher.requeue(job)
 
-    def taken_away(self, job: str) -> bool:
+    def taken_away(self, plan: Plan, stage: Stage, job: str) -> bool:
         return False
 
     def limits(self, plan: Plan, stage: Stage, queued: int) -> Limits:

@@ -122,8 +122,8 @@ class Scheduler(Protocol):
         """Put a running job back into the queue; False where that is not for us to do."""
         ...
 
-    def taken_away(self, job: str) -> bool:
-        """Whether the cluster is ending a job that it will not start again by itself."""
+    def taken_away(self, plan: Plan, stage: Stage, job: str) -> bool:
+        """Whether the cluster is ending a job of a stage that it will not start again by itself."""
         ...
 
     def limits(self, plan: Plan, stage: Stage, queued: int) -> Limits:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -51,6 +52,16 @@ class LocalConfig:
     processes: int = execution(2, "tasks at once; with GPUs at most one per engine's GPUs", ge=1, le=1024)
     train_ranks: int = execution(2, "ranks of training; with GPUs at most one per GPU", ge=1, le=1024)
     threads: int = execution(1, "torch threads per process", ge=1, le=1024)
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where in a cluster jobs go. None: as the site decides."""
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
 
 
 @dataclass
@@ -102,3 +113,9 @@ class SlurmConfig:
         found = getattr(self, kind)
         assert isinstance(found, JobConfig)
         return found
+
+    def where(self, kind: str) -> Where:
+        """Where jobs of a kind go: its own settings before those of all stages."""
+        job = self.job(kind)
+        names = (item.name for item in dataclasses.fields(Where))
+        return Where(**{name: getattr(job, name) or getattr(self, name) for name in names})

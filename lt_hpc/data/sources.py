@@ -155,13 +155,17 @@ def _check_rows(corpus: CorpusConfig, section: str, mode: str) -> None:
 
 
 def remarks(corpus: CorpusConfig) -> list[str]:
-    """What a user should know of a source that can be read: files passed over, a hub data set that may
-    change."""
+    """What a user should know of a source that can be read: files passed over, hub data that may change."""
     location = _locate(corpus)
     found = [f"{corpus.source}: not read: {', '.join(location.passed_over)}"] if location.passed_over else []
     if location.kind == "hub" and corpus.revision is None:
         found.append(f"{corpus.source}: not pinned, it may change between jobs; give a commit as revision")
     return found
+
+
+def is_on_hub(corpus: CorpusConfig) -> bool:
+    """Whether its documents are streamed from the hub."""
+    return _locate(corpus).kind == "hub"
 
 
 def identity_in(config: Config, name: str) -> dict[str, object]:
@@ -183,11 +187,10 @@ def identity(corpus: CorpusConfig, taught: bool = False) -> dict[str, object]:
     """
     values: dict[str, object] = identity_of(corpus)
     location = _locate(corpus)
-    files = location.files
     if taught and _LISTS.fullmatch(_type_of_text(corpus, location)):
         values["too_long"] = "chunks"  # are left out; once it was their whole document
-    if files:
-        values["source"] = [_file_identity(path) for path in files]
+    if location.files:
+        values["source"] = [_file_identity(path) for path in location.files]
     return {**values, **builtin.identity(corpus)}
 
 

@@ -165,8 +165,8 @@ def answering(plan: Plan, paths: RunPaths) -> Answering | None:
         if (record := manifest.read(folder)) is not None and record.complete and record.seconds
     ]
     tokens = sum(record.counts.get(f"{of}_tokens", 0) for record in records for of in ("thought", "answer"))
-    throughput = _throughput(plan, _sampling_stages(plan), paths)
-    pace = throughput.sampled if throughput else config.hardware.sampled_tokens_per_second
+    engine = throughput(plan, paths)
+    pace = engine.sampled if engine else config.hardware.sampled_tokens_per_second
     return Answering(
         stage=stages[0].key,
         more=len(stages) - 1,
@@ -210,13 +210,13 @@ def evaluation(plan: Plan, paths: RunPaths) -> Evaluation | None:
     prepared = record is not None and record.complete and record.counts.get("chunks")
     chunks = prepared or config.estimate.heldout_chunks
     raw, thought = raw_tokens(plan, folder, paths), config.estimate.thought_tokens
-    throughput = _throughput(plan, _sampling_stages(plan), paths)
+    engine = throughput(plan, paths)
     thinks = stages[0].settings.get("markers", True)
     if raw is None or (thought is None and thinks) or not chunks:
-        return Evaluation(stages[0].key, len(stages) - 1, None, None, throughput)
+        return Evaluation(stages[0].key, len(stages) - 1, None, None, engine)
     if thought is None or not thinks:
         answers = chunks * settings.max_answer_tokens if config.chunking.mode == "given" else 0
-        return Evaluation(stages[0].key, len(stages) - 1, answers, raw, throughput)
+        return Evaluation(stages[0].key, len(stages) - 1, answers, raw, engine)
     estimated = min(chunks, settings.estimate_chunks)
     weighed = chunks * settings.num_samples + estimated * settings.estimate_samples
     answered = chunks * (1 + settings.answer_samples) if config.chunking.mode == "given" else 0
@@ -226,8 +226,13 @@ def evaluation(plan: Plan, paths: RunPaths) -> Evaluation | None:
         more=len(stages) - 1,
         sampled_tokens=(weighed + answered) * thought * raw / chunks + answers * settings.max_answer_tokens,
         scored_tokens=weighed * (1 + thought) * raw / chunks + 2 * raw,
-        throughput=throughput,
+        throughput=engine,
     )
+
+
+def throughput(plan: Plan, paths: RunPaths) -> Throughput | None:
+    """Of one engine, as measured by the newest E-step of the run, or as it is set; None for neither."""
+    return _throughput(plan, _sampling_stages(plan), paths)
 
 
 def _sampling_stages(plan: Plan) -> list[Stage]:

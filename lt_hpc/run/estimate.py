@@ -11,6 +11,7 @@ from lt_hpc.config.schema import Config
 from lt_hpc.data import base_model
 from lt_hpc.latent.cost import (
     CONTEXT_BYTES,
+    MASTER_BYTES,
     ModelShape,
     activation_bytes,
     buffer_bytes,
@@ -183,3 +184,17 @@ def _training(plan: Plan, stage: Stage, more: int, shape: ModelShape | None, pat
         flops=flops,
         gpu_hours=None if flops is None or peak is None else flops / (peak * 1e12 * mfu) / 3600,
     )
+
+
+def disk_bytes(plan: Plan, found: Estimate) -> float | None:
+    """What a run takes on disk at most at one time, without documents: the model of every iteration, the
+    checkpoints that are kept and one that is being written, and the ids of all thoughts, 4 bytes each; None
+    where the model's shape is not known."""
+    if found.shape is None:
+        return None
+    trained = [plan.training(stage) for stage in plan.stages if stage.kind.ranked]
+    parameters = found.shape.parameters
+    models = sum(_DTYPE_BYTES[settings.dtype] for settings in trained) * parameters + 4 * parameters
+    kept = max((settings.keep_checkpoints + 1 for settings in trained), default=0)
+    thoughts = 4 * found.sampling.sampled_tokens * (found.sampling.more + 1) if found.sampling else 0
+    return models + kept * MASTER_BYTES * parameters + thoughts

@@ -156,24 +156,29 @@ def missing_shards(paths: RunPaths, stage: Stage) -> list[int]:
     return list(standing(paths, stage).missing)
 
 
+def training_costs(paths: RunPaths, plan: Plan) -> dict[str, tuple[float, float]]:
+    """Key of each trained model's stage -> seconds of its slowest checkpoint and of its longest step."""
+    records = {
+        stage.key: manifest.read(paths.root / stage.output) for stage in plan.stages if stage.kind.ranked
+    }
+    return {
+        key: (record.statistics["checkpoint"]["seconds"], record.statistics["longest_step_seconds"])
+        for key, record in records.items()
+        if record and record.statistics.get("checkpoint")
+    }
+
+
 def slow_checkpoints(paths: RunPaths, plan: Plan, seconds: float, source: str) -> list[str]:
     """A warning for each trained model whose checkpoint and longest step took more than the
     `seconds` of notice that jobs get from `source`: training still to come would be cut off while
     it saves."""
-    warnings = []
-    for stage in plan.stages:
-        record = manifest.read(paths.root / stage.output) if stage.kind.ranked else None
-        cost = record.statistics.get("checkpoint") if record else None
-        if cost is None or record is None:
-            continue
-        step = record.statistics["longest_step_seconds"]
-        if cost["seconds"] + step > seconds:
-            warnings.append(
-                f"a checkpoint of {stage.key} took {cost['seconds']:.0f} s and a step up to {step:.0f} s, "
-                f"but jobs get {seconds:g} s of notice ({source}): what was trained since the last "
-                "checkpoint (train.checkpoint_seconds) would be lost"
-            )
-    return warnings
+    return [
+        f"a checkpoint of {key} took {saved:.0f} s and a step up to {step:.0f} s, but jobs get {seconds:g} s "
+        f"of notice ({source}): what was trained since the last checkpoint (train.checkpoint_seconds) would "
+        "be lost"
+        for key, (saved, step) in training_costs(paths, plan).items()
+        if saved + step > seconds
+    ]
 
 
 def remove_spent_checkpoints(paths: RunPaths, stages: list[Stage]) -> None:

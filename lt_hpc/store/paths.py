@@ -66,6 +66,10 @@ class RunPaths:
         """Outputs of other settings, moved out of the way and never deleted by the project."""
         return self.root / "superseded"
 
+    def doctor(self, visit: str) -> Path:
+        """What `lt-hpc doctor --probe` and its jobs tell each other; removed when all have answered."""
+        return self.root / "doctor" / visit
+
     @property
     def plans(self) -> Path:
         return self.root / "plans"

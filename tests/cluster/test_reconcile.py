@@ -77,7 +77,7 @@ class Cluster:
     def requeue(self, job: str) -> bool:
         return False
 
-    def taken_away(self, job: str) -> bool:
+    def taken_away(self, plan: Plan, stage: Stage, job: str) -> bool:
         return False
 
     def limits(self, plan: Plan, stage: Stage, queued: int) -> Limits:

@@ -80,11 +80,6 @@ def test_a_job_that_will_never_start_by_itself_is_told_from_one_that_waits(
     assert queued.hopeless is hopeless
 
 
-def test_settings_are_read_from_the_controllers_answer() -> None:
-    text = "Configuration data as of 2026\nMaxArraySize            = 1001\nAuthInfo                = a=b,c\n"
-    assert client.parse_settings(text) == {"MaxArraySize": "1001", "AuthInfo": "a=b,c"}
-
-
 @pytest.mark.parametrize(
     ("state", "reason", "expected"),
     [
@@ -97,27 +92,6 @@ def test_settings_are_read_from_the_controllers_answer() -> None:
 )
 def test_a_cancelled_job_is_not_requeued(state: str, reason: str, expected: bool) -> None:
     assert client.may_requeue(state, reason) is expected
-
-
-PARTITIONS = (
-    "PartitionName=preempt AllowGroups=ALL Default=YES QoS=N/A GraceTime=10 Hidden=NO PreemptMode=REQUEUE\n"
-    "PartitionName=high AllowGroups=ALL Default=NO QoS=N/A GraceTime=0 Hidden=NO PreemptMode=OFF\n"
-)
-
-
-def test_the_notice_of_a_preemption_is_that_of_the_jobs_partition() -> None:
-    assert client.parse_notice(PARTITIONS, None) == ("preempt", 10)
-    assert client.parse_notice(PARTITIONS, "preempt") == ("preempt", 10)
-    assert client.parse_notice(PARTITIONS, "high") is None
-    assert client.parse_notice(PARTITIONS, "elsewhere") is None
-
-
-def test_the_least_submit_limit_holds_and_no_limit_is_none() -> None:
-    text = "physics|500\nphysics|\nmaths|200\n"
-    assert client.parse_limits(text, "physics") == 500
-    assert client.parse_limits(text, None) == 200
-    assert client.parse_limits("physics|\n", "physics") is None
-    assert client.parse_limits("", None) is None
 
 
 def test_neither_a_shell_nor_a_surrounding_job_talks_to_slurms_commands() -> None:

@@ -1,21 +1,31 @@
 """Slurm's client commands: the only file that spells squeue, scontrol, scancel and sacctmgr.
 
-Parsing is pure and works on recorded text; each command is one thin function.
+Parsing is pure and works on recorded text (of the site in site.py); each command is one thin function.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import getpass
 import os
 import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from lt_hpc.cluster.scheduler import Gone, Notice, Queued
 from lt_hpc.cluster.slurm.environment import clean_environment
+from lt_hpc.cluster.slurm.site import (
+    Site,
+    parse_associations,
+    parse_nodes,
+    parse_partitions,
+    parse_qos,
+    parse_settings,
+)
+from lt_hpc.config.machines import Where
 from lt_hpc.errors import StageError
 
 T = TypeVar("T")
@@ -27,6 +37,8 @@ _TRANSIENT = re.compile(
     r"timed out|unable to contact|unable to connect|connection (refused|reset)|temporarily", re.IGNORECASE
 )
 _QUEUE_FORMAT = "%i|%j|%T|%r"
+_ASSOCIATION = "account,defaultqos,maxjobs,maxsubmitjobs,maxwall"
+_QOS = "name,gracetime,preempt,preemptmode,maxwall,maxjobsperuser,maxsubmitjobsperuser"
 _HOPELESS = {
     *("DependencyNeverSatisfied", "JobHeldAdmin", "JobHoldMaxRequeue", "BadConstraints"),
     *("launch failed requeued held", "job requeued in held state"),
@@ -95,30 +107,6 @@ def parse_gone(text: str) -> list[Gone]:
                 )
             )
     return found
-
-
-def parse_settings(text: str) -> dict[str, str]:
-    """`scontrol show config` as a dictionary."""
-    return dict(re.findall(r"^(\w+)\s*=\s*(.*?)\s*$", text, flags=re.MULTILINE))
-
-
-def parse_notice(text: str, wanted: str | None) -> tuple[str, int] | None:
-    """A partition (`wanted`, else the default one) and the seconds of notice that preemption gives
-    there, from `scontrol show partition -o`; None where it does not preempt."""
-    for line in text.splitlines():
-        fields = dict(field.partition("=")[::2] for field in line.split())
-        name = fields.get("PartitionName", "")
-        if name == wanted or (wanted is None and fields.get("Default") == "YES"):
-            preempts = fields.get("PreemptMode", "OFF") != "OFF"
-            return (name, int(fields.get("GraceTime", 0))) if preempts else None
-    return None
-
-
-def parse_limits(text: str, wanted: str | None) -> int | None:
-    """The least limit in lines of `name|limit` from sacctmgr, of one name or, for None, of all."""
-    rows = [line.split("|") for line in text.splitlines() if "|" in line]
-    limits = [int(limit) for name, limit in rows if limit.isdigit() and wanted in (None, name)]
-    return min(limits, default=None)
 
 
 def is_transient(message: str) -> bool:
@@ -192,39 +180,39 @@ def with_name(name: str) -> list[str]:
     return sorted({task.job for task in queue() if task.name == name})
 
 
-def settings() -> dict[str, str]:
-    """The controller's configuration."""
-    return parse_settings(_run(["scontrol", "show", "config"]))
-
-
-def submit_limit(accounting: Mapping[str, str], account: str | None, qos: str | None) -> int | None:
-    """How many jobs and array tasks this user may have in the queue, by association and QOS; None
-    where the site's `settings` enforce no such limits."""
-    if "limits" not in accounting.get("AccountingStorageEnforce", ""):
-        return None
-    show = ["sacctmgr", "-n", "-P", "show"]
-    user, cluster = getpass.getuser(), accounting.get("ClusterName", "")
-    own = ["assoc", f"user={user}", f"cluster={cluster}"]
-    default = _run([*show, *own, "format=defaultqos"]).split()
-    limits = (
-        parse_limits(_run([*show, *own, "format=account,maxsubmitjobs"]), account),
-        parse_limits(
-            _run([*show, "qos", "format=name,maxsubmitjobsperuser"]), qos or (default or ["normal"])[0]
-        ),
+def site(nodes: bool = True) -> Site:
+    """What the site's Slurm is like, without its nodes where they are not asked for. Its accounting is only
+    asked where something depends on it."""
+    show = ["scontrol", "--all", "--oneliner", "show"]
+    settings = parse_settings(_run(["scontrol", "show", "config"]))
+    found = Site(
+        settings,
+        parse_partitions(_run([*show, "partition"])),
+        parse_nodes(_run([*show, "node"])) if nodes else (),
     )
-    return min((limit for limit in limits if limit is not None), default=None)
-
-
-def notice(partition: str | None, seconds: float, source: str) -> Notice:
-    """What jobs in a partition get: `seconds`, decided by `source`, or the grace time of its
-    preemption where that is less."""
+    if not found.enforces_limits and not settings.get("PreemptType", "").endswith("qos"):
+        return found
+    show = ["sacctmgr", "--parsable2", "show"]
+    own = [f"user={getpass.getuser()}", f"cluster={settings.get('ClusterName', '')}"]
     try:
-        found = parse_notice(_run(["scontrol", "show", "partition", "-o"]), partition)
+        return dataclasses.replace(
+            found,
+            associations=parse_associations(_run([*show, "assoc", *own, f"format={_ASSOCIATION}"])),
+            qos=parse_qos(_run([*show, "qos", f"format={_QOS}"])),
+        )
+    except StageError:  # the database does not answer; sbatch itself says when a job is too much
+        return found
+
+
+def notice(where: Where, seconds: float, source: str) -> Notice:
+    """What jobs get: `seconds`, decided by `source`, or what a preemption leaves where that is less."""
+    try:
+        found = site(nodes=False)
     except StageError:  # no reason not to run
-        found = None
-    if found is not None and found[1] < seconds:
-        return Notice(found[1], f"GraceTime={found[1]} of partition {found[0]}")
-    return Notice(seconds, source)
+        return Notice(seconds, source)
+    given = found.preemption(where)
+    preempted = given.mode in ("REQUEUE", "CANCEL") and given.notice_seconds < seconds
+    return Notice(given.notice_seconds, given.source) if preempted else Notice(seconds, source)
 
 
 def dependency(jobs: Iterable[str]) -> str:
@@ -254,11 +242,26 @@ def requeue(job: str) -> bool:
     Raises:
         StageError: where the site does not allow it.
     """
-    state, _, reason = _run(["squeue", "--all", "-h", "-j", job, "-o", "%T|%r"]).strip().partition("|")
+    state, reason = standing(job)
     if not may_requeue(state, reason):
         return False
     _run(["scontrol", "requeue", job])
     return True
+
+
+def standing(job: str) -> tuple[str, str]:
+    """State of a job in the queue and why it waits, in Slurm's words; empty for one that it has forgotten.
+
+    Raises:
+        StageError: when the controller says nothing, or that it does not know the job.
+    """
+    state, _, reason = _run(["squeue", "--all", "-h", "-j", job, "-o", "%T|%r"]).strip().partition("|")
+    return state, reason
+
+
+def keeps_requeue(job: str) -> bool:
+    """Whether a submitted job may be requeued: a plugin of the site may have taken its --requeue away."""
+    return "Requeue=1" in _run(["scontrol", "--oneliner", "show", "job", job]).split()
 
 
 def may_requeue(state: str, reason: str) -> bool:
@@ -268,12 +271,14 @@ def may_requeue(state: str, reason: str) -> bool:
     )
 
 
-def taken_away(job: str) -> bool:
-    """Whether a job that is ending was preempted and will not come back by itself, as with
-    PreemptMode=CANCEL; its state says the same as after scancel, and only the time of it tells them apart."""
-    shown = _run(["scontrol", "show", "job", "-o", job])
+def taken_away(job: str, where: Where) -> bool:
+    """Whether a job that is ending was preempted and will not come back by itself. Its state says the same as
+    after scancel, and only the time of its preemption tells them apart."""
+    shown = _run(["scontrol", "show", "job", "--oneliner", job])
     ending = re.search(r"\bJobState=(COMPLETING|PREEMPTED)\b", shown)
-    return bool(ending and re.search(r"\bPreemptTime=\d", shown))
+    if not ending or not re.search(r"\bPreemptTime=\d", shown):
+        return False
+    return site(nodes=False).preemption(where).mode == "CANCEL"
 
 
 def node_address(node: str) -> str | None:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection
 
 from lt_hpc.cluster.scheduler import Gone, Limits, Notice, Queued, Tasks
 from lt_hpc.cluster.slurm import client
-from lt_hpc.errors import ConfigError, StageError
+from lt_hpc.cluster.slurm.site import Site
+from lt_hpc.errors import ConfigError
 from lt_hpc.kinds import KINDS
 from lt_hpc.run.plan import Plan, Stage
 from lt_hpc.store.paths import RunPaths
@@ -57,35 +58,26 @@ class Slurm:
     def requeue(self, job: str) -> bool:
         return client.requeue(job)
 
-    def taken_away(self, job: str) -> bool:
-        return client.taken_away(job)
+    def taken_away(self, plan: Plan, stage: Stage, job: str) -> bool:
+        return client.taken_away(job, plan.config.slurm.where(stage.name))
 
     def limits(self, plan: Plan, stage: Stage, queued: int) -> Limits:
-        site = client.settings()
-        return limits(
-            plan, stage, int(site.get("MaxArraySize", "1001")), self._room(plan, stage, site, queued)
-        )
-
-    def _room(self, plan: Plan, stage: Stage, site: dict[str, str], queued: int) -> int | None:
-        """Jobs and array tasks that this user may still submit; None where nothing limits them, or
-        the accounting database does not answer."""
-        settings, job = plan.config.slurm, plan.config.slurm.job(stage.name)
-        try:
-            limit = client.submit_limit(site, job.account or settings.account, job.qos or settings.qos)
-        except StageError:  # sbatch itself will say when it is too much
-            return None
-        return None if limit is None else limit - queued
+        return limits_at(client.site(nodes=False), plan, stage, queued)
 
     def notice(self, plan: Plan) -> Notice:
         """Whatever ends the job: the time limit's warning, or preemption where that gives less."""
-        settings = plan.config.slurm
+        seconds = plan.config.slurm.signal_seconds
         ranked = next(kind.name for kind in KINDS if kind.ranked)
-        partition = settings.job(ranked).partition or settings.partition
-        seconds = settings.signal_seconds
-        return client.notice(partition, seconds, f"slurm.signal_seconds={seconds}")
+        return client.notice(plan.config.slurm.where(ranked), seconds, f"slurm.signal_seconds={seconds}")
 
     def wait(self) -> None:
         return
+
+
+def limits_at(site: Site, plan: Plan, stage: Stage, queued: int) -> Limits:
+    """How a site lets a stage's shards be spread, with so many jobs and array tasks in the queue. Pure."""
+    most = site.submit_limit(plan.config.slurm.where(stage.name))
+    return limits(plan, stage, site.number("MaxArraySize", 1001), None if most is None else most - queued)
 
 
 def limits(plan: Plan, stage: Stage, max_array_size: int, room: int | None) -> Limits:

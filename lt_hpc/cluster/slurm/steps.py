@@ -12,6 +12,7 @@ from lt_hpc.cluster.place import Place
 from lt_hpc.cluster.scheduler import Notice
 from lt_hpc.cluster.slurm import client
 from lt_hpc.cluster.slurm.environment import Allocation
+from lt_hpc.config.machines import Where
 from lt_hpc.kinds import Kind
 from lt_hpc.run.plan import Plan, Stage
 from lt_hpc.store.paths import RunPaths
@@ -48,7 +49,8 @@ class Steps:
         return {"OMP_NUM_THREADS": self.allocation.cpus_per_task}
 
     def notice(self, plan: Plan) -> Notice:
-        return client.notice(self.allocation.partition, self.grace_seconds, "--signal of slurm/em_iter.sh")
+        where = Where(partition=self.allocation.partition)
+        return client.notice(where, self.grace_seconds, "--signal of slurm/em_iter.sh")
 
     def requeue(self, job: str) -> bool:
         return client.requeue(job)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shlex
 import sys
@@ -71,10 +72,7 @@ def parameters(plan: Plan, stage: Stage, name: str, after: Collection[str]) -> d
     if after:
         additional["dependency"] = client.dependency(after)
     optional = {
-        "partition": job.partition or settings.partition,
-        "account": job.account or settings.account,
-        "qos": job.qos or settings.qos,
-        "constraint": job.constraint or settings.constraint,
+        **dataclasses.asdict(settings.where(stage.name)),
         "mem": job.memory,
         "gpus_per_node": job.gpus_per_node or None,
     }
