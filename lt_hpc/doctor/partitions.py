@@ -274,17 +274,13 @@ def _cancelled(site: Site, job: Job, found: str, grace: int) -> Row:
             "warning",
             f"slurm.signal_seconds={grace}",
         )
-    if job.kind.sharded:
-        ends = (
-            "the stage after it has missing shards made again, three times in a row without progress at most"
-        )
-    else:
-        ends = "what waits for it fails and is cancelled: the chain needs a launch to go on"
+    wait = site.number("KillWait", 30)
+    kept = "blocks" if job.kind.sharded else "its last checkpoint" if job.kind.ranked else "nothing"
     other = _another(site, job.partition.name, ("CANCEL",))
     return job.row(
         "preemption",
         found,
-        f"a preempted job is cancelled and does not come back; {ends}",
+        f"a preempted job is cancelled after KillWait={wait} s; the chain submits it again, it keeps {kept}",
         "warning",
-        job.field(f"partition={other}") if other else "launch again after preemptions",
+        job.field(f"partition={other}") if other else "none: every partition that is UP does so",
     )
