@@ -25,6 +25,8 @@ from lt_hpc.store.figures import to_json
 from lt_hpc.store.measured import Measured
 
 BySeed = dict[int, Report]
+SHARES = ("accuracy", "likelihood_prior", "cut_share", "largest_weight")
+"""What the names of measures between 0 and 1 begin with; of scores in benchmarks it is not known."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Results:
 
     def figure(self, arm: str, name: str) -> Shown:
         """A measure of the last models of an arm, over seeds."""
-        return over_seeds(last_value(report, name) for report in self.reports[arm].values())
+        return over_seeds((last_value(report, name) for report in self.reports[arm].values()), name)
 
     @property
     def compared(self) -> list[str]:
@@ -134,14 +136,17 @@ def gather(definition: Definition, runs: Sequence[ArmRun]) -> Results:
     return Results(definition, seeds, reports, changes, missing)
 
 
-def over_seeds(values: Iterable[float | None]) -> Shown:
+def over_seeds(values: Iterable[float | None], measure: str = "") -> Shown:
     """Mean and t interval over the values of seeds; without an interval of one seed, and nothing where one
-    of them has no value."""
+    of them has no value. That of a share ends at none and at all."""
     found = list(values)
     known = [value for value in found if value is not None]
     if not known or len(known) < len(found):
         return Shown(None, None)
-    return Shown(*intervals.ratio(np.array(known), np.ones(len(known))))
+    mean, interval = intervals.ratio(np.array(known), np.ones(len(known)))
+    if interval is not None and measure.startswith(SHARES):
+        interval = (max(0.0, interval[0]), min(1.0, interval[1]))
+    return Shown(mean, interval)
 
 
 def numbers(report: Report) -> list[int]:

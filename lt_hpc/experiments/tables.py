@@ -95,10 +95,11 @@ def _by_iteration(results: Results, arm: str) -> Iterator[str]:
         number = rows[0].number
         changes = [row.change for row in rows if row.change is not None]
         moved = over_seeds(one.values.accuracy for one in changes)
+        reached = over_seeds((value_of(report, number, "accuracy") for report in reports), "accuracy")
         yield _line(
             [
                 str(number),
-                _cell(over_seeds(value_of(report, number, "accuracy") for report in reports), len(rows)),
+                _cell(reached, len(rows)),
                 _cell(moved, len(changes), "+"),
                 ", ".join(one.verdict for one in changes),
             ]

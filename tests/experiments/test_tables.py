@@ -11,7 +11,7 @@ import pytest
 
 from lt_hpc.experiments import figure
 from lt_hpc.experiments.definition import Arm, Definition
-from lt_hpc.experiments.results import Results
+from lt_hpc.experiments.results import Results, over_seeds
 from lt_hpc.experiments.tables import lines
 from lt_hpc.report.changes import Change
 from lt_hpc.report.rows import Benchmarked, Report
@@ -65,6 +65,13 @@ def test_one_seed_has_no_interval_over_seeds_and_says_so() -> None:
     assert "| em | 0 | 0.500 (one seed) |" in text
     assert "| em – raw | +0.100 (one seed) | better |" in text
     assert "a figure of one seed has no interval over seeds" in text
+
+
+def test_the_interval_of_a_share_ends_at_all() -> None:
+    share = over_seeds([0.99, 1.0, 1.0], "accuracy").interval
+    other = over_seeds([0.99, 1.0, 1.0], "log_likelihood").interval
+    assert share is not None and other is not None
+    assert share == (pytest.approx(other[0]), 1.0) and other[1] > 1
 
 
 def test_the_json_has_the_figures_of_the_table_and_of_each_seed() -> None:
