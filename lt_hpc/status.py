@@ -1,48 +1,61 @@
-"""python -m lt_hpc.status RUN_DIR
+"""python -m lt_hpc.status RUN_DIR [--json] [--watch [SECONDS]] [--verify]
 
 Says what of a run is done, running and missing, from its manifests, its progress files and the
-queue, where a scheduler has jobs of it.
+queue, where a scheduler has jobs of it. It writes nothing, but for what --verify finds damaged.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 import sys
-from collections import Counter
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from lt_hpc.cluster import schedulers
-from lt_hpc.errors import IncompleteError, Interrupted, guarded
-from lt_hpc.run import events, progress, state
-from lt_hpc.run.events import Ended, described
-from lt_hpc.run.plan import Plan, Stage
-from lt_hpc.run.state import Standing
-from lt_hpc.store import manifest, shards
+from lt_hpc.errors import IncompleteError, guarded
+from lt_hpc.run import state
+from lt_hpc.run.overview import Row, rows
+from lt_hpc.run.plan import Plan
+from lt_hpc.store import manifest
 from lt_hpc.store.paths import RunPaths
 
 
-def describe(
-    paths: RunPaths, stage: Stage, standing: Standing, jobs: Counter[str], end: Ended | None = None
-) -> str:
-    """One line on a stage, the states of its `jobs`, and why it failed or was stopped."""
-    found = standing.problem
-    line = f"{stage.key:12} {'done' if found is None else 'to do'}"
-    pinned = shards.read(paths.root / stage.output) if stage.kind.sharded else None
-    if pinned is not None and pinned.samples == stage.fingerprint:
-        missing = len(standing.missing)
-        running = min(missing, jobs["RUNNING"] if jobs else progress.num_running(paths, stage))
-        line += f"   shards: {pinned.num_shards - missing} done, {running} running, "
-        line += f"{missing - running} missing"
-    if jobs:
-        counts = (f"{count} {name.lower()}" for name, count in sorted(jobs.items()))
-        line += f"   jobs: {', '.join(counts)}"
-    if found is not None:
-        done, total, note = progress.of_stage(paths, stage)
-        line += f"   last seen at {done}/{total} {note}" if total else ""
-        if end and not jobs:
-            stopped = end.code == Interrupted.exit_code
-            line += f"   {'stopped' if stopped else 'FAILED'}: {described(end)}"
-    return line
+@guarded
+def main(arguments: list[str] | None = None) -> int:
+    """The command; exit code 0 when the run is complete, 1 when something is to do, 3 when --verify found
+    a damaged file."""
+    options = _parser().parse_args(arguments)
+    paths = RunPaths(options.run_dir)
+    while True:
+        plan = state.last_plan(paths)
+        damaged = verify(paths, plan) if options.verify else []
+        found = rows(paths, plan, schedulers.states(paths))
+        complete = _complete(plan, found)
+        print(_json(paths, found, damaged, complete) if options.json else _text(found, damaged), flush=True)
+        if complete or damaged or not options.watch:
+            return IncompleteError.exit_code if damaged else 0 if complete else 1
+        time.sleep(options.watch)
+        if not options.json:
+            print(time.strftime("\n%H:%M:%S"), flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m lt_hpc.status", description=__doc__)
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("--verify", action="store_true", help="read every file and compare its checksum")
+    parser.add_argument("--json", action="store_true", help="one object, for programs")
+    parser.add_argument(
+        "--watch", type=float, nargs="?", const=10.0, metavar="SECONDS", help="again, until it is complete"
+    )
+    return parser
+
+
+def _complete(plan: Plan, found: Sequence[Row]) -> bool:
+    done = {row.stage for row in found if row.done}
+    return not state.unfinished(plan, lambda stage: stage.key in done)
 
 
 def verify(paths: RunPaths, plan: Plan) -> list[str]:
@@ -56,28 +69,14 @@ def verify(paths: RunPaths, plan: Plan) -> list[str]:
     ]
 
 
-@guarded
-def main(arguments: list[str] | None = None) -> int:
-    """The command; exit code 0 when the run is complete, 1 when something is to do, 3 when --verify found
-    a damaged file."""
-    parser = argparse.ArgumentParser(prog="python -m lt_hpc.status", description=__doc__)
-    parser.add_argument("run_dir", type=Path)
-    parser.add_argument("--verify", action="store_true", help="read every file and compare its checksum")
-    options = parser.parse_args(arguments)
-    paths = RunPaths(options.run_dir)
-    plan = state.last_plan(paths)
-    queued = schedulers.states(paths)
-    damaged = verify(paths, plan) if options.verify else []
-    ends = events.unfinished_ends(events.read(paths))
-    standings = {stage.key: state.standing(paths, stage) for stage in plan.stages}
-    for stage in plan.stages:
-        jobs = queued.get(stage.key, Counter())
-        print(describe(paths, stage, standings[stage.key], jobs, ends.get(stage.key)))
-    for line in damaged:
-        print(f"damaged: {line}")
-    if damaged:
-        return IncompleteError.exit_code
-    return 1 if state.unfinished(plan, lambda stage: standings[stage.key].problem is None) else 0
+def _text(found: Sequence[Row], damaged: Sequence[str]) -> str:
+    return "\n".join([*map(str, found), *(f"damaged: {line}" for line in damaged)])
+
+
+def _json(paths: RunPaths, found: Sequence[Row], damaged: Sequence[str], complete: bool) -> str:
+    stages = [{**dataclasses.asdict(row), "done": row.done} for row in found]
+    value = {"run": str(paths.root), "complete": complete, "stages": stages, "damaged": list(damaged)}
+    return json.dumps(value)
 
 
 if __name__ == "__main__":

@@ -39,12 +39,14 @@ class Progress:
     done: int = 0
     first: int = 0
     kept: bool = False
+    _began: float = field(default=0.0, repr=False)
     _last_file: float = field(default=0.0, repr=False)
     _last_line: float = field(default=0.0, repr=False)
 
     def start(self, total: int, unit: str, done: int = 0) -> None:
         """The task's work is known, and how much of it was done before."""
         self.total, self.unit, self.done, self.first = total, unit, done, done
+        self._began = time.monotonic()
         self._write(force=True)
 
     def advance(self, count: int = 1, note: str = "") -> None:
@@ -60,6 +62,7 @@ class Progress:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             temporary = temporary_name(self.path)
             value = {"done": self.done, "total": self.total, "unit": self.unit, "note": note}
+            value |= {"first": self.first, "spent": now - self._began}
             temporary.write_text(json.dumps(value))
             os.replace(temporary, self.path)
         if force or now - self._last_line > LINE_SECONDS:
@@ -68,14 +71,15 @@ class Progress:
 
 
 def of_tasks(paths: RunPaths, stage: Stage) -> list[tuple[dict[str, Any], float]]:
-    """What each task of a stage wrote last (`done`, `total`, `unit`, `note`), and when, in seconds since
-    the epoch."""
+    """What each task of a stage wrote last (`done`, `total`, `unit`, `note`, `first`, `spent`), and when, in
+    seconds since the epoch."""
     found = []
     for path in paths.progress_of(stage.key):
         try:
             value = json.loads(path.read_text())
             value = {"done": int(value["done"]), "total": int(value["total"]), "unit": str(value["unit"]),
-                     "note": str(value["note"])}  # fmt: skip
+                     "note": str(value["note"]), "first": int(value.get("first", 0)),
+                     "spent": float(value.get("spent", 0))}  # fmt: skip
             found.append((value, path.stat().st_mtime))
         except (FileNotFoundError, ValueError, TypeError, KeyError):  # just removed, or damaged
             continue
@@ -90,6 +94,17 @@ def of_stage(paths: RunPaths, stage: Stage) -> tuple[int, int, str]:
         done, total = done + value["done"], total + value["total"]
         unit, note = value["unit"], value["note"]
     return done, total, f"{unit} {note}".strip()
+
+
+def seconds_left(paths: RunPaths, stage: Stage) -> float | None:
+    """Until the tasks at work are at their ends, if each goes on as fast as it has since it began: of the
+    slowest one; None where none has done anything yet."""
+    now, found = time.time(), []
+    for value, written in of_tasks(paths, stage):
+        left, made = value["total"] - value["done"], value["done"] - value["first"]
+        if left > 0 and made > 0 and now - written < RUNNING_SECONDS:
+            found.append(max(0.0, left * value["spent"] / made - (now - written)))
+    return max(found, default=None)
 
 
 def num_running(paths: RunPaths, stage: Stage) -> int:

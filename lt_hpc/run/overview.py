@@ -1,0 +1,123 @@
+"""How far each stage of a run is, for people and for programs: what `lt-hpc status` says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lt_hpc.errors import Interrupted
+from lt_hpc.run import events, progress, state
+from lt_hpc.run.events import Ended, Event, Lost
+from lt_hpc.run.plan import Plan, Stage
+from lt_hpc.store import shards
+from lt_hpc.store.paths import RunPaths
+
+
+@dataclass(frozen=True)
+class Shards:
+    """Of a stage whose shards are pinned."""
+
+    done: int
+    running: int
+    missing: int
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the tasks of a stage last said of themselves, earlier attempts included; `seconds_left` of those
+    at work, None where it can't be told yet."""
+
+    done: int
+    total: int
+    note: str
+    seconds_left: float | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One stage.
+
+    Attributes:
+        problem: why it is not done, or None.
+        jobs: state in the queue -> how many of its jobs and array tasks are in it.
+        stops: how often jobs of it were preempted, out of time or lost.
+        end: the last end of a job that failed or was stopped, where nothing of it has started since.
+    """
+
+    stage: str
+    iteration: int
+    problem: str | None
+    shards: Shards | None = None
+    work: Work | None = None
+    jobs: Mapping[str, int] = field(default_factory=dict)
+    stops: int = 0
+    end: Ended | None = None
+
+    @property
+    def done(self) -> bool:
+        return self.problem is None
+
+    def __str__(self) -> str:
+        line = f"{self.stage:12} {'done' if self.done else 'to do'}"
+        if self.shards is not None:
+            found = self.shards
+            line += f"   shards: {found.done} done, {found.running} running, {found.missing} missing"
+        if self.jobs:
+            counts = (f"{count} {name.lower()}" for name, count in sorted(self.jobs.items()))
+            line += f"   jobs: {', '.join(counts)}"
+        if self.work is not None and not self.done:
+            line += f"   last seen at {self.work.done}/{self.work.total} {self.work.note}"
+            left = self.work.seconds_left
+            line += "" if left is None else f", {in_words(left)} left at this pace"
+        if self.stops:
+            line += f"   stopped and submitted again: {self.stops} times"
+        if self.end is not None and not self.jobs and not self.done:
+            stopped = self.end.code == Interrupted.exit_code
+            line += f"   {'stopped' if stopped else 'FAILED'}: {events.described(self.end)}"
+        return line
+
+
+def rows(paths: RunPaths, plan: Plan, queued: Mapping[str, Counter[str]]) -> list[Row]:
+    """Every stage of a plan, from one look at the manifests; `queued`: stage key -> states of its jobs."""
+    happened = events.read(paths)
+    ends, stops = events.unfinished_ends(happened), stops_of(happened)
+    found = []
+    for stage in plan.stages:
+        jobs = queued.get(stage.key, Counter())
+        standing = state.standing(paths, stage)
+        done, total, note = progress.of_stage(paths, stage)
+        left = progress.seconds_left(paths, stage) if standing.problem else None
+        row = Row(
+            stage.key, stage.iteration, standing.problem, _shards(paths, stage, standing.missing, jobs),
+            Work(done, total, note, left) if total else None, jobs, stops[stage.key], ends.get(stage.key),
+        )  # fmt: skip
+        found.append(row)
+    return found
+
+
+def stops_of(happened: Sequence[Event]) -> Counter[str]:
+    """Stage key -> how many jobs and array tasks of it were stopped before their end, or lost. Pure."""
+    ended = {
+        (one.stage, one.job, one.restart)
+        for one in happened
+        if isinstance(one, Ended) and one.job and one.code == Interrupted.exit_code
+    }
+    lost = {(one.stage, one.job, -1) for one in happened if isinstance(one, Lost)}
+    known = {(stage, job) for stage, job, _ in ended}
+    return Counter(stage for stage, job, n in ended | lost if n >= 0 or (stage, job) not in known)
+
+
+def in_words(seconds: float) -> str:
+    """A length of time, rounded for people."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _shards(paths: RunPaths, stage: Stage, missing: tuple[int, ...], jobs: Counter[str]) -> Shards | None:
+    pinned = shards.read(paths.root / stage.output) if stage.kind.sharded else None
+    if pinned is None or pinned.samples != stage.fingerprint:
+        return None
+    running = min(len(missing), jobs["RUNNING"] if jobs else progress.num_running(paths, stage))
+    return Shards(pinned.num_shards - len(missing), running, len(missing) - running)
