@@ -9,11 +9,16 @@ import sys
 from html.parser import HTMLParser
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+from lt_hpc.config.load import load_config
+from lt_hpc.data import sources
 from tests.runs.small_run import SMALL_RUN
+
+REPOSITORY = Path(__file__).parents[1]
 
 
 def test_the_model_opens_as_an_ordinary_one_and_knows_the_markers(undisturbed: Path) -> None:
@@ -26,6 +31,26 @@ def test_the_model_opens_as_an_ordinary_one_and_knows_the_markers(undisturbed: P
             ids = tokenizer(f"5 {marker} 7", add_special_tokens=False)["input_ids"]
             assert len(ids) == 3
             assert ids[1] < model.get_input_embeddings().weight.shape[0]
+
+
+def test_the_lines_that_docs_give_for_using_a_model_think_and_answer_as_evaluation_does(
+    undisturbed: Path,
+) -> None:
+    page = (REPOSITORY / "docs" / "using.md").read_text()
+    (lines,) = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    lines = lines.replace("runs/demo/iter-03/model", str(undisturbed / "iter-01" / "model"))
+    found: dict[str, Any] = {}
+    exec(lines, found)
+    config = load_config(undisturbed / "config.yaml")
+    documents = list(sources.documents(config.heldout, "given"))
+    parts = sorted((undisturbed / "iter-01" / "eval").glob("**/part-*.parquet"))
+    rows = [row for part in parts for row in pq.read_table(part).to_pylist()]
+    assert len(rows) == len(documents)
+    longest = (config.sample.max_thought_tokens, config.evaluate.max_answer_tokens)
+    for row in rows:
+        thought, answer = found["think_and_answer"](documents[row["chunk"]].question, *longest)
+        assert thought == found["tokenizer"].decode(row["thought"][:-1])
+        assert answer == row["answer_thought"]
 
 
 def test_the_report_holds_every_iteration(undisturbed: Path) -> None:
