@@ -69,7 +69,7 @@ def _given(entry: Mapping[str, Any]) -> str:
 FAMILIES: dict[str, Family] = {
     "legs": Family(
         "leg_counting",
-        {"min_animals": 1, "max_animals": 3, "max_instances": 5},
+        {"min_animals": 1, "max_animals": 4, "max_instances": 5},
         {"min_animals": 3, "max_animals": 6, "max_instances": 5},
         _legs,
     ),
