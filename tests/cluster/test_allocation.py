@@ -59,8 +59,8 @@ def test_a_partition_that_preempts_sooner_decides_the_notice(
 ) -> None:
     scontrol = tmp_path / "scontrol"
     scontrol.write_text(
-        "#!/bin/sh\necho PartitionName=preempt Default=YES PreemptMode=REQUEUE GraceTime=10\n"
-        "echo PartitionName=calm Default=NO PreemptMode=OFF GraceTime=0\n"
+        "#!/bin/sh\necho PartitionName=preempt Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=10\n"
+        "echo PartitionName=calm Default=NO PriorityTier=10 PreemptMode=OFF GraceTime=0\n"
     )
     scontrol.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
