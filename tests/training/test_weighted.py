@@ -12,7 +12,8 @@ from lt_hpc.config.schema import MergeConfig
 from lt_hpc.data.corpus import Chunk
 from lt_hpc.latent import resampling
 from lt_hpc.latent.layout import Layout
-from lt_hpc.stages.merge import choose
+from lt_hpc.latent.seeds import Streams
+from lt_hpc.stages.choice import choose
 from lt_hpc.training.batches import IGNORED, Epoch, Example, examples_of_list, make_batch
 
 LAYOUT = Layout(20, 21, 22, 23)
@@ -41,9 +42,10 @@ def gradient(table: torch.Tensor, thoughts: list[list[int]], loss_weights: list[
 def test_the_weighted_gradient_is_the_expectation_of_one_draws(method: resampling.Method) -> None:
     table = torch.randn(24, 24, generator=torch.Generator().manual_seed(0), requires_grad=True)
     settings = MergeConfig(method=method, select="weighted")
-    chosen, loss_weights = choose(settings, LOG_W, KINDS, np.random.default_rng(0))
-    assert len(chosen) == len(set(KINDS[chosen])) and sum(loss_weights) == pytest.approx(1)
-    weighted = gradient(table, [THOUGHTS[k] for k in chosen], loss_weights)
+    found = choose(settings, LOG_W[None], KINDS[None], np.array([True]), Streams(0, "select", (), [0]))
+    chosen = found.of(0)
+    assert len(chosen) == len(set(KINDS[chosen])) and sum(found.loss_weights) == pytest.approx(1)
+    weighted = gradient(table, [THOUGHTS[k] for k in chosen], found.loss_weights.tolist())
     probabilities = resampling.probabilities(method, LOG_W)
     expected = sum(
         float(p) * gradient(table, [thought], [1.0])
