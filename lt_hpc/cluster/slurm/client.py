@@ -34,8 +34,10 @@ TIMEOUT_SECONDS = 60
 RETRY_SECONDS = (2.0, 10.0, 30.0)
 """Waits before a command is tried again that a busy or restarting controller did not answer."""
 _TRANSIENT = re.compile(
-    r"timed out|unable to contact|unable to connect|connection (refused|reset)|temporarily", re.IGNORECASE
+    r"timed out|unable to contact|unable to connect|connection (refused|reset)|temporarily|exit code -15$",
+    re.IGNORECASE,
 )
+"""The last is of a command whose job was told to end: Slurm signals all of a job's processes."""
 _QUEUE_FORMAT = "%i|%j|%T|%r"
 _ASSOCIATION = "account,defaultqos,maxjobs,maxsubmitjobs,maxwall"
 _QOS = "name,gracetime,preempt,preemptmode,maxwall,maxjobsperuser,maxsubmitjobsperuser"
