@@ -16,7 +16,7 @@ export OMP_NUM_THREADS=1
 if (($#)); then exec .venv/bin/python -m pytest "${select[@]}" "$@"; fi
 log=$(mktemp)
 beside=
-other_half=(tests/slurm tests/faults tests/benchmarks)
+other_half=(tests/slurm tests/faults tests/benchmarks/test_benchmark.py)
 trap 'rm -f "$log"; kill "$beside" 2>/dev/null || true' EXIT
 .venv/bin/python -m pytest "${select[@]}" --durations=15 "${other_half[@]}" >"$log" 2>&1 &
 beside=$!

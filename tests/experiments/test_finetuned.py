@@ -26,7 +26,8 @@ sizes:
     iterations: 0
     overrides: [
       {", ".join(OVERRIDES)}, warm.offset=12, "benchmark.tasks=[lt_chain]",
-      benchmark.trials=2, benchmark.limit=3, benchmark.thought_temperature=1, benchmark.max_thought_tokens=6,
+      benchmark.trials=2, benchmark.limit=3, benchmark.num_shards=1, benchmark.thought_temperature=1,
+      benchmark.max_thought_tokens=6,
     ]
     arms:
       from-em: ["model.path=OUT/toy-toy/seed-${{seed}}/few/iter-00/model"]
