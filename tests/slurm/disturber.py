@@ -49,17 +49,16 @@ class Disturber:
         self.cluster.wait(lambda: job not in {entry[0] for entry in self.cluster.queue()}, "the high job")
         self.done.append(f"preempted {stage} ({', '.join(victims) or 'nothing running'})")
 
-    def freeze(self, stage: str, files: str) -> bool:
+    def freeze(self, stage: str, files: str) -> None:
         """Stop all processes of a running stage as soon as a file of the run matches: it is in the middle
-        of its work, until a preemption lets it go on to be stopped. False where it was faster."""
+        of its work, until a preemption lets it go on to be stopped. Nothing happens where it is faster."""
         self.cluster.wait(lambda: bool(self.running(stage)), f"{stage} running")
         while not any(self.run.glob(files)) or not (tasks := self.tasks()):
             if not self.running(stage):
-                return False
+                return
         for process in tasks:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGSTOP)
-        return bool(self.running(stage))
 
     def tasks(self) -> list[int]:
         """The processes of the run's jobs that compute."""

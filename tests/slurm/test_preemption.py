@@ -48,21 +48,19 @@ def test_what_preemption_cancels_is_submitted_again_by_the_chain_and_what_a_pers
     shutil.copytree(local_run, run, ignore=shutil.ignore_patterns("iter-01", "iter-02", "progress"))
     disturber = Disturber(cluster, run)
     cluster.launch(run, "--iters", "1", "slurm.partition=cancel")
-    caught = set()
     for stage, files in (
         ("sample-01", "iter-01/samples/*/part-*.parquet"),
         ("merge-01", "iter-01/selected/*"),
         ("train-01", "iter-01/checkpoints/**/manifest.json"),
         ("evaluate-01", "progress/evaluate-01.*"),
     ):
-        caught |= {stage} if disturber.freeze(stage, files) else set()
+        disturber.freeze(stage, files)
         disturber.preempt(stage)
     cluster.wait_idle()
-    assert caught >= {"sample-01", "train-01", "evaluate-01"}, "a merge may be faster"
     expected = {name: value for name, value in outputs(local_run).items() if "iter-02" not in name}
     assert outputs(run) == expected
     lost = [event["stage"] for event in events(run) if event["event"] == "lost"]
-    assert set(lost) == caught
+    assert {"sample-01", "train-01", "evaluate-01"} <= set(lost), "a merge may be faster than its preemption"
 
     shutil.rmtree(run / "iter-01" / "model")
     shutil.rmtree(run / "iter-01" / "eval")
