@@ -7,9 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import deepspeed
 import pytest
-import transformers
 
 from lt_hpc import versions
 from lt_hpc.config.schema import TrainConfig
@@ -56,14 +54,14 @@ def test_a_version_that_is_not_allowed_is_refused_with_what_is(package: str, ver
 
 
 def test_an_engine_and_a_trainer_refuse_before_they_load_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Of the modules as they hold them: another test's harness may have loaded transformers anew.
     from lt_hpc.engines.torch_engine import TorchEngine
     from lt_hpc.training.zero import ZeroTrainer
 
-    with monkeypatch.context() as other:
-        other.setattr(transformers, "__version__", "5.20.0")
-        with pytest.raises(ConfigError, match=r"transformers 5\.20\.0"):
-            TorchEngine(Path("nowhere"), "float32", 1024)
-    monkeypatch.setattr(deepspeed, "__version__", "0.20.1")
+    monkeypatch.setattr("lt_hpc.engines.torch_engine.transformers.__version__", "5.20.0")
+    with pytest.raises(ConfigError, match=r"transformers 5\.20\.0"):
+        TorchEngine(Path("nowhere"), "float32", 1024)
+    monkeypatch.setattr("lt_hpc.training.deepspeed_api.deepspeed.__version__", "0.20.1")
     with pytest.raises(ConfigError, match=r"deepspeed 0\.20\.1"):
         ZeroTrainer(Path("nowhere"), TrainConfig(), 1, False)
 
