@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from lt_hpc.cluster import lock, schedulers
 from lt_hpc.cluster.heal import Loss, heal, plan_to_heal, resubmit_lost
+from lt_hpc.cluster.names import run_id
 from lt_hpc.cluster.place import Place
 from lt_hpc.cluster.reconcile import cancel_stranded
 from lt_hpc.cluster.scheduler import Gone
@@ -216,14 +217,17 @@ class Job:
         return outcome is not None
 
     def _report(self) -> None:
-        """Bring the run's report up to date: no launcher waits for a chain. A failure of the report is
-        printed, and takes nothing from the stage."""
-        from lt_hpc.report import output
+        """Bring the run's report and trackers up to date: no launcher waits for a chain. A failure of
+        either is printed, and takes nothing from the stage."""
+        from lt_hpc.report import curves, output
 
+        plan = state.last_plan(self.paths)
         try:
-            output.write(state.last_plan(self.paths), self.paths)
+            report = output.write(plan, self.paths)
         except Exception as error:
             print(f"warning: no report: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        else:
+            curves.send(plan, self.paths, report, run_id(self.paths))
 
     def _record(self, code: int, cause: str) -> None:
         _record(self.paths, self.stage.key, self.place, code, cause)

@@ -27,7 +27,7 @@ from lt_hpc.config.schema import Config
 from lt_hpc.data import base_model, sources
 from lt_hpc.display import Display
 from lt_hpc.errors import ConfigError, Interrupted, StageError, guarded
-from lt_hpc.report import output
+from lt_hpc.report import curves, output
 from lt_hpc.report.collect import collect
 from lt_hpc.run import events, state
 from lt_hpc.run.build import build_plan
@@ -181,7 +181,9 @@ def _report(plan: Plan, paths: RunPaths) -> None:
     asked: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, lambda number, _: asked.append(number))
-    output.print_table(output.write(plan, paths), paths)
+    report = output.write(plan, paths)
+    output.print_table(report, paths)
+    curves.send(plan, paths, report, run_id(paths))
     if asked:
         raise KeyboardInterrupt
 

@@ -20,7 +20,7 @@ HEAVY = ("torch", "transformers", "deepspeed", "vllm", "submitit", "datasets", "
 
 FLOORS: tuple[set[str], ...] = (
     {"__version__", "errors", "host_memory"},
-    {"kinds", "latent", "versions", "hardware"},
+    {"kinds", "latent", "versions", "hardware", "trackers"},
     {"config"},
     {"store"},
     {"data"},

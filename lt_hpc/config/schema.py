@@ -232,7 +232,7 @@ class TrainConfig:
     keep_checkpoints: int = execution(2, "checkpoints kept, the newest", ge=1)
     activation_checkpointing: bool = execution(False, "less memory for a third more time")
     log_steps: int = execution(1, "steps per line of the training log", ge=1)
-    trackers: list[Tracker] = execution(list, "where training logs also go")
+    trackers: list[Tracker] = execution(list, "where figures also go: of training, the E-step, evaluation")
 
 
 @dataclass

@@ -1,54 +1,15 @@
-"""What training reports every few steps: JSON lines always, TensorBoard and Weights & Biases
-when asked."""
+"""What training reports every few steps: JSON lines always, trackers when asked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from lt_hpc.store.atomic import append_line, read_lines
 from lt_hpc.store.checkpoints import Cost
-
-
-class Tracker(Protocol):
-    """Somewhere else that numbers go to. Made from (folder, name of the curve, first step)."""
-
-    def log(self, values: dict[str, float], step: int) -> None: ...
-    def close(self) -> None: ...
-
-
-class _TensorBoard:
-    def __init__(self, folder: Path, name: str, first: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.writer = SummaryWriter(str(folder / "tensorboard" / name), purge_step=first)
-
-    def log(self, values: dict[str, float], step: int) -> None:
-        for key, value in values.items():
-            self.writer.add_scalar(f"train/{key}", value, step)
-
-    def close(self) -> None:
-        self.writer.close()
-
-
-class _Wandb:
-    def __init__(self, folder: Path, name: str, first: int) -> None:
-        import wandb
-
-        folder.mkdir(parents=True, exist_ok=True)
-        # The same id after a restart: one curve per model. Project and entity come from WANDB_*.
-        self.run = wandb.init(dir=folder, name=name, id=name, resume="allow")
-
-    def log(self, values: dict[str, float], step: int) -> None:
-        self.run.log({f"train/{key}": value for key, value in values.items()}, step=step)
-
-    def close(self) -> None:
-        self.run.finish()
-
-
-TRACKERS: dict[str, Callable[[Path, str, int], Tracker]] = {"tensorboard": _TensorBoard, "wandb": _Wandb}
+from lt_hpc.trackers import TRACKERS
 
 
 class TrainLog:
@@ -61,12 +22,12 @@ class TrainLog:
 
     def __init__(self, path: Path, trackers: Sequence[str], folder: Path, name: str, first: int) -> None:
         self.path = path
-        self.trackers: list[Tracker] = [TRACKERS[kind](folder, name, first) for kind in trackers]
+        self.trackers = [TRACKERS[kind](folder, name, first) for kind in trackers]
 
     def step(self, values: dict[str, Any]) -> None:
         """A line on the step values["step"], counted from 0; None for what can't be measured here."""
         append_line(self.path, values)
-        numbers = {k: v for k, v in values.items() if k != "step" and v is not None}
+        numbers = {f"train/{k}": v for k, v in values.items() if k != "step" and v is not None}
         for tracker in self.trackers:
             tracker.log(numbers, values["step"])
 
