@@ -11,7 +11,7 @@ the four special tokens of the method are added later, by the project.
     raw      question, answer                                     easy problems
     worked   question, "Solution: " work, answer                  easy problems
     after    question, answer, "Solution: " work                  easy problems
-    work     work alone                                           hard problems
+    work     work alone                                           easy problems
 
 The tokenizer is a byte-level BPE of the same documents, in which every digit is a token. The result is an
 ordinary Hugging Face folder, the same for the same seed, machine and versions.
@@ -62,7 +62,7 @@ def draw_documents(seed: int, families: Sequence[str]) -> Iterator[str]:
         if kind == "prose":
             yield paragraphs[rng.integers(len(paragraphs))]
             continue
-        one = problem(family, kind == "work", seed, index)
+        one = problem(family, False, seed, index)
         yield {
             "raw": f"{one.question}{one.answer}",
             "worked": f"{one.question}Solution: {one.thought}\n{one.answer}",
@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("models/wordproblems"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--families", nargs="+", choices=list(FAMILIES), default=list(CORPUS))
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=1800)
     parser.add_argument("--rows", type=int, default=16, help=f"rows of {ROW_LENGTH} tokens per step")
     args = parser.parse_args()
 

@@ -4,9 +4,9 @@
 model can learn:
 
     question  Your task is to count how many legs there are in total when given a list of animals.
-              Now, how many legs are there in total if you have 3 butterflys, 2 crabs, 6 sea slugs?
-    thought   3 butterflys have 18 legs, 18 in all. 2 crabs have 20 legs, 38 in all. 6 sea slugs have 0 ...
-    answer    The answer is 38.
+              Now, how many legs are there in total if you have 7 butterflys, 2 crabs, 6 sea slugs?
+    thought   7 butterflys have 42 legs, 42 in all. 2 crabs have 20 legs, 62 in all. 6 sea slugs have 0 ...
+    answer    The answer is 62.
 
 A family is a generator of reasoning-gym with two sets of settings: what `tools/make_wordproblems_base.py`
 shows a base model solved, and the harder problems of the corpora, whose solutions are hidden. Questions and
@@ -70,7 +70,7 @@ FAMILIES: dict[str, Family] = {
     "legs": Family(
         "leg_counting",
         {"min_animals": 1, "max_animals": 4, "max_instances": 5},
-        {"min_animals": 3, "max_animals": 6, "max_instances": 5},
+        {"min_animals": 3, "max_animals": 4, "max_instances": 9},
         _legs,
     ),
     "letters": Family(

@@ -26,11 +26,16 @@ def test_a_worked_solution_ends_with_the_answer_of_the_generator(family: str, ha
         assert [int(total) for total in totals] == [sum(steps[: n + 1]) for n in range(len(steps))]
 
 
-def test_hard_problems_of_legs_have_more_kinds_of_animals() -> None:
-    kinds = {
-        hard: {thought.count("in all") for _, _, thought in some("legs", hard)} for hard in (False, True)
-    }
-    assert kinds == {False: {1, 2, 3, 4}, True: {3, 4, 5, 6}}
+def test_hard_problems_of_legs_have_more_animals() -> None:
+    kinds, most = {}, {}
+    for hard in (False, True):
+        thoughts = [thought for _, _, thought in some("legs", hard)]
+        kinds[hard] = {thought.count("in all") for thought in thoughts}
+        most[hard] = max(
+            int(n) for thought in thoughts for n in re.findall(r"(\d+) [a-z ]+ ha(?:s|ve)", thought)
+        )
+    assert kinds == {False: {1, 2, 3, 4}, True: {3, 4}}
+    assert most == {False: 5, True: 9}
 
 
 def test_the_solutions_of_gsm_are_the_generator_s_without_its_mark() -> None:
