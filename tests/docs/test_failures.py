@@ -13,7 +13,7 @@ import pytest
 from lt_hpc import errors
 from lt_hpc.run import events
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "failures.md").read_text().partition("\n## What is promised")[0]
 ENDINGS = ("job.py", "crash.py", "cluster/heal.py")
 """Where a job says how it ended: each of their sentences has an entry."""
