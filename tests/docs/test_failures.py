@@ -88,6 +88,10 @@ def test_every_exit_code_has_a_row() -> None:
     assert rows == codes | {kind.exit_code for kind in kinds()} | {0, errors.LtError.exit_code}
 
 
+def test_every_row_says_what_to_do() -> None:
+    assert not re.findall(r"^\|.*\| +\|", PAGE, re.MULTILINE)
+
+
 def test_every_event_is_explained() -> None:
     named = set(re.findall(r"`(\w+)`", PAGE.partition("## What jobs.jsonl records")[2]))
     assert {kind.event for kind in events.Event.__subclasses__()} <= named
