@@ -29,7 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
     seeds = tuple(dict.fromkeys(options.seeds or experiment.seeds))
     name, why = schedulers.choose(options.cluster)
     if options.parallel > 1 and name == "slurm":
-        raise ConfigError(f"--parallel {options.parallel}: on Slurm all arms are in the queue at once")
+        raise ConfigError(
+            f"--parallel {options.parallel}: on Slurm all arms are in the queue at once; leave it out"
+        )
     runs = plan_all(experiment, seeds, options.out, options.profile)
     failures: list[str] = []
     if not options.show:

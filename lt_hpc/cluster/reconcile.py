@@ -154,7 +154,10 @@ def cancel_superseded(plan: Plan, paths: RunPaths, scheduler: Scheduler) -> list
     deadline = time.monotonic() + SETTLE_SECONDS
     while find_jobs(plan, paths, [task for task in scheduler.queue() if task.job in jobs])[1]:
         if time.monotonic() > deadline:
-            raise StageError(f"jobs of other settings were cancelled but have not ended: {names}")
+            raise StageError(
+                f"jobs of other settings were cancelled but have not ended: {names}; launch again when "
+                "squeue lists them no more"
+            )
         time.sleep(1)
     return [f"cancelled jobs of other settings: {names}"]
 

@@ -59,4 +59,7 @@ def _wait_for(path: Path) -> dict[str, str | int]:
         except FileNotFoundError:
             os.listdir(path.parent)  # makes a network file system look again
             time.sleep(0.1)
-    raise StageError(f"rendezvous: rank 0 did not write {path} within {TIMEOUT_SECONDS} s")
+    raise StageError(
+        f"rendezvous: rank 0 did not write {path} within {TIMEOUT_SECONDS} s: it has not started, or this "
+        "node does not see the run folder"
+    )

@@ -36,7 +36,10 @@ def resolve(model: ModelConfig) -> Path | str:
     folder = Path(model.path).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
-            raise ConfigError(f"model.path={model.path!r}: the folder has no config.json")
+            raise ConfigError(
+                f"model.path={model.path!r}: the folder has no config.json; give the folder that "
+                "save_pretrained wrote (of a run: RUN/iter-NN/model)"
+            )
         return folder
     parts = model.path.split("/")
     if len(parts) == 2 and Path(parts[0]).is_dir():

@@ -147,7 +147,9 @@ def choose_bos(tokenizer: Any, choice: BosChoice) -> int | None:
     """
     if choice != "auto":
         if choice == "always" and tokenizer.bos_token_id is None:
-            raise ConfigError("model.bos=always: the tokenizer of model.path has no bos_token")
+            raise ConfigError(
+                "model.bos=always: the tokenizer of model.path has no bos_token; use auto or never"
+            )
         tokenizer.add_bos_token = choice == "always"
         tokenizer.init_kwargs["add_bos_token"] = choice == "always"  # what is saved
     begin, plain = (tokenizer("x", add_special_tokens=special)["input_ids"] for special in (True, False))

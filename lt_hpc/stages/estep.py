@@ -105,7 +105,7 @@ def propose(
         if not (one.log_weights < np.inf).all():
             raise StageError(
                 f"chunk {chunk.chunk_id}: log-weights {one.log_weights.tolist()}: what the model says is no "
-                "number; try float32"
+                "number; try sample.dtype=float32 (evaluate.dtype in an evaluation)"
             )
         found.append(one)
     return found

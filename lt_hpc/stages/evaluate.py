@@ -98,7 +98,7 @@ class _Evaluation:
         if not len(of_chunks.tokens):
             raise ConfigError(
                 f"heldout.source={config.heldout.source!r}: its documents have one token each, and nothing "
-                "before it"
+                "before it; give longer ones"
             )
         found = metrics.summary(of_chunks, "thought" if has_thoughts(self.task) else "direct")
         if config.chunking.mode == "given":

@@ -50,7 +50,9 @@ def run(task: Task) -> None:
         files.append(_select(task, shard_map, shard, summary))
         task.progress.advance()
     if summary.chunks != shard_map.num_chunks:
-        raise IncompleteError(f"the shards hold {summary.chunks} of {shard_map.num_chunks} chunks")
+        raise IncompleteError(
+            f"{task.folder('samples')}: its shards hold {summary.chunks} of {shard_map.num_chunks} chunks"
+        )
     statistics = figures.to_json(summary.statistics(precision(_records(task, shard_map))))
     record = Manifest(
         stage="selected",
@@ -100,7 +102,8 @@ def _select(task: Task, shard_map: ShardMap, shard: int, summary: Summary) -> Fi
             expected = np.arange(summary.chunks, summary.chunks + len(thoughts.chunk))
             for wrong in np.flatnonzero(thoughts.chunk != expected)[:1]:
                 raise IncompleteError(
-                    f"shard {shard}: chunk {thoughts.chunk[wrong]} where {expected[wrong]} was expected"
+                    f"{shard_folder(task.folder('samples'), shard)}: chunk {thoughts.chunk[wrong]} where "
+                    f"{expected[wrong]} was expected"
                 )
             log_w = thoughts.selection_log_weights(config.merge, summary.alpha)
             streams = seeds.Streams(config.seed, "select", (iteration,), thoughts.chunk.tolist())

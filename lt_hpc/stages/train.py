@@ -157,7 +157,7 @@ class _Training:
         nll, stop, save = self.ranks.all_sum(nll, self.task.should_stop(), self._save_due(done))
         loss = nll / size.weight
         if not math.isfinite(loss):
-            raise StageError(f"the loss is {loss} at step {step}; try a lower learning rate or float32")
+            raise StageError(f"the loss is {loss} at step {step}; {self._advice}")
         skipped = self._skipped(step, norm)
         self.meter.add(size)
         if self.log and (done % self.config.log_steps == 0 or done == self.steps.count or skipped):
@@ -179,6 +179,11 @@ class _Training:
             self.ranks.all_sum(0)  # no rank leaves before rank 0 has committed
             raise Interrupted(f"{self.task.stage.key}: stopped at step {done}, checkpoint saved")
 
+    @property
+    def _advice(self) -> str:
+        section = "train" if self.task.stage.iteration else "warm_start"
+        return f"lower {section}.learning_rate, or set {section}.dtype=float32"
+
     def _skipped(self, step: int, norm: float | None) -> bool:
         """Whether DeepSpeed left a step out because its gradient is not finite. Where it does not look
         (float32), the next loss tells.
@@ -191,7 +196,7 @@ class _Training:
         if self.skipped_in_a_row > MAX_SKIPPED_IN_A_ROW:
             raise StageError(
                 f"the gradient was not finite in {self.skipped_in_a_row} steps in a row, up to step {step}; "
-                "try a lower learning rate or float32"
+                f"{self._advice}"
             )
         return skipped
 

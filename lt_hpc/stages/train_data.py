@@ -184,7 +184,8 @@ def plan_steps(task: Task, data: Data) -> Steps:
     draws, text = data.draws, [data.text] if data.text is not None else []
     if not len((draws or text)[0]):
         raise StageError(
-            "nothing is left to train on: all thoughts of every chunk were cut, or no text has two tokens"
+            "nothing is left to train on: all thoughts of every chunk were cut (raise "
+            "sample.max_thought_tokens, or merge.unfinished=raw), or no text has two tokens"
         )
     rows = _rows(task, draws or text, settings.epochs, wanted)
     if draws and text:

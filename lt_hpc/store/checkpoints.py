@@ -100,7 +100,10 @@ def _entry(path: Path, abandoned: Callable[[], bool]) -> FileEntry:
             return FileEntry(**json.loads(path.read_text()))
         except FileNotFoundError:
             if abandoned() or time.monotonic() > deadline:
-                raise StageError(f"checkpoint: {path} was not written") from None
+                raise StageError(
+                    f"checkpoint: {path} was not written: that rank has ended, or its file system hangs; "
+                    "launch again goes on from the checkpoint before"
+                ) from None
         time.sleep(0.02)
 
 
@@ -117,7 +120,10 @@ def _entries(folder: Path, checkpoint: Checkpoint) -> tuple[FileEntry, ...]:
     os.listdir(folder)  # makes a network file system look again
     found = manifest.read(path)
     if found is None:
-        raise IncompleteError(f"{path / manifest.NAME}: rank 0 has read it, this rank can't")
+        raise IncompleteError(
+            f"{path / manifest.NAME}: rank 0 has read it, this rank can't; all nodes have to see the "
+            "run folder"
+        )
     return found.files
 
 

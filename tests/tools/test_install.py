@@ -13,7 +13,7 @@ import uv
 
 REPOSITORY = Path(__file__).parents[2]
 CONSTRAINTS = REPOSITORY / "tools" / "constraints.txt"
-EVERYTHING = [f"--extra={name}" for name in ("vllm", "gsm", "bench", "track", "dev")]
+EVERYTHING = [f"--extra={name}" for name in ("vllm", "gsm", "bench", "track", "docs", "dev")]
 STUB = """#!/bin/sh
 if [ "$1 $2" = "-m venv" ]; then mkdir -p "$3/bin" && cp "$0" "$3/bin/python"; fi
 echo "$*" >> calls
