@@ -112,7 +112,7 @@ def launch(options: argparse.Namespace) -> None:
         raise ConfigError(missing)
     if not pending and not os.access(paths.root, os.W_OK, effective_ids=True):
         print(f"{paths.root}: nothing to do, and nothing can be written there")
-        output.print_table(collect(plan, paths), paths)
+        output.print_table(collect(plan, paths), paths.report_html)
         return
     if not options.allow_shared:
         shared.refuse(paths)
@@ -181,7 +181,7 @@ def _report(plan: Plan, paths: RunPaths) -> None:
     asked: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, lambda number, _: asked.append(number))
-    output.print_table(output.write(plan, paths), paths)
+    output.print_table(output.write(plan, paths), paths.report_html)
     if asked:
         raise KeyboardInterrupt
 
