@@ -52,7 +52,10 @@ def collect(plan: Plan, paths: RunPaths) -> Report:
         since_first=compare(first, before) if len(iterations) > 2 and first and before else None,
         provenance=made,
         to_do=to_do,
-        problems=[one.problem for one in selected if one.problem],
+        problems=[
+            *(reason for row in iterations if (reason := damaged(paths, row.number)) is not None),
+            *dict.fromkeys(one.problem for one in selected if one.problem),
+        ],
         work=work.of_run(plan, events.read(paths), set(made.get("device", ())) - {"CPU"} != set()),
         drift=thoughts.drifts(selected),
         passages=thoughts.passages(selected),
@@ -85,15 +88,24 @@ def provenance(plan: Plan, paths: RunPaths) -> dict[str, list[str]]:
 
 
 def measured_of(paths: RunPaths, iteration: int) -> Measured | None:
-    """What the evaluation of an iteration measured of each chunk; None where an older release did it."""
+    """What the evaluation of an iteration measured of each chunk; None where an older release did it, or a
+    file of it is damaged."""
     folder = paths.evaluation(iteration)
     record = manifest.read(folder)
-    if record is None:
+    if record is None or damaged(paths, iteration) is not None:
         return None
     try:
         return measured.read([folder / one.name for one in record.files if one.name != METRICS])
     except (IncompleteError, OSError, ValueError):  # of an older release, or damaged
         return None
+
+
+def damaged(paths: RunPaths, iteration: int) -> str | None:
+    """What is wrong with the files of an evaluation, by their checksums; None where nothing is."""
+    folder = paths.evaluation(iteration)
+    record = manifest.read(folder)
+    reasons = (manifest.file_problem(folder, one, checksums=True) for one in (record.files if record else ()))
+    return next((one for one in reasons if one is not None), None)
 
 
 def _benchmarked(paths: RunPaths, iteration: int) -> Benchmarked:

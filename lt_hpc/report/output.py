@@ -110,7 +110,10 @@ def print_table(report: Report, page: Path) -> None:
     taught = teacher.in_words(report.teacher, report.config.get("teacher", {}))
     if taught:
         console.print(taught, markup=False)
-    for line in [*report.problems, *warnings(report.iterations, report.corpora, report.drift)]:
+    for line in [
+        *map("could not be read: {}".format, report.problems),
+        *warnings(report.iterations, report.corpora, report.drift),
+    ]:
         console.print(f"warning: {line}", markup=False)
     if not report.complete:
         console.print(comparison.standing(report), markup=False)

@@ -104,7 +104,9 @@ def _selected(plan: Plan, paths: RunPaths, training: Stage) -> Selected:
             for one in _seen(folder / file, paths.root / data, documents, start, count)
         ]
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-        return Selected(training.iteration, plan.output(data), [], f"{folder}: {error}")
+        return Selected(
+            training.iteration, plan.output(data), [], f"thoughts of {training.inputs['selected']}: {error}"
+        )
     return Selected(training.iteration, plan.output(data), seen)
 
 
