@@ -9,6 +9,7 @@ loading again.
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -90,37 +91,34 @@ def of_run(plan: Plan, happened: Sequence[Event], on_gpu: bool) -> list[Work]:
 def attempts(happened: Sequence[Event]) -> list[Attempt]:
     """Every attempt, in the order of their starts."""
     found: list[Attempt] = []
-    at_work: dict[tuple[str, ...], int] = {}
+    at_work: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
     for one in happened:
         if isinstance(one, Started):
-            at_work[_key(one)] = len(found)
+            at_work[_job(one)][_process(one)] = len(found)
             stage = one.stage or one.task.rpartition(".")[0]
             found.append(Attempt(stage, one.task, _seconds(one.time), job=one.job))
         elif isinstance(one, Ended):
-            ended: dict[str, Any] = {
-                "end": _seconds(one.time),
-                "code": one.code,
-                "setup": one.setup,
-                "saved": one.saved,
-            }
-            place = at_work.pop(_key(one), None)
+            ended: dict[str, Any] = {"end": _seconds(one.time), "code": one.code}
+            ended |= {"setup": one.setup, "saved": one.saved}
+            place = at_work[_job(one)].pop(_process(one), None)
             if place is not None:
                 found[place] = replace(found[place], **ended)
             elif not one.job or one.rank == 0:
                 found.append(Attempt(one.stage, one.task, None, job=one.job, **ended))
         elif isinstance(one, Lost | Crash):
-            for key in [key for key in at_work if key[:2] == (one.stage, one.job)]:
-                place = at_work.pop(key)
-                # When it was taken away nobody has seen; of a crash it is known.
-                end = _seconds(one.time) if isinstance(one, Crash) else None
+            # When it was taken away nobody has seen; of a crash it is known.
+            end = _seconds(one.time) if isinstance(one, Crash) else None
+            for place in at_work.pop((one.stage, one.job), {}).values():
                 found[place] = replace(found[place], end=end, code=Interrupted.exit_code)
     return found
 
 
-def _key(one: Started | Ended) -> tuple[str, ...]:
-    if one.job:
-        return one.stage, one.job, str(one.restart), str(one.rank)
-    return ("", "", one.task)
+def _job(one: Started | Ended) -> tuple[str, str]:
+    return (one.stage, one.job) if one.job else ("", "")
+
+
+def _process(one: Started | Ended) -> str:
+    return f"{one.restart}-{one.rank}" if one.job else one.task
 
 
 def _seconds(time: str) -> float | None:
@@ -171,24 +169,23 @@ def _of_stage(plan: Plan, stage: Stage, own: Sequence[Attempt], on_gpu: bool) ->
 
 def _losses(own: Sequence[Attempt], resumes: bool) -> Iterator[float | None]:
     """Seconds that each stop has cost, of work and of loading again; None: work of which nothing is known."""
-    again = list(own)
-    for place, one in enumerate(own):
-        if not one.stopped:
-            continue
-        later = [two for two in again if _follows(two, one, own[place + 1 :])]
-        if later:
-            again.remove(later[0])
-            yield later[0].setup or 0.0
+    stopped = [one for one in own if one.stopped]
+    for one in stopped:
         if one.seconds is None or (resumes and one.saved is None and one.setup is None):
             yield None
         else:
             yield max(0.0, one.seconds - (one.saved or 0.0 if resumes else 0.0))
+    # Each is followed by an attempt of its own, the first one after it that follows no other.
+    later = iter(sorted((one for one in own if one.start is not None), key=lambda one: one.start or 0.0))
+    for gone in sorted(map(_gone, stopped)):
+        follower = next((one for one in later if one.start is not None and one.start >= gone), None)
+        if follower is not None:
+            yield follower.setup or 0.0
 
 
-def _follows(one: Attempt, stopped: Attempt, after: Sequence[Attempt]) -> bool:
-    if stopped.end is None:
-        return one in after
-    return one.start is not None and one.start >= stopped.end
+def _gone(one: Attempt) -> float:
+    """When it was over at the earliest: times are of whole seconds."""
+    return one.end if one.end is not None else (one.start or 0.0) + 1
 
 
 def union(spans: Sequence[Span]) -> list[Span]:
