@@ -155,7 +155,8 @@ def timeline(work: Sequence[Work]) -> str:
         for row, one in enumerate(work):
             bars = [((low - begin) / unit, (high - low) / unit) for low, high in one.spans]
             axes[0].broken_barh(bars, (row - 0.35, 0.7), linewidth=0.5, edgecolor="C0")
-            axes[0].plot([(at - begin) / unit for at in one.stops], [row] * len(one.stops), "x", color="C3")
+            stops = [(at - begin) / unit for at in sorted(set(one.stops))]
+            axes[0].plot(stops, [row] * len(stops), "x", color="C3")
         axes[0].set(xlabel=f"{name} since the first start", ylim=(len(work) - 0.5, -0.5))
         axes[0].set_yticks(range(len(work)), [one.stage for one in work])
         axes[0].grid(axis="x", alpha=0.3)

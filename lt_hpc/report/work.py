@@ -149,6 +149,7 @@ def _of_stage(plan: Plan, stage: Stage, own: Sequence[Attempt], on_gpu: bool) ->
     lost = sum(one for one in losses if one is not None)
     spans = union([(one.start, one.end) for one in known if one.start is not None and one.end is not None])
     stops = [one.end for one in own if one.stopped and one.end is not None]
+    at_stops = set(stops)
     return Work(
         stage=stage.key,
         unit=held.unit,
@@ -160,7 +161,7 @@ def _of_stage(plan: Plan, stage: Stage, own: Sequence[Attempt], on_gpu: bool) ->
         lost_seconds=lost,
         lost_hours=lost * held.count / 3600,
         idle_seconds=sum(
-            after[0] - before[1] for before, after in itertools.pairwise(spans) if before[1] in stops
+            after[0] - before[1] for before, after in itertools.pairwise(spans) if before[1] in at_stops
         ),
         unknown=len(own) - len(known),
         unknown_losses=sum(one is None for one in losses),

@@ -111,6 +111,21 @@ def test_ranks_that_were_lost_end_their_job_and_a_job_that_was_taken_away_is_sto
     assert (found.unknown, found.lost_seconds, found.failures) == (1, 20, 0)
 
 
+def test_ten_thousand_shards_half_of_which_were_preempted() -> None:
+    happened: list[Event] = []
+    for shard in range(10_000):
+        job = f"9_{shard}"
+        happened.append(started(0, "sample-01", job=job))
+        code, saved = (75, 50.0) if shard % 2 else (0, 60.0)
+        happened.append(ended(60, code, "sample-01", job=job, setup=5.0, saved=saved))
+        if code:
+            happened.append(started(100, "sample-01", job=job, restart=1))
+            happened.append(ended(200, 0, "sample-01", job=job, setup=7.0, saved=99.0, restart=1))
+    found = work(*happened)
+    assert (found.attempts, len(found.stops), len(found.spans)) == (15_000, 5_000, 2)
+    assert (found.lost_seconds, found.idle_seconds) == (5_000 * (10 + 7), 40)
+
+
 def test_a_failure_is_no_stop() -> None:
     found = work(
         started(0), ended(100, 4, saved=10.0), started(300, job="8"), ended(400, 0, job="8", setup=9.0)
