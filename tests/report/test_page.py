@@ -115,4 +115,4 @@ def test_the_last_iteration_with_an_e_step_shows_its_thoughts_and_warnings_stand
     text = page(iterations=rows)
     assert "Thoughts of iteration 2" in text
     warning = "<p>iteration 2: 4 training steps were left out"
-    assert 0 < text.index("1 of earlier iterations") < text.index(warning) < text.index("<table>")
+    assert 0 < text.index("Warnings of earlier iterations: 1") < text.index(warning) < text.index("<table>")
