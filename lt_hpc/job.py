@@ -5,6 +5,7 @@ Submitted by reference with plain strings, so that nothing of the launcher's mem
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -22,7 +23,7 @@ from lt_hpc.cluster.signals import Supervisor, fail
 from lt_hpc.cluster.slurm.scheduler import Slurm
 from lt_hpc.errors import HardwareError, IncompleteError, Interrupted, LtError, StageError
 from lt_hpc.run import events, state
-from lt_hpc.run.events import Ended
+from lt_hpc.run.events import Ended, Started
 from lt_hpc.store.paths import RunPaths
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def run(arguments: list[str]) -> None:
         _record(RunPaths(Path(arguments[0])), arguments[2], place, error.exit_code, str(error))
         sys.exit(f"exit code {error.exit_code}: {error}")
     if job.first:
+        with contextlib.suppress(OSError):  # for people; a full disk is told by the work itself
+            events.record(job.paths, job.started())
         threading.Thread(target=job.leave_in_time, daemon=True).start()
     from lt_hpc.stages.__main__ import run_task
 
@@ -80,6 +83,14 @@ class Job:
         self.resubmitting = threading.Lock()
         self.resubmitted = ""  # what came of it, once it was tried
         self.scheduler = Slurm(self.paths, run)
+
+    def started(self) -> Started:
+        """That this task, which speaks for its job or for shards of its own, is about to begin."""
+        place = self.place
+        return Started(
+            task=f"{self.stage.key}.{place.rank}", pid=os.getpid(), stage=self.stage.key,
+            job=place.job, restart=place.restart, node=place.node, rank=place.rank,
+        )  # fmt: skip
 
     def leave(self, code: int, cause: str) -> None:
         """Do what the ending asks for, and exit."""
@@ -230,10 +241,12 @@ class Job:
             curves.send(plan, self.paths, report, run_id(self.paths))
 
     def _record(self, code: int, cause: str) -> None:
-        _record(self.paths, self.stage.key, self.place, code, cause)
+        _record(self.paths, self.stage.key, self.place, code, cause, *self.tasks)
 
 
-def _record(paths: RunPaths, stage: str, place: Place, code: int, cause: str) -> None:
+def _record(
+    paths: RunPaths, stage: str, place: Place, code: int, cause: str, task: Task | None = None
+) -> None:
     ended = Ended(
         stage=stage,
         code=code,
@@ -242,5 +255,7 @@ def _record(paths: RunPaths, stage: str, place: Place, code: int, cause: str) ->
         restart=place.restart,
         node=place.node,
         rank=place.rank,
+        setup=task.progress.setup if task else None,
+        saved=task.progress.saved if task else None,
     )
     events.record(paths, ended)

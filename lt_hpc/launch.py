@@ -112,7 +112,7 @@ def launch(options: argparse.Namespace) -> None:
         raise ConfigError(missing)
     if not pending and not os.access(paths.root, os.W_OK, effective_ids=True):
         print(f"{paths.root}: nothing to do, and nothing can be written there")
-        output.print_table(collect(plan, paths), paths)
+        output.print_table(collect(plan, paths), paths.report_html)
         return
     if not options.allow_shared:
         shared.refuse(paths)
@@ -182,7 +182,7 @@ def _report(plan: Plan, paths: RunPaths) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, lambda number, _: asked.append(number))
     report = output.write(plan, paths)
-    output.print_table(report, paths)
+    output.print_table(report, paths.report_html)
     curves.send(plan, paths, report, run_id(paths))
     if asked:
         raise KeyboardInterrupt

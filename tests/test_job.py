@@ -89,3 +89,15 @@ def test_a_plan_of_another_version_ends_the_job_with_its_cause(
     (ended,) = events.read(paths)
     assert isinstance(ended, events.Ended)
     assert (ended.stage, ended.code) == ("merge-01", 2) and "of_a_later_release" in ended.cause
+
+
+def test_a_task_tells_when_it_begins_and_where(job: lt_hpc.job.Job) -> None:
+    began, place = job.started(), job.place
+    assert (began.stage, began.job, began.restart, began.rank) == (
+        job.stage.key,
+        place.job,
+        place.restart,
+        place.rank,
+    )
+    events.record(job.paths, began)
+    assert events.read(job.paths)[-1:] == [began]

@@ -63,6 +63,13 @@ def test_the_report_holds_every_iteration(undisturbed: Path) -> None:
         assert row["log_likelihood"] < 0 and row["estimate_chunks"] == 6
         assert row["seconds"] > 0
     assert 1 <= report["iterations"][1]["ess_mean"] <= 2
+    (drift,) = report["drift"]
+    assert drift["chunks"] == 48 and 0 < drift["values"]["tokens"] <= 24
+    assert [sorted(one["thoughts"]) for one in report["passages"]] == [["1"]] * 4
+    work = {one["stage"]: one for one in report["work"]}
+    assert work["train-01"]["unit"] == "core" and work["train-01"]["attempts"] == 2, "ranks"
+    assert sum(one["hours"] for one in work.values()) > 0
+    assert not any(one["stops"] or one["unknown"] or one["lost_seconds"] for one in work.values())
     page = (undisturbed / "report.html").read_text()
     assert page.count("<svg") >= 4
     assert "http" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
@@ -138,8 +145,8 @@ def test_the_tables_show_what_the_report_holds(undisturbed: Path) -> None:
 
 
 def test_a_run_is_compared_with_a_control_on_the_same_documents(undisturbed: Path) -> None:
-    command = [sys.executable, "-m", "lt_hpc.report", str(undisturbed), "--against"]
-    same = subprocess.run([*command, str(undisturbed)], capture_output=True, text=True, check=True).stdout
+    command = [sys.executable, "-m", "lt_hpc.report", str(undisturbed), str(undisturbed)]
+    same = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "cannot be told: log p(x | c) 0.000 [0.000, 0.000]" in same
     for line in ("training FLOPs", "computed tokens in training", "FLOPs with the E-steps"):
         assert re.search(rf"{line}: (\S+) and \1, 1.00 times as much", same), line

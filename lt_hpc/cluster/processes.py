@@ -196,7 +196,7 @@ class Processes:
                 start_new_session=True,
             )  # fmt: skip
         job.running[task], job.slots[task] = process, slots
-        events.record(self.paths, Started(task=name, pid=process.pid))
+        events.record(self.paths, Started(task=name, pid=process.pid, stage=job.stage.key))
 
     def _reap(self) -> None:
         for number, job in list(self.jobs.items()):
@@ -216,7 +216,11 @@ class Processes:
         name = f"{job.stage.key}.{task}"
         rank = task if job.stage.kind.ranked else 0
         cause = "" if code in (0, Interrupted.exit_code) else f"{_cause(self.paths.log(name))} ({name})"
-        events.record(self.paths, Ended(stage=job.stage.key, task=name, code=code, cause=cause, rank=rank))
+        setup, saved = progress.pace(self.paths.progress(name))
+        ended = Ended(
+            stage=job.stage.key, task=name, code=code, cause=cause, rank=rank, setup=setup, saved=saved
+        )
+        events.record(self.paths, ended)
 
     def _ended(self, number: str, job: _Job) -> None:
         found = state.problem(self.paths, job.stage)

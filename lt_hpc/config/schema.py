@@ -279,7 +279,7 @@ class Config:
     seed: int = setting(0, "of the run: every draw comes from it", ge=0)
     objective: Literal["em", "raw", "warm", "none"] = setting("em", "what is trained on")
     matched: Matching | None = execution(
-        None, "what a control takes as much of as the run it is compared with; report --against checks it"
+        None, "what a control takes as much of as the run it is compared with; report CONTROL RUN checks it"
     )
     model: ModelConfig = setting(ModelConfig, "the base language model")
     corpus: CorpusConfig = setting(CorpusConfig, "documents of the EM iterations")

@@ -1,7 +1,9 @@
-"""python -m lt_hpc.report RUN_DIR [--against OTHER_RUN_DIR]
+"""python -m lt_hpc.report RUN_DIR [RUN_DIR ...] [--output FILE]
 
-Collects what the manifests and metrics of a run say into report.json and report.html. Against another run,
-such as a control: compares the last models of both on the same held-out documents, with what each has cost.
+Collects what the manifests, metrics and events of a run say into its report.json and report.html. Of
+several runs, such as a control and others: one page, comparison.html in the folder of the first, with their
+measures, settings and costs beside each other and each one's last model against that of the first, paired
+over documents where the held-out ones are the same. Each page is one file that needs no other.
 """
 
 from __future__ import annotations
@@ -11,8 +13,7 @@ import sys
 from pathlib import Path
 
 from lt_hpc.errors import guarded
-from lt_hpc.report import output
-from lt_hpc.report.arms import versus
+from lt_hpc.report import comparison, output
 from lt_hpc.report.collect import collect
 from lt_hpc.run.state import last_plan
 from lt_hpc.store.paths import RunPaths
@@ -26,20 +27,29 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run_dir", type=Path)
-    parser.add_argument("--against", type=Path, metavar="OTHER_RUN_DIR", help="compare the last models")
+    parser.add_argument("run_dirs", type=Path, nargs="+", metavar="RUN_DIR")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="where the page goes, and nothing else")
     options = parser.parse_args(arguments)
-    paths = RunPaths(options.run_dir)
+    if len(options.run_dirs) > 1:
+        runs = comparison.read(options.run_dirs)
+        page = options.output or runs[0].paths.comparison_html
+        output.print_comparison(runs)
+        output.write_page(runs, page)
+        output.print_place(page)
+        return 0
+    paths = RunPaths(options.run_dirs[0])
+    if options.output is not None:
+        runs = comparison.read(options.run_dirs)
+        output.write_page(runs, options.output)
+        output.print_table(runs[0].report, options.output)
+        return 0
     plan = last_plan(paths)
     try:
         report = output.write(plan, paths)
     except OSError:  # what can be seen is shown
-        output.print_table(collect(plan, paths), paths)
+        output.print_table(collect(plan, paths), paths.report_html)
         raise
-    output.print_table(report, paths)
-    if options.against is not None:
-        for line in versus(report, paths, options.against):
-            print(line)
+    output.print_table(report, paths.report_html)
     return 0
 
 

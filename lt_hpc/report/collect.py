@@ -9,9 +9,10 @@ from typing import Any
 
 from lt_hpc.errors import IncompleteError, LtError
 from lt_hpc.latent.cost import forward_flops
+from lt_hpc.report import thoughts, work
 from lt_hpc.report.changes import Change, compare
 from lt_hpc.report.rows import Benchmarked, Compute, Iteration, Report
-from lt_hpc.run import estimate, state
+from lt_hpc.run import estimate, events, state
 from lt_hpc.run.plan import Plan, Stage, plan_to_json
 from lt_hpc.store import manifest, measured, shards
 from lt_hpc.store.figures import HeldOut, Score, SelectionStatistics
@@ -24,6 +25,7 @@ def collect(plan: Plan, paths: RunPaths) -> Report:
     """Settings, corpora and a row per iteration; iterations whose evaluation is not done are left out."""
     iterations: list[Iteration] = []
     benchmarks: list[Benchmarked] = []
+    first: Measured | None = None
     before: Measured | None = None
     for stage in plan.stages:
         if not stage.kind.reports or state.problem(paths, stage) is not None:
@@ -34,29 +36,76 @@ def collect(plan: Plan, paths: RunPaths) -> Report:
             now = measured_of(paths, stage.iteration)
             change = compare(before, now) if before is not None and now is not None else None
             iterations.append(_iteration(plan, paths, stage, change))
-            before = now
+            first, before = first or now, now
+    selected, made = thoughts.read(plan, paths), provenance(plan, paths)
+    to_do = _to_do(plan, paths)
     return Report(
         name=plan.config.name,
         plan=plan.fingerprint,
         config=plan_to_json(plan)["config"],
         corpora={name: _counts(paths.documents(name)) for name in plan.documents},
-        complete=not state.pending(paths, plan),
+        complete=not to_do,
         iterations=iterations,
         benchmarks=benchmarks,
         teacher=dict(sum((Counter(one.counts) for one in _shards(paths.thoughts)), Counter())),
+        folder=str(paths.root),
+        since_first=compare(first, before) if len(iterations) > 2 and first and before else None,
+        provenance=made,
+        to_do=to_do,
+        problems=[
+            *(reason for row in iterations if (reason := damaged(paths, row.number)) is not None),
+            *dict.fromkeys(one.problem for one in selected if one.problem),
+        ],
+        work=work.of_run(plan, events.read(paths), set(made.get("device", ())) - {"CPU"} != set()),
+        drift=thoughts.drifts(selected),
+        passages=thoughts.passages(selected),
     )
 
 
+def _to_do(plan: Plan, paths: RunPaths) -> dict[str, str]:
+    """Key of each stage that still has to run -> why it is not done."""
+    reasons: dict[str, str] = {}
+
+    def is_done(stage: Stage) -> bool:
+        reason = state.problem(paths, stage)
+        if reason is not None:
+            reasons[stage.key] = reason
+        return reason is None
+
+    return {stage.key: reasons.get(stage.key, "") for stage in state.unfinished(plan, is_done)}
+
+
+def provenance(plan: Plan, paths: RunPaths) -> dict[str, list[str]]:
+    """Fact -> its different values in the manifests of what is done, shards left out."""
+    found: dict[str, list[str]] = {}
+    for folder in (folder for stage in plan.stages if not stage.kind.sharded for folder in stage.outputs):
+        record = manifest.read(paths.root / folder)
+        for fact, value in (record.provenance if record else {}).items():
+            values = found.setdefault(fact, [])
+            if str(value) not in values:
+                values.append(str(value))
+    return found
+
+
 def measured_of(paths: RunPaths, iteration: int) -> Measured | None:
-    """What the evaluation of an iteration measured of each chunk; None where an older release did it."""
+    """What the evaluation of an iteration measured of each chunk; None where an older release did it, or a
+    file of it is damaged."""
     folder = paths.evaluation(iteration)
     record = manifest.read(folder)
-    if record is None:
+    if record is None or damaged(paths, iteration) is not None:
         return None
     try:
         return measured.read([folder / one.name for one in record.files if one.name != METRICS])
-    except IncompleteError:
+    except (IncompleteError, OSError, ValueError):  # of an older release, or damaged
         return None
+
+
+def damaged(paths: RunPaths, iteration: int) -> str | None:
+    """What is wrong with the files of an evaluation, by their checksums; None where nothing is."""
+    folder = paths.evaluation(iteration)
+    record = manifest.read(folder)
+    reasons = (manifest.file_problem(folder, one, checksums=True) for one in (record.files if record else ()))
+    return next((one for one in reasons if one is not None), None)
 
 
 def _benchmarked(paths: RunPaths, iteration: int) -> Benchmarked:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from lt_hpc.report.changes import Change
 from lt_hpc.report.rows import Iteration
+from lt_hpc.report.thoughts import Drift
+from lt_hpc.report.work import Work
 from lt_hpc.store.figures import HeldOut, Interval
 
 
@@ -55,6 +58,27 @@ WEIGHTS = {
 }
 
 
+DRIFT = {
+    "thought tokens": "tokens",
+    "x copied": "copied",
+    "repeated": "repeated",
+    "ESS": "ess",
+    "ESS, short x": "ess_short",
+    "ESS, middling x": "ess_middling",
+    "ESS, long x": "ess_long",
+}
+
+
+def of_drift(rows: Sequence[Drift]) -> dict[str, str]:
+    """Those of DRIFT that any iteration has."""
+    return {title: name for title, name in DRIFT.items() if any(row.figure(name) for row in rows)}
+
+
+def drifted(row: Drift, name: str) -> Shown:
+    """One figure of the selected thoughts of an iteration."""
+    return Shown(*(row.figure(name) or (None, None)))
+
+
 def shown(held_out: HeldOut, name: str) -> Shown:
     """One held-out measure, as a log-probability where it is an NLL."""
     return _signed(name, getattr(held_out, name), getattr(held_out.intervals, name))
@@ -77,6 +101,43 @@ def _signed(name: str, value: float | None, interval: Interval | None) -> Shown:
     if not name.startswith("nll") or value is None:
         return Shown(value, interval)
     return Shown(-value, None if interval is None else (-interval[1], -interval[0]))
+
+
+WORK = [
+    "stage",
+    "attempts",
+    "stopped",
+    "failed",
+    "hours",
+    "lost, hours",
+    "lost, seconds",
+    "waiting, seconds",
+    "unknown",
+]
+
+
+def work_lines(work: Sequence[Work]) -> Iterator[list[str | int]]:
+    """Cells below WORK, and the sums."""
+    for one in work:
+        yield [
+            one.stage, one.attempts, len(one.stops), one.failures, f"{one.hours:.3g} {one.unit} hours",
+            f"{one.lost_hours:.3g}", f"{one.lost_seconds:.0f}", f"{one.idle_seconds:.0f}", one.unknown,
+        ]  # fmt: skip
+
+
+def work_in_words(work: Sequence[Work]) -> str:
+    """The sums, by unit."""
+    sums = []
+    for unit in dict.fromkeys(one.unit for one in work):
+        of_unit = [one for one in work if one.unit == unit]
+        hours, lost = sum(one.hours for one in of_unit), sum(one.lost_hours for one in of_unit)
+        share = f" ({lost / hours:.1%})" if hours else ""
+        sums.append(f"{hours:.3g} {unit} hours, of which {lost:.3g}{share} were lost to stops")
+    stops, idle = sum(len(one.stops) for one in work), sum(one.idle_seconds for one in work)
+    said = f"{'; '.join(sums)}. {sum(one.attempts for one in work)} attempts, {stops} of them stopped"
+    said += f"; {idle:.0f} s nobody was at work after a stop." if stops else "."
+    unknown = sum(one.unknown_losses for one in work)
+    return said + (f" Of {unknown} stops nobody recorded what they cost." if unknown else "")
 
 
 def in_words(change: Change) -> str:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from lt_hpc.report import benchmarks, columns, plots, teacher
+from lt_hpc.latent import drift
+from lt_hpc.report import arms, benchmarks, columns, comparison, plots, teacher
+from lt_hpc.report.comparison import Run
 from lt_hpc.report.rows import Report
 from lt_hpc.report.warnings import warnings
 from lt_hpc.store.figures import WeighedThoughts
 
 Decode = Callable[[list[int]], str]
+CONTEXT_TOKENS = 60
+"""Of what stands before a passage, the last ones."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +30,19 @@ class _Thought:
     selected: bool
 
 
-def render(report: Report, decode: Decode) -> str:
-    """The whole page. `decode`: token ids -> text."""
+@dataclass(frozen=True)
+class _Passage:
+    """A text and what was thought of it: by iteration, or by iteration and run."""
+
+    title: str
+    before: str
+    text: str
+    thoughts: list[tuple[str, str]]
+
+
+def render(shown: Sequence[tuple[str, Report, Decode]], runs: Sequence[Run] = ()) -> str:
+    """The whole page on some runs, each with its label, report and decoder (token ids -> text); `runs`: the
+    same, to compare them where there are several."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -36,18 +52,38 @@ def render(report: Report, decode: Decode) -> str:
     )
     environment.filters["figure"] = _figure
     environment.filters["flops"] = _flops
+    environment.globals |= {
+        "plots": plots,
+        "columns": columns,
+        "benchmarks": benchmarks,
+        "arms": arms,
+        "comparison": comparison,
+        "limits": drift,
+    }
+    return environment.get_template("page.html.jinja").render(
+        shown=[_of_run(label, report, decode) for label, report, decode in shown],
+        runs=runs if len(runs) > 1 else (),
+        beside=_beside([(label, report) for label, report, _ in shown]),
+    )
+
+
+def _of_run(label: str, report: Report, decode: Decode) -> dict[str, Any]:
+    """What run.html.jinja reads."""
     selections = report.selections
     examples = selections[max(selections)].examples if selections else []
-    return environment.get_template("page.html.jinja").render(
-        report=report,
-        config=report.config,
-        taught=teacher.in_words(report.teacher, report.config.get("teacher", {})),
-        warnings=warnings(report.iterations, report.corpora),
-        plots=plots,
-        columns=columns,
-        benchmarks=benchmarks,
-        thoughts=[line for example in examples for line in _thoughts(example, decode)],
-    )
+    found = warnings(report.iterations, report.corpora, report.drift)
+    earlier = tuple(f"iteration {row.number}:" for row in report.iterations[:-1])
+    return {
+        "label": label,
+        "report": report,
+        "config": report.config,
+        "taught": teacher.in_words(report.teacher, report.config.get("teacher", {})),
+        "warnings": found,
+        "newest": [line for line in found if not line.startswith(earlier)],
+        "standing": comparison.standing(report),
+        "thoughts": [line for example in examples for line in _thoughts(example, decode)],
+        "passages": [*_passages(report, decode), *_beside([("", report)])],
+    }
 
 
 def _figure(value: object) -> str:
@@ -58,6 +94,30 @@ def _figure(value: object) -> str:
 
 def _flops(value: float | None) -> str | None:
     return None if value is None else f"{value:.2e}"
+
+
+def _passages(report: Report, decode: Decode) -> Iterator[_Passage]:
+    """Of the corpus, by iteration."""
+    for one in report.passages:
+        cut = len(one.prefix) > CONTEXT_TOKENS
+        before = ("… " if cut else "") + decode(one.prefix[-CONTEXT_TOKENS:])
+        thoughts = [
+            (f"iteration {number}", "every thought was cut" if ids is None else decode(ids))
+            for number, ids in one.thoughts.items()
+        ]
+        yield _Passage(f"chunk {one.chunk} of the corpus", before, decode(one.suffix), thoughts)
+
+
+def _beside(shown: Sequence[tuple[str, Report]]) -> list[_Passage]:
+    """Of held-out questions, by run and iteration; of several runs the last model's alone."""
+    found: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for label, report in shown:
+        for row in report.iterations if len(shown) == 1 else report.iterations[-1:]:
+            title = f"{label}, iteration {row.number}" if label else f"iteration {row.number}"
+            for one in row.held_out.examples:
+                said = " → ".join(part for part in (one.thought, one.answer) if part)
+                found.setdefault((one.prefix or "", one.suffix or ""), []).append((title, said or "–"))
+    return [_Passage("held out", *texts, thoughts) for texts, thoughts in found.items()]
 
 
 def _thoughts(example: WeighedThoughts, decode: Decode) -> Iterator[_Thought]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lt_hpc.report.changes import Change
+from lt_hpc.report.thoughts import Drift, Passage
+from lt_hpc.report.work import Work
 from lt_hpc.store.figures import HeldOut, Score, SelectionStatistics, to_json
 
 
@@ -95,7 +97,10 @@ class Benchmarked:
 class Report:
     """What a run found so far. `plan`: its fingerprint; `config`: the settings as JSON; `corpora`: folder ->
     counts (chunks, tokens, what was dropped); `teacher`: of what one was asked; `complete`: nothing is to do.
-    `benchmarks`: of the iterations whose benchmarks are done.
+    `benchmarks`: of the iterations whose benchmarks are done. `since_first`: how far the last
+    model is from the first one, where there are others between. `provenance`: fact -> values of it among the
+    manifests. `to_do`: stage -> why it is not done; `problems`: what could not be read. `work`: by stage;
+    `drift` and `passages`: of selected thoughts.
     """
 
     name: str
@@ -106,6 +111,14 @@ class Report:
     iterations: list[Iteration]
     teacher: dict[str, int] = field(default_factory=dict)
     benchmarks: list[Benchmarked] = field(default_factory=list)
+    folder: str = ""
+    since_first: Change | None = None
+    provenance: dict[str, list[str]] = field(default_factory=dict)
+    to_do: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    work: list[Work] = field(default_factory=list)
+    drift: list[Drift] = field(default_factory=list)
+    passages: list[Passage] = field(default_factory=list)
 
     @property
     def selections(self) -> dict[int, SelectionStatistics]:
@@ -124,4 +137,12 @@ class Report:
             "complete": self.complete,
             "iterations": [row.to_json() for row in self.iterations],
             "benchmarks": [to_json(one) for one in self.benchmarks],
+            "folder": self.folder,
+            "since_first": to_json(self.since_first) if self.since_first else None,
+            "provenance": self.provenance,
+            "to_do": self.to_do,
+            "problems": self.problems,
+            "work": [to_json(one) for one in self.work],
+            "drift": [to_json(one) for one in self.drift],
+            "passages": [to_json(one) for one in self.passages],
         }

@@ -9,6 +9,7 @@ from lt_hpc.latent.diagnostics import WARN_SELECTION_CHANGE
 from lt_hpc.report import columns
 from lt_hpc.report.changes import FEW_DOCUMENTS, Change
 from lt_hpc.report.rows import Iteration
+from lt_hpc.report.thoughts import Drift, moved
 from lt_hpc.store.counts import remarks
 from lt_hpc.store.figures import HeldOut, Precision, SelectionStatistics
 
@@ -24,9 +25,17 @@ LENGTH_CORRELATION = 0.5
 SMALLEST_ALPHA = 0.05
 
 
-def warnings(rows: Sequence[Iteration], corpora: Mapping[str, Mapping[str, int]] | None = None) -> list[str]:
-    """One line per finding, over all iterations of a report and the counts of its corpora."""
-    return [f"{name}: {line}" for name, found in (corpora or {}).items() for line in remarks(name, found)] + [
+def warnings(
+    rows: Sequence[Iteration],
+    corpora: Mapping[str, Mapping[str, int]] | None = None,
+    drift: Sequence[Drift] = (),
+) -> list[str]:
+    """One line per finding, over all iterations of a report, the counts of its corpora and the figures of its
+    thoughts."""
+    of_corpora = [
+        f"{name}: {line}" for name, found in (corpora or {}).items() for line in remarks(name, found)
+    ]
+    return [*of_corpora, *_moved(drift)] + [
         f"iteration {row.number}: {line}"
         for row in rows
         for line in (
@@ -36,6 +45,23 @@ def warnings(rows: Sequence[Iteration], corpora: Mapping[str, Mapping[str, int]]
             *_of_selection(row.selection),
         )
     ]
+
+
+_MOVED = {
+    "tokens": "thoughts have other lengths, in tokens",
+    "copied": "another share of x stands in its thought; one that repeats x explains nothing",
+    "repeated": "another share of a thought repeats what stands in it already",
+}
+
+
+def _moved(drift: Sequence[Drift]) -> Iterator[str]:
+    titles = {name: title for title, name in columns.DRIFT.items()}
+    for name, first, last in moved(drift):
+        was, now = (columns.drifted(row, name) for row in (first, last))
+        meaning = _MOVED.get(name, "another number of samples counts")
+        yield (
+            f"iteration {last.number}: {titles[name]} is {now}, in iteration {first.number} {was}: {meaning}."
+        )
 
 
 def _training(row: Iteration) -> Iterator[str]:

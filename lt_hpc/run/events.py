@@ -82,16 +82,23 @@ class Claim(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Started(Event):
-    """A launcher on this machine started a process for a task."""
+    """A launcher on this machine started a process for a task; or a task that a scheduler started (`stage`,
+    `job`, `restart`, `node`, `rank`) is about to begin."""
 
     event: ClassVar[str] = "started"
     task: str
     pid: int
+    stage: str = ""
+    job: str = ""
+    restart: int = 0
+    node: str = ""
+    rank: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ended(Event):
-    """A task ended. `job`, `restart`, `node`: where a scheduler ran it."""
+    """A task ended. `job`, `restart`, `node`: where a scheduler ran it. `setup`, `saved`: seconds from its
+    beginning until it was at work, and until it last committed something."""
 
     event: ClassVar[str] = "ended"
     stage: str = ""
@@ -102,6 +109,8 @@ class Ended(Event):
     restart: int = 0
     node: str = ""
     rank: int = 0
+    setup: float | None = None
+    saved: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +144,7 @@ _EVENTS: dict[str, type[Event]] = {
 }
 
 
-_PLAIN = {"str": str, "int": int, "bool": bool}
+_PLAIN = {"str": str, "int": int, "bool": bool, "float | None": float}
 """Types of fields that a damaged line may have otherwise."""
 
 

@@ -31,6 +31,7 @@ class Progress:
         total, done: of the whole task, earlier attempts included.
         first: how many of them earlier attempts did.
         kept: this attempt has committed something that the next one will find.
+        setup, saved: seconds from its beginning until it was at work, and until it last committed something.
     """
 
     path: Path
@@ -39,6 +40,9 @@ class Progress:
     done: int = 0
     first: int = 0
     kept: bool = False
+    setup: float | None = None
+    saved: float | None = None
+    _created: float = field(default_factory=time.monotonic, repr=False)
     _began: float = field(default=0.0, repr=False)
     _last_file: float = field(default=0.0, repr=False)
     _last_line: float = field(default=0.0, repr=False)
@@ -47,12 +51,24 @@ class Progress:
         """The task's work is known, and how much of it was done before."""
         self.total, self.unit, self.done, self.first = total, unit, done, done
         self._began = time.monotonic()
+        self.ready()
         self._write(force=True)
 
-    def advance(self, count: int = 1, note: str = "") -> None:
-        """`count` more units are committed; 0 where only a part of one is."""
+    def ready(self) -> None:
+        """What the work needs, such as a model, is loaded."""
+        self.setup = time.monotonic() - self._created
+
+    def committed(self) -> None:
+        """All that was done up to now will be found by the next attempt."""
+        self.saved = time.monotonic() - self._created
+
+    def advance(self, count: int = 1, note: str = "", committed: bool = True) -> None:
+        """`count` more units are done; 0 where only a part of one is. Not `committed`: the next attempt will
+        do them again, unless `committed` is called before this one ends."""
         self.done += count
         self.kept = True
+        if committed:
+            self.committed()
         self._write(force=count > 0 and self.done >= self.total, note=note)
 
     def _write(self, force: bool = False, note: str = "") -> None:
@@ -63,6 +79,7 @@ class Progress:
             temporary = temporary_name(self.path)
             value = {"done": self.done, "total": self.total, "unit": self.unit, "note": note}
             value |= {"first": self.first, "spent": now - self._began}
+            value |= {"setup": self.setup, "saved": self.saved}
             temporary.write_text(json.dumps(value))
             os.replace(temporary, self.path)
         if force or now - self._last_line > LINE_SECONDS:
@@ -84,6 +101,17 @@ def of_tasks(paths: RunPaths, stage: Stage) -> list[tuple[dict[str, Any], float]
         except (FileNotFoundError, ValueError, TypeError, KeyError):  # just removed, or damaged
             continue
     return found
+
+
+def pace(path: Path) -> tuple[float | None, float | None]:
+    """`setup` and `saved` as the task with this file wrote them last; None where it has not."""
+    try:
+        value = json.loads(path.read_text())
+        found = [value.get("setup"), value.get("saved")]
+    except (OSError, ValueError, AttributeError):
+        return None, None
+    setup, saved = (float(one) if isinstance(one, int | float) else None for one in found)
+    return setup, saved
 
 
 def of_stage(paths: RunPaths, stage: Stage) -> tuple[int, int, str]:

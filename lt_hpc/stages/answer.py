@@ -42,6 +42,7 @@ def _answerer(task: Task) -> Answerer:
     model = task.input("model")
     tokenizer = base_model.load_tokenizer(model, config.model)
     engine = load(config, model, config.benchmark.dtype)
+    task.progress.ready()
     return Answerer(config, engine, tokenizer, task.vocabulary, task.stage.settings["markers"])
 
 

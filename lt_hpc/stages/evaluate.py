@@ -72,6 +72,7 @@ class _Evaluation:
             config = self.task.plan.config
             engine = load(config, self.task.folder("model"), config.evaluate.dtype)
             self.loaded = Measures(self.task, engine, self.tokenizer)
+            self.task.progress.ready()
         return self.loaded
 
     def block(self, numbers: range) -> dict[str, list[Any]]:

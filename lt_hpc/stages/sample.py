@@ -93,6 +93,7 @@ class _Sampler:
             model = self.task.input("model")
             self.engine = _Timed(load(config, model, settings.dtype), self.seconds)
             self.seconds["load"] += time.monotonic() - started
+            self.task.progress.ready()
         draws = [
             [
                 seeds.derive(config.seed, "sample", iteration, c.chunk_id, k)

@@ -119,6 +119,7 @@ class _Synthesis:
                 return dialogue
             if self._teacher is None:
                 self._teacher = load.load(self.task.plan.config)
+                self.task.progress.ready()
             for question, answer in self._teacher.ask(dialogue.begun(questions), self.task.should_stop):
                 dialogue.add(question.chunk, answer, self._problem(answer, chunks[question.chunk]))
 

@@ -170,7 +170,7 @@ class _Training:
                 "tokens": size.scored,
             }
             self.log.step(line | self._speed())
-        self.task.progress.advance(note=f"loss {loss:.4f}")
+        self.task.progress.advance(note=f"loss {loss:.4f}", committed=False)
         self._record_checkpoint(self.saver.done())
         if (stop or save) and done < self.steps.count:
             self._record_checkpoint(self.saver.save(self.trainer, done))
@@ -206,6 +206,8 @@ class _Training:
         return time.monotonic() - self.saver.last > self.config.checkpoint_seconds
 
     def _record_checkpoint(self, written: Cost | None) -> None:
+        if written:
+            self.task.progress.committed()
         if written and self.log:
             self.log.checkpoint(written)
 

@@ -13,7 +13,7 @@ runs/NAME/
           answers/shard-00000/part-00000.parquet, manifest.json    to benchmarks
           benchmark/results.json, items.parquet, manifest.json
   progress/  logs/  trackers/                    for people; logs/train-*.jsonl
-  report.json  report.html
+  report.json  report.html  comparison.html
 """
 
 from __future__ import annotations
@@ -51,6 +51,11 @@ class RunPaths:
     @property
     def report_html(self) -> Path:
         return self.root / "report.html"
+
+    @property
+    def comparison_html(self) -> Path:
+        """The run beside others."""
+        return self.root / "comparison.html"
 
     @property
     def base(self) -> Path:

@@ -84,7 +84,7 @@ def test_the_files_and_the_table_say_what_was_collected_once(
         return found[-1]
 
     monkeypatch.setattr(output, "collect", once)
-    output.print_table(output.write(plan, paths), paths)
+    output.print_table(output.write(plan, paths), paths.report_html)
     assert found == [expected]
     assert read(paths.report_json) == json.loads(json.dumps(expected.to_json()))
     nll = expected.iterations[1].held_out.nll
