@@ -145,8 +145,10 @@ def device(plan: Plan, stage: Stage, job: bool, on_gpu: bool) -> Device:
 def _of_stage(plan: Plan, stage: Stage, own: Sequence[Attempt], on_gpu: bool) -> Work:
     held = device(plan, stage, any(one.job for one in own), on_gpu)
     known = [one for one in own if one.seconds is not None]
-    losses = list(_losses(own, stage.kind.resumes))
-    lost = sum(one for one in losses if one is not None)
+    # Ranks lose the same together, and the first alone knows of checkpoints.
+    speaking = [one for one in own if not stage.kind.ranked or one.job or one.task.endswith(".0")]
+    losses = list(_losses(speaking, stage.kind.resumes))
+    lost = sum(one for one in losses if one is not None) * len(own) / max(1, len(speaking))
     spans = union([(one.start, one.end) for one in known if one.start is not None and one.end is not None])
     stops = [one.end for one in own if one.stopped and one.end is not None]
     at_stops = set(stops)

@@ -96,6 +96,17 @@ def test_a_local_task_that_was_killed_without_a_word_is_counted_apart() -> None:
     assert (found.attempts, found.unknown, found.hours) == (2, 1, pytest.approx(100 / 3600))
 
 
+def test_the_first_rank_on_one_machine_speaks_for_all() -> None:
+    """The others are not told when a checkpoint is whole."""
+    happened = [started(0, task=rank, job="") for rank in range(2)]
+    happened += [ended(100, 75, task=0, job="", setup=5.0, saved=90.0)]  # type: ignore[list-item]
+    happened += [ended(100, 75, task=1, job="", setup=5.0)]  # type: ignore[list-item]
+    happened += [started(100, task=rank, job="") for rank in range(2)]
+    happened += [ended(150, 0, task=rank, job="", setup=6.0) for rank in range(2)]  # type: ignore[misc]
+    found = work(*happened, overrides=[], on_gpu=False)
+    assert (found.attempts, found.lost_seconds) == (4, 2 * (10 + 6))
+
+
 def test_jobs_of_an_earlier_release_have_no_starts_and_their_losses_are_unknown() -> None:
     found = work(ended(100, 75), ended(200, 0))
     assert (found.attempts, found.unknown, found.unknown_losses, found.hours) == (2, 2, 1, 0)
