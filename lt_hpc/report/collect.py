@@ -40,7 +40,7 @@ def collect(plan: Plan, paths: RunPaths) -> Report:
         plan=plan.fingerprint,
         config=plan_to_json(plan)["config"],
         corpora={name: _counts(paths.documents(name)) for name in plan.documents},
-        complete=not state.pending(paths, plan),
+        complete=state.Look(paths).complete(plan),
         iterations=iterations,
         benchmarks=benchmarks,
         teacher=dict(sum((Counter(one.counts) for one in _shards(paths.thoughts)), Counter())),

@@ -37,7 +37,8 @@ def plan(paths: RunPaths) -> Plan:
 
 
 def row(paths: RunPaths, plan: Plan, key: str, jobs: Counter[str] | None = None) -> Row:
-    return next(one for one in rows(paths, plan, {key: jobs or Counter()}) if one.stage == key)
+    found = rows(paths, plan, {key: jobs or Counter()}, events.read(paths))
+    return next(one for one in found if one.stage == key)
 
 
 def at_work(paths: RunPaths, task: str, written: float | None = None, **value: object) -> None:
