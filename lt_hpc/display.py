@@ -9,7 +9,7 @@ from typing import Any
 
 from lt_hpc.run import state
 from lt_hpc.run.plan import Stage
-from lt_hpc.run.progress import of_stage
+from lt_hpc.run.progress import of_stage, of_tasks
 from lt_hpc.store.paths import RunPaths
 
 PLAIN_SECONDS = 15
@@ -70,12 +70,13 @@ class Display:
         elif time.monotonic() - self.last_line > PLAIN_SECONDS:
             self.last_line = time.monotonic()
             for key, stage in self.running.items():
-                done, total, note = of_stage(self.paths, stage)
+                done, total, note = of_stage(stage, of_tasks(self.paths, stage))
                 if total:
                     print(f"{key}: {done}/{total} {note}", flush=True)
 
     def _show(self, key: str) -> None:
         if self.progress is None:
             return
-        done, total, note = of_stage(self.paths, self.running[key])
+        stage = self.running[key]
+        done, total, note = of_stage(stage, of_tasks(self.paths, stage))
         self.progress.update(self.bars[key], completed=done, total=total or None, note=note)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 from lt_hpc.latent.cost import cost_of
-from lt_hpc.run import state
 from lt_hpc.run.engine_work import Answering, Evaluation, Sampling, Synthesis, Throughput
 from lt_hpc.run.estimate import Estimate, Training, estimate
-from lt_hpc.run.plan import Plan
+from lt_hpc.run.plan import Plan, Stage
 from lt_hpc.store.paths import RunPaths
 
 _GB = 1e9
 
 
-def show(plan: Plan, paths: RunPaths) -> None:
-    """Print it; nothing is created."""
-    pending = {stage.key for stage in state.pending(paths, plan)}
+def show(plan: Plan, paths: RunPaths, stages: Sequence[Stage]) -> None:
+    """Print it, with the `stages` that are to do; nothing is created."""
+    pending = {stage.key for stage in stages}
     print(f"run folder: {paths.root} ({'exists' if paths.root.is_dir() else 'would be created'})")
     for stage in plan.stages:
         status = "to do" if stage.key in pending else "done"

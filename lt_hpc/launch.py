@@ -7,7 +7,6 @@ after Ctrl-C, a kill or a crash, resumes and ends with the same result.
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
 import signal
 import sys
@@ -97,14 +96,15 @@ def launch(options: argparse.Namespace) -> None:
     paths = RunPaths(options.run_dir or Path("runs") / config.name)
     plan = make_plan(config, options.iters, paths)
     _say_where_from(options, config)
-    pending = state.pending(paths, plan)
-    _say_what_changes(plan, paths, pending)
+    look = state.Look(paths)
+    pending = look.pending(plan)
+    _say_what_changes(plan, look, pending)
     name, why = schedulers.choose(options.cluster)
     print(f"cluster: {name} ({why})", flush=True)
     if name == "slurm":
         _look_for_gpus(config)
     if options.dry_run:
-        dry_run.show(plan, paths)
+        dry_run.show(plan, paths, pending)
         return
     asks = any("teacher" in stage.settings for stage in pending)
     missing = missing_engine(config) or (teachers.missing_key(config.teacher) if asks else None)
@@ -137,7 +137,7 @@ def launch(options: argparse.Namespace) -> None:
                 _requeue(scheduler)
                 raise Interrupted(str(error) or "stopped; the same command goes on from here") from error
             raise
-    if not state.pending(paths, plan):
+    if state.Look(paths).complete(plan):
         _report(plan, paths)
 
 
@@ -160,15 +160,17 @@ def _look_for_gpus(config: Config) -> None:
         print(f"warning: {line}", flush=True)
 
 
-def _say_what_changes(plan: Plan, paths: RunPaths, pending: list[Stage]) -> None:
+def _say_what_changes(plan: Plan, look: state.Look, pending: list[Stage]) -> None:
     """Settings that were forgotten since the last launch would have its results made again."""
     try:
-        before = state.last_plan(paths)
+        before = state.last_plan(look.paths)
     except ConfigError:
         return
     changes, keys = state.changes(before, plan), {stage.key for stage in pending}
-    again = [one.key for one in before.stages if one.key in keys and state.problem(paths, one) is None]
-    if changes and again:
+    if not changes:
+        return
+    again = [one.key for one in before.stages if one.key in keys and look.problem(one) is None]
+    if again:
         print(
             f"warning: other settings than at the last launch ({'; '.join(changes)}): to be made again: "
             f"{', '.join(again)}",
@@ -222,11 +224,17 @@ def make_plan(config: Config, num_iterations: int | None, paths: RunPaths) -> Pl
     identities["benchmark"] = benchmarks.identity(config)
     if num_iterations is not None:
         return build_plan(config, num_iterations, identities)
-    for iteration in itertools.count(1):
-        plan = build_plan(config, iteration, identities)
-        if state.pending(paths, plan):
-            return plan
-    raise AssertionError("unreachable")
+    return _next_plan(config, paths, identities)
+
+
+def _next_plan(config: Config, paths: RunPaths, identities: dict[str, Any]) -> Plan:
+    """Up to the first iteration that is not done. A longer plan has the stages of a shorter one, so that
+    not every length has to be built."""
+    look, length = state.Look(paths), 1
+    while look.complete(plan := build_plan(config, length, identities)):
+        length *= 2
+    first = next(one.iteration for one in plan.stages if one.kind.goal and look.problem(one) is not None)
+    return build_plan(config, max(1, first), identities)
 
 
 def _pin(plan: Plan, paths: RunPaths) -> list[str]:
@@ -236,8 +244,9 @@ def _pin(plan: Plan, paths: RunPaths) -> list[str]:
         clean_temporaries(folder, alone=False)
     state.pin_plan(paths, plan)
     write_text(paths.config, config_to_yaml(plan.config))
-    state.remove_spent_checkpoints(paths, list(plan.stages))
-    pending = state.pending(paths, plan)
+    look = state.Look(paths)
+    state.remove_spent_checkpoints(look, plan.stages)
+    pending = look.pending(plan)
     lines = [f"other settings or damaged, moved: {one}" for one in state.move_superseded(paths, pending)]
     failures, keys = events.failures(events.read(paths)), {stage.key for stage in pending}
     lines += [
@@ -288,7 +297,7 @@ def _refuse_unknown_jobs(paths: RunPaths) -> None:
 def _claimed_plan(config: Config, num_iterations: int | None, paths: RunPaths, own_job: str) -> Plan:
     """The plan of the job that this launch runs in, recorded at its first start: a requeue must not go
     on to yet another iteration. Under the lock."""
-    claims = [one for one in events.read(paths) if isinstance(one, Claim) and one.job == own_job]
+    claims = [one for one in events.of_kind(paths, Claim) if one.job == own_job]
     plan = make_plan(config, claims[-1].iterations if claims else num_iterations, paths)
     if not claims:
         events.record(paths, Claim(run=run_id(paths), job=own_job, iterations=plan.iterations))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from lt_hpc.cluster import schedulers
 from lt_hpc.errors import IncompleteError, guarded
-from lt_hpc.run import state
+from lt_hpc.run import events, state
 from lt_hpc.run.overview import Row, rows
 from lt_hpc.run.plan import Plan
 from lt_hpc.store import manifest
@@ -32,7 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
     while True:
         plan = state.last_plan(paths)
         damaged = verify(paths, plan) if options.verify else []
-        found = rows(paths, plan, schedulers.states(paths))
+        happened = events.read(paths)
+        found = rows(paths, plan, schedulers.states(paths, happened), happened)
         complete = _complete(plan, found)
         print(_json(paths, found, damaged, complete) if options.json else _text(found, damaged), flush=True)
         if complete or damaged or not options.watch:

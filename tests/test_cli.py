@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import lt_hpc
+from lt_hpc.cli import COMMANDS
+from tests.test_structure import HEAVY
 
 FINISHED = Path(__file__).parent / "run" / "run_of_f8de9d8.tar.xz"
 
@@ -78,6 +80,31 @@ def test_help_names_the_commands_and_version_the_release() -> None:
     assert code == 0
     assert all(name in out for name in ("launch", "status", "report"))
     assert python("-m", "lt_hpc.cli", "--version") == (0, f"lt-hpc {lt_hpc.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "--help",
+        *(f"{name} --help" for name in COMMANDS),
+        "launch --iters 1 --dry-run --cluster local",
+        "status .",
+        "status . --json",
+        "report nowhere",
+        "doctor --cluster local",
+        "benchmark builtin:demo_base --help",
+        "experiment em --show --seeds 0",
+        "prefetch",
+    ],
+)
+def test_planning_and_looking_load_none_of_the_heavy_packages(command: str, run_folder: Path) -> None:
+    code = (
+        "import sys, lt_hpc.cli\n"
+        f"try: lt_hpc.cli.main({command.split()!r})\n"
+        "finally: print('', *sys.modules, sep='\\n')"
+    )
+    loaded = python("-c", code, cwd=run_folder)[1].splitlines()
+    assert "lt_hpc.cli" in loaded and not set(HEAVY) & set(loaded)
 
 
 def test_a_command_does_not_import_the_others(run_folder: Path) -> None:

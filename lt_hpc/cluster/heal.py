@@ -44,9 +44,9 @@ def losses(plan: Plan, paths: RunPaths, scheduler: Scheduler, exclude: Collectio
     happened, run = events.read(paths), run_id(paths)
     live, _ = find_jobs(plan, paths, [task for task in scheduler.queue() if task.job not in exclude])
     gone = [one for one in scheduler.gone() if one.job not in exclude]
-    found = []
-    for stage in state.pending(paths, plan):
-        missing = state.missing_shards(paths, stage) if stage.kind.sharded else [None]
+    found, look = [], state.Look(paths)
+    for stage in look.pending(plan):
+        missing = look.standing(stage).missing if stage.kind.sharded else [None]
         jobs = last_gone(run, stage.fingerprint, missing, happened, gone)
         if jobs and stage.key not in live:
             found.append(Loss(stage, jobs))
@@ -120,9 +120,10 @@ def heal(plan: Plan, paths: RunPaths, scheduler: Scheduler, stage: Stage, own_jo
         if loss.stage.key == shards.key and loss.by_person:
             jobs = ", ".join(sorted({job.job for job in loss.jobs if job.by_person}))
             raise StageError(f"{shards.key}: job {jobs} was cancelled (scancel); launch again goes on")
-    if any(state.problem(paths, plan.stage(need)) is not None for need in shards.needs):
+    look = state.Look(paths)
+    if any(look.problem(plan.stage(need)) is not None for need in shards.needs):
         return None
-    record_heal(paths, stage, len(state.missing_shards(paths, shards)), f"found by job {own_job}")
+    record_heal(paths, stage, len(look.standing(shards).missing), f"found by job {own_job}")
     return reconcile(plan, paths, scheduler, (own_job,))
 
 

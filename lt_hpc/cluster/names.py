@@ -21,7 +21,8 @@ def run_id(paths: RunPaths) -> str:
     Raises:
         ConfigError: when its file is damaged and jobs in the queue may be known by what it was.
     """
-    create_json(paths.run_id, _new_id())
+    if not paths.run_id.exists():
+        create_json(paths.run_id, _new_id())
     own = _read_id(paths)
     if own is None:
         if events.ever_queued(events.read(paths)):

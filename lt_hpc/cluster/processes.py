@@ -134,8 +134,8 @@ class Processes:
     def taken_away(self, plan: Plan, stage: Stage, job: str) -> bool:
         return False
 
-    def limits(self, plan: Plan, stage: Stage, queued: int) -> Limits:
-        return Limits(tasks=self.launcher.slots)
+    def limits(self, plan: Plan, stages: Sequence[Stage], queued: int) -> dict[str, Limits]:
+        return {stage.key: Limits(tasks=self.launcher.slots) for stage in stages}
 
     def notice(self, plan: Plan) -> Notice:
         return self.launcher.notice(plan)

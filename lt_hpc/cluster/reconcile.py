@@ -9,6 +9,7 @@ queue says what every live job will do.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import time
 import uuid
@@ -19,6 +20,7 @@ from typing import Any
 
 from lt_hpc.cluster.names import identity, identity_in, job_name, run_id
 from lt_hpc.cluster.scheduler import Limits, Queued, Scheduler, Tasks
+from lt_hpc.config.machines import SlurmConfig
 from lt_hpc.errors import StageError
 from lt_hpc.kinds import NAMES
 from lt_hpc.run import events, state
@@ -122,8 +124,7 @@ def iteration_of(key: str) -> int:
 
 def find_jobs(plan: Plan, paths: RunPaths, queue: Sequence[Queued]) -> tuple[dict[str, Live], set[str]]:
     """`live_jobs` for a run folder."""
-    submissions = [one for one in events.read(paths) if isinstance(one, Submit)]
-    return live_jobs(run_id(paths), queue, submissions, plan)
+    return live_jobs(run_id(paths), queue, events.of_kind(paths, Submit), plan)
 
 
 def settled_queue(paths: RunPaths, scheduler: Scheduler, exclude: Collection[str]) -> list[Queued]:
@@ -170,17 +171,18 @@ def cancel_stranded(
     the ids of jobs and array tasks. The caller holds the lock and runs in `own_job`."""
     queue = scheduler.queue()
     live, _ = find_jobs(plan, paths, [task for task in queue if task.job != own_job])
-    lost = state.missing_inputs(paths, plan, failed).keys() - live.keys()
+    look = state.Look(paths)
+    lost = look.missing_inputs(plan, failed).keys() - live.keys()
     if not failed.kind.sharded and failed.key not in live:
         lost.add(failed.key)
     for stage in plan.stages:
-        if state.missing_inputs(paths, plan, stage).keys() & lost:
+        if look.missing_inputs(plan, stage).keys() & lost:
             lost.add(stage.key)
     run, own = run_id(paths), {stage.key: stage.fingerprint for stage in plan.stages}
     theirs = {
         identity(run, one.submission)
-        for one in events.read(paths)
-        if isinstance(one, Submit) and one.stage in lost and one.fingerprint == own[one.stage]
+        for one in events.of_kind(paths, Submit)
+        if one.stage in lost and one.fingerprint == own[one.stage]
     }
     stranded = sorted(task.identity for task in queue if task.waiting and identity_in(task.name) in theirs)
     if stranded:
@@ -206,19 +208,17 @@ def reconcile(
     if doomed:
         scheduler.cancel(doomed)
         outcome.lines.append(f"cancelled, could never run or of other settings: {', '.join(sorted(doomed))}")
-    pending = state.pending(paths, plan)
+    look = state.Look(paths)  # after the queue: what has left it meanwhile has its output
+    pending = look.pending(plan)
     wanted: dict[str, list[int] | None] = {}
     replaced: dict[str, frozenset[str]] = {}
     for stage in pending:
-        if _started_in_vain(plan, paths, stage, live.get(stage.key, Live()), wanted):
+        if _started_in_vain(plan, look, stage, live.get(stage.key, Live()), wanted):
             replaced[stage.key] = live.pop(stage.key).jobs
-        wanted[stage.key] = _wanted(paths, stage, live.get(stage.key, Live()))
-    limits = {
-        stage.key: scheduler.limits(plan, stage, len(queue))
-        for stage in pending
-        if stage.kind.sharded and wanted[stage.key]
-    }
-    arrays = array_tasks(wanted, limits)
+        wanted[stage.key] = _wanted(look, stage, live.get(stage.key, Live()))
+    sharded = [stage for stage in pending if stage.kind.sharded and wanted[stage.key]]
+    arrays = array_tasks(wanted, scheduler.limits(plan, sharded, len(queue)) if sharded else {})
+    asked = functools.cache(lambda name: _asked_by(plan, paths, name))
     for stage in pending:
         after = {job for need in stage.needs for job in outcome.jobs.get(need, [])}
         after |= replaced.get(stage.key, frozenset()) | set(after_all)  # until they have ended
@@ -237,7 +237,8 @@ def reconcile(
             outcome.lines.append(
                 f"{stage.key}: already queued as job {', '.join(sorted(current.jobs))}, {states}"
             )
-            outcome.lines += _asked_otherwise(plan, paths, stage, current)
+            then = [asked(name) for name in current.plans]
+            outcome.lines += _asked_otherwise(stage, current, plan.config.slurm, then)
         outcome.jobs[stage.key] = sorted({*current.jobs, *new})
     for key, jobs in replaced.items():  # last, as the caller's own job may be one of them
         scheduler.cancel(jobs)
@@ -247,16 +248,24 @@ def reconcile(
     return outcome
 
 
-def _asked_otherwise(plan: Plan, paths: RunPaths, stage: Stage, current: Live) -> Iterator[str]:
+def _asked_by(plan: Plan, paths: RunPaths, name: str) -> SlurmConfig | None:
+    """The slurm settings of a pinned plan, None where it is gone."""
+    if name == plan.fingerprint:
+        return plan.config.slurm
+    return state.read_plan(paths.plan(name)).config.slurm if paths.plan(name).exists() else None
+
+
+def _asked_otherwise(
+    stage: Stage, current: Live, now: SlurmConfig, then: Sequence[SlurmConfig | None]
+) -> Iterator[str]:
     """A line where jobs that have not started were submitted with other settings of their jobs than
     the present ones."""
 
-    def asked(of: Plan) -> dict[str, Any]:
+    def asked(of: SlurmConfig) -> dict[str, Any]:
         others = [name for name in NAMES if name != stage.name]
-        return {k: v for k, v in dataclasses.asdict(of.config.slurm).items() if k not in others}
+        return {k: v for k, v in dataclasses.asdict(of).items() if k not in others}
 
-    plans = [state.read_plan(paths.plan(name)) for name in current.plans if paths.plan(name).exists()]
-    if current.waiting and any(asked(then) != asked(plan) for then in plans):
+    if current.waiting and any(one is not None and one != now and asked(one) != asked(now) for one in then):
         jobs = " ".join(sorted(current.waiting))
         yield f"{stage.key}: with other slurm settings than now; to apply these: scancel {jobs}, launch again"
 
@@ -270,20 +279,20 @@ def _delay(scheduler: Scheduler, stage: Stage, job: str, after: Collection[str])
 
 
 def _started_in_vain(
-    plan: Plan, paths: RunPaths, stage: Stage, current: Live, wanted: Mapping[str, list[int] | None]
+    plan: Plan, look: state.Look, stage: Stage, current: Live, wanted: Mapping[str, list[int] | None]
 ) -> bool:
     """Whether jobs of a stage have started though an input of theirs is to be made, so that they can only
     fail. A stage that repairs its input heals instead."""
     if not current.started or stage.kind.repairs is not None:
         return False
-    return any(wanted.get(maker) is not None for maker in state.missing_inputs(paths, plan, stage))
+    return any(wanted.get(maker) is not None for maker in look.missing_inputs(plan, stage))
 
 
-def _wanted(paths: RunPaths, stage: Stage, current: Live) -> list[int] | None:
+def _wanted(look: state.Look, stage: Stage, current: Live) -> list[int] | None:
     """Shards of a stage that nobody handles; [] for a stage without shards, None for no work."""
     if not stage.kind.sharded:
         return None if current.jobs else []
-    return [s for s in state.missing_shards(paths, stage) if s not in current.shards] or None
+    return [s for s in look.standing(stage).missing if s not in current.shards] or None
 
 
 def array_tasks(

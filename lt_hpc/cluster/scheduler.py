@@ -126,8 +126,8 @@ class Scheduler(Protocol):
         """Whether the cluster is ending a job of a stage that it will not start again by itself."""
         ...
 
-    def limits(self, plan: Plan, stage: Stage, queued: int) -> Limits:
-        """For a sharded stage, with so many jobs and array tasks in the queue."""
+    def limits(self, plan: Plan, stages: Sequence[Stage], queued: int) -> dict[str, Limits]:
+        """Key -> those of each of some sharded stages, with so many jobs and array tasks in the queue."""
         ...
 
     def notice(self, plan: Plan) -> Notice:

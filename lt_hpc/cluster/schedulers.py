@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, assert_never, get_args
 
 from lt_hpc.cluster import names, reconcile
@@ -20,6 +20,7 @@ from lt_hpc.cluster.slurm.steps import Steps
 from lt_hpc.config.schema import Config
 from lt_hpc.errors import ConfigError, StageError
 from lt_hpc.run import events
+from lt_hpc.run.events import Claim, Event, Submit
 from lt_hpc.run.plan import Plan, Stage
 from lt_hpc.store.paths import RunPaths
 
@@ -101,7 +102,7 @@ def _address(node: str) -> str:
 
 def submitted(paths: RunPaths) -> bool:
     """Whether any Slurm job has ever worked on this run."""
-    return events.ever_queued(events.read(paths))
+    return events.ever_queued([*events.of_kind(paths, Claim), *events.of_kind(paths, Submit)])
 
 
 def jobs_of_run(paths: RunPaths) -> tuple[list[str], list[str]]:
@@ -109,14 +110,15 @@ def jobs_of_run(paths: RunPaths) -> tuple[list[str], list[str]]:
     no controller answers."""
     if not submitted(paths) or not client.available()[0]:
         return [], []
-    run, happened = names.run_id(paths), events.read(paths)
-    jobs = {task.job for task in reconcile.of_run(run, client.queue(), happened)}
-    allocations = reconcile.allocations(run, happened) & jobs
+    run, claims = names.run_id(paths), events.of_kind(paths, Claim)
+    jobs = {task.job for task in reconcile.of_run(run, client.queue(), claims)}
+    allocations = reconcile.allocations(run, claims) & jobs
     return sorted(jobs - allocations), sorted(allocations)
 
 
-def states(paths: RunPaths) -> dict[str, Counter[str]]:
-    """Stage key -> the states of its Slurm jobs; nothing where no controller answers."""
-    if not submitted(paths) or not client.available()[0]:
+def states(paths: RunPaths, happened: Sequence[Event]) -> dict[str, Counter[str]]:
+    """Stage key -> the states of its Slurm jobs; nothing where no controller answers. `happened`: all events
+    of the run."""
+    if not events.ever_queued(happened) or not client.available()[0]:
         return {}
-    return reconcile.states(names.run_id(paths), client.queue(), events.read(paths))
+    return reconcile.states(names.run_id(paths), client.queue(), happened)

@@ -102,12 +102,13 @@ def _on_slurm(config: Config, paths: RunPaths, plan: Plan | None, found: Estimat
     yield from controller.rows(site)
     if plan is None or found is None:
         return
-    pending = state.pending(paths, plan)
+    look = state.Look(paths)
+    pending = look.pending(plan)
     host = {plan.stage(training.stage).name: _host_bytes(plan, training) for training in found.training}
     for kind in dict.fromkeys(stage.kind for stage in pending or plan.stages):
         yield from partitions.rows(site, config.slurm, kind, host.get(kind.name))
     wanted = {
-        stage.key: state.missing_shards(paths, stage) or None if stage.kind.sharded else []
+        stage.key: list(look.standing(stage).missing) or None if stage.kind.sharded else []
         for stage in pending
     }
     heads = _heads(config)

@@ -49,7 +49,7 @@ class ArmRun:
 
     @property
     def is_done(self) -> bool:
-        return not state.pending(self.paths, self.plan)
+        return state.Look(self.paths).complete(self.plan)
 
 
 def plan_all(

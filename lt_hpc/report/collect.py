@@ -27,8 +27,9 @@ def collect(plan: Plan, paths: RunPaths) -> Report:
     benchmarks: list[Benchmarked] = []
     first: Measured | None = None
     before: Measured | None = None
+    look = state.Look(paths)
     for stage in plan.stages:
-        if not stage.kind.reports or state.problem(paths, stage) is not None:
+        if not stage.kind.reports or look.problem(stage) is not None:
             continue
         if "answers" in stage.inputs:
             benchmarks.append(_benchmarked(paths, stage.iteration))
@@ -38,7 +39,7 @@ def collect(plan: Plan, paths: RunPaths) -> Report:
             iterations.append(_iteration(plan, paths, stage, change))
             first, before = first or now, now
     selected, made = thoughts.read(plan, paths), provenance(plan, paths)
-    to_do = _to_do(plan, paths)
+    to_do = _to_do(plan, look)
     return Report(
         name=plan.config.name,
         plan=plan.fingerprint,
@@ -62,12 +63,12 @@ def collect(plan: Plan, paths: RunPaths) -> Report:
     )
 
 
-def _to_do(plan: Plan, paths: RunPaths) -> dict[str, str]:
+def _to_do(plan: Plan, look: state.Look) -> dict[str, str]:
     """Key of each stage that still has to run -> why it is not done."""
     reasons: dict[str, str] = {}
 
     def is_done(stage: Stage) -> bool:
-        reason = state.problem(paths, stage)
+        reason = look.problem(stage)
         if reason is not None:
             reasons[stage.key] = reason
         return reason is None

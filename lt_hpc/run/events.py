@@ -10,7 +10,7 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from lt_hpc.errors import Interrupted
 from lt_hpc.store.atomic import append_line, read_lines
@@ -139,6 +139,7 @@ class Lost(Event):
     again: bool
 
 
+E = TypeVar("E", bound=Event)
 _EVENTS: dict[str, type[Event]] = {
     kind.event: kind for kind in (Launch, Submit, Submitted, Heal, Claim, Started, Ended, Crash, Lost)
 }
@@ -146,6 +147,10 @@ _EVENTS: dict[str, type[Event]] = {
 
 _PLAIN = {"str": str, "int": int, "bool": bool, "float | None": float}
 """Types of fields that a damaged line may have otherwise."""
+_FIELDS = {
+    kind: {item.name: _PLAIN.get(str(item.type)) for item in dataclasses.fields(kind)}
+    for kind in _EVENTS.values()
+}
 
 
 def record(paths: RunPaths, event: Event) -> None:
@@ -158,16 +163,26 @@ def read(paths: RunPaths) -> list[Event]:
     return [event for line in read_lines(paths.jobs) if (event := _parsed(line)) is not None]
 
 
+def of_kind(paths: RunPaths, kind: type[E]) -> list[E]:
+    """The events of one kind, oldest first. Of many thousand tasks that have ended nothing is read."""
+    lines = read_lines(paths.jobs, f'"{kind.event}"')
+    return [event for line in lines if isinstance(event := _parsed(line), kind)]
+
+
 def _parsed(line: dict[str, Any]) -> Event | None:
     kind = _EVENTS.get(str(line.get("event")))
     if kind is None:
         return None
-    known = {item.name: _PLAIN.get(str(item.type)) for item in dataclasses.fields(kind)}
-    values = {name: value for name, value in line.items() if name in known and value is not None}
-    if any(type(value) is not plain for name, value in values.items() if (plain := known[name])):
-        return None
+    known = _FIELDS[kind]
+    values: dict[str, Any] = {"time": ""}
+    for name, value in line.items():
+        if name in known and value is not None:
+            plain = known[name]
+            if plain is not None and type(value) is not plain:
+                return None
+            values[name] = value
     try:
-        return kind(**{"time": "", **values})
+        return kind(**values)
     except TypeError:  # a field is missing
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,8 +10,8 @@ from dataclasses import dataclass, field
 from lt_hpc.errors import Interrupted
 from lt_hpc.run import events, progress, state
 from lt_hpc.run.events import Ended, Event, Lost
-from lt_hpc.run.plan import Plan, Stage
-from lt_hpc.store import shards
+from lt_hpc.run.plan import Plan
+from lt_hpc.run.state import Standing
 from lt_hpc.store.paths import RunPaths
 
 
@@ -40,6 +41,7 @@ class Row:
 
     Attributes:
         problem: why it is not done, or None.
+        work: None where it is done, or nothing was said yet.
         jobs: state in the queue -> how many of its jobs and array tasks are in it.
         stops: how often jobs of it were preempted, out of time or lost.
         end: the last end of a job that failed or was stopped, where nothing of it has started since.
@@ -66,7 +68,7 @@ class Row:
         if self.jobs:
             counts = (f"{count} {name.lower()}" for name, count in sorted(self.jobs.items()))
             line += f"   jobs: {', '.join(counts)}"
-        if self.work is not None and not self.done:
+        if self.work is not None:
             line += f"   last seen at {self.work.done}/{self.work.total} {self.work.note}"
             left = self.work.seconds_left
             line += "" if left is None else f", {in_words(left)} left at this pace"
@@ -78,18 +80,22 @@ class Row:
         return line
 
 
-def rows(paths: RunPaths, plan: Plan, queued: Mapping[str, Counter[str]]) -> list[Row]:
-    """Every stage of a plan, from one look at the manifests; `queued`: stage key -> states of its jobs."""
-    happened = events.read(paths)
+def rows(
+    paths: RunPaths, plan: Plan, queued: Mapping[str, Counter[str]], happened: Sequence[Event]
+) -> list[Row]:
+    """Every stage of a plan, from one look at the manifests; `queued`: stage key -> states of its jobs,
+    `happened`: all events of the run."""
     ends, stops = events.unfinished_ends(happened), stops_of(happened)
+    files, now, look = progress.files(paths), time.time(), state.Look(paths)
     found = []
     for stage in plan.stages:
-        jobs = queued.get(stage.key, Counter())
-        standing = state.standing(paths, stage)
-        done, total, note = progress.of_stage(paths, stage)
-        left = progress.seconds_left(paths, stage) if standing.problem else None
+        jobs, standing = queued.get(stage.key, Counter()), look.standing(stage)
+        tasks = progress.said(files.get(stage.key, ())) if standing.problem else []
+        done, total, note = progress.of_stage(stage, tasks)
+        left = progress.seconds_left(tasks, now)
+        running = jobs["RUNNING"] if jobs else progress.num_running(tasks, now)
         row = Row(
-            stage.key, stage.iteration, standing.problem, _shards(paths, stage, standing.missing, jobs),
+            stage.key, stage.iteration, standing.problem, _shards(standing, running),
             Work(done, total, note, left) if total else None, jobs, stops[stage.key], ends.get(stage.key),
         )  # fmt: skip
         found.append(row)
@@ -115,9 +121,9 @@ def in_words(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _shards(paths: RunPaths, stage: Stage, missing: tuple[int, ...], jobs: Counter[str]) -> Shards | None:
-    pinned = shards.read(paths.root / stage.output) if stage.kind.sharded else None
-    if pinned is None or pinned.samples != stage.fingerprint:
+def _shards(standing: Standing, running: int) -> Shards | None:
+    if standing.pinned is None:
         return None
-    running = min(len(missing), jobs["RUNNING"] if jobs else progress.num_running(paths, stage))
-    return Shards(pinned.num_shards - len(missing), running, len(missing) - running)
+    missing = len(standing.missing)
+    running = min(missing, running)
+    return Shards(standing.pinned - missing, running, missing - running)

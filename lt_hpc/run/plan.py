@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from lt_hpc.config.schema import Config, TrainConfig
@@ -65,15 +66,22 @@ class Plan:
     config: Config
     stages: tuple[Stage, ...]
 
+    @cached_property
+    def _by_key(self) -> dict[str, Stage]:
+        return {stage.key: stage for stage in self.stages}
+
+    @cached_property
+    def _by_folder(self) -> dict[str, Stage]:
+        return {folder: stage for stage in self.stages for folder in stage.outputs}
+
     def stage(self, key: str) -> Stage:
         """The stage with a key.
 
         Raises:
             ConfigError: with the valid keys, when there is none.
         """
-        for stage in self.stages:
-            if stage.key == key:
-                return stage
+        if key in self._by_key:
+            return self._by_key[key]
         raise ConfigError(f"the plan has no stage {key!r}; it has: {', '.join(s.key for s in self.stages)}")
 
     def producer(self, folder: str) -> Stage:
@@ -82,9 +90,8 @@ class Plan:
         Raises:
             ConfigError: with the folders that there are, when no stage does.
         """
-        for stage in self.stages:
-            if folder in stage.outputs:
-                return stage
+        if folder in self._by_folder:
+            return self._by_folder[folder]
         folders = ", ".join(folder for stage in self.stages for folder in stage.outputs)
         raise ConfigError(f"no stage of the plan makes {folder!r}; they make: {folders}")
 
@@ -102,12 +109,12 @@ class Plan:
         """The settings of a training stage: iteration 0 is the warm start."""
         return self.config.train if stage.iteration else self.config.warm_start
 
-    @property
+    @cached_property
     def iterations(self) -> int:
         """EM iterations after the warm start."""
         return max(stage.iteration for stage in self.stages)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Of the whole plan, execution settings included: the name of the pinned plan file."""
         return fingerprint("plan", plan_to_json(self), {})

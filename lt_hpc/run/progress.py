@@ -9,9 +9,10 @@ import json
 import os
 import sys
 import time
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from lt_hpc.run.plan import Stage
 from lt_hpc.store.atomic import temporary_name
@@ -87,17 +88,38 @@ class Progress:
             print(f"{self.done}/{self.total} {self.unit} {note}".rstrip(), flush=True, file=sys.stderr)
 
 
-def of_tasks(paths: RunPaths, stage: Stage) -> list[tuple[dict[str, Any], float]]:
-    """What each task of a stage wrote last (`done`, `total`, `unit`, `note`, `first`, `spent`), and when, in
+@dataclass(frozen=True)
+class Said:
+    """What a task wrote last, as `Progress` has it; `spent`: seconds of its attempt, `written`: when, in
     seconds since the epoch."""
+
+    done: int
+    total: int
+    unit: str
+    note: str
+    first: int
+    spent: float
+    written: float
+
+
+def files(paths: RunPaths) -> dict[str, list[str]]:
+    """Stage key -> the files of its tasks, in the order of their names; from one listing."""
+    folder, found = paths.progress_folder, defaultdict[str, list[str]](list)
+    for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
+        if name.endswith(".json"):
+            found[name.partition(".")[0]].append(f"{folder}/{name}")
+    return found
+
+
+def said(files: Sequence[str]) -> list[Said]:
+    """What tasks wrote last into these files."""
     found = []
-    for path in paths.progress_of(stage.key):
+    for file in files:
         try:
-            value = json.loads(path.read_text())
-            value = {"done": int(value["done"]), "total": int(value["total"]), "unit": str(value["unit"]),
-                     "note": str(value["note"]), "first": int(value.get("first", 0)),
-                     "spent": float(value.get("spent", 0))}  # fmt: skip
-            found.append((value, path.stat().st_mtime))
+            with open(file, "rb", buffering=0) as stream:
+                value, written = json.loads(stream.read()), os.fstat(stream.fileno()).st_mtime
+            found.append(Said(int(value["done"]), int(value["total"]), str(value["unit"]), str(value["note"]),
+                              int(value.get("first", 0)), float(value.get("spent", 0)), written))  # fmt: skip
         except (FileNotFoundError, ValueError, TypeError, KeyError):  # just removed, or damaged
             continue
     return found
@@ -114,36 +136,35 @@ def pace(path: Path) -> tuple[float | None, float | None]:
     return setup, saved
 
 
-def of_stage(paths: RunPaths, stage: Stage) -> tuple[int, int, str]:
-    """(done, total, unit and note) summed over the tasks of a stage; ranks count once."""
-    done, total, unit, note = 0, 0, "", ""
-    found = of_tasks(paths, stage)
-    for value, _ in found[:1] if stage.kind.ranked else found:
-        done, total = done + value["done"], total + value["total"]
-        unit, note = value["unit"], value["note"]
-    return done, total, f"{unit} {note}".strip()
+def of_tasks(paths: RunPaths, stage: Stage) -> list[Said]:
+    """What each task of one stage wrote last."""
+    return said(files(paths).get(stage.key, ()))
 
 
-def seconds_left(paths: RunPaths, stage: Stage) -> float | None:
-    """Until the tasks at work are at their ends, if each goes on as fast as it has since it began: of the
-    slowest one; None where none has done anything yet."""
-    now, found = time.time(), []
-    for value, written in of_tasks(paths, stage):
-        left, made = value["total"] - value["done"], value["done"] - value["first"]
-        if left > 0 and made > 0 and now - written < RUNNING_SECONDS:
-            found.append(max(0.0, left * value["spent"] / made - (now - written)))
+def of_stage(stage: Stage, tasks: Sequence[Said]) -> tuple[int, int, str]:
+    """(done, total, unit and note) summed over the tasks of a stage; ranks count once. Pure."""
+    counted = tasks[:1] if stage.kind.ranked else tasks
+    last = f"{counted[-1].unit} {counted[-1].note}".strip() if counted else ""
+    return sum(one.done for one in counted), sum(one.total for one in counted), last
+
+
+def seconds_left(tasks: Sequence[Said], now: float) -> float | None:
+    """Until the tasks at work at the time `now` are at their ends, if each goes on as fast as it has since it
+    began: of the slowest one; None where none has done anything yet. Pure."""
+    found = []
+    for one in tasks:
+        left, made = one.total - one.done, one.done - one.first
+        if left > 0 and made > 0 and now - one.written < RUNNING_SECONDS:
+            found.append(max(0.0, left * one.spent / made - (now - one.written)))
     return max(found, default=None)
 
 
-def num_running(paths: RunPaths, stage: Stage) -> int:
-    """Number of tasks that have written within RUNNING_SECONDS and are not at their end."""
-    now = time.time()
-    return sum(
-        value["done"] < value["total"] and now - at < RUNNING_SECONDS for value, at in of_tasks(paths, stage)
-    )
+def num_running(tasks: Sequence[Said], now: float) -> int:
+    """Number of tasks that have written within RUNNING_SECONDS and are not at their end. Pure."""
+    return sum(one.done < one.total and now - one.written < RUNNING_SECONDS for one in tasks)
 
 
 def clear(paths: RunPaths, stage: Stage) -> None:
     """Remove what an earlier start of a stage left."""
-    for path in paths.progress_of(stage.key):
-        path.unlink(missing_ok=True)
+    for file in files(paths).get(stage.key, ()):
+        Path(file).unlink(missing_ok=True)

@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,28 +65,77 @@ def last_plan(paths: RunPaths) -> Plan:
 
 @dataclass(frozen=True)
 class Standing:
-    """How far a stage is: why it is not done, or None; of a sharded stage the shards that are missing, all of
-    them before it has started. Sizes are compared, checksums are left to the stage that reads the files."""
+    """How far a stage is: why it is not done, or None. Of a sharded stage also the shards that are missing,
+    all of them before it has started, and how many there are since then, or None. Sizes are compared,
+    checksums are left to the stage that reads the files."""
 
     problem: str | None
     missing: tuple[int, ...] = ()
+    pinned: int | None = None
 
 
-def standing(paths: RunPaths, stage: Stage) -> Standing:
-    """From one look at the manifests of its outputs."""
-    if stage.kind.sharded:
-        reason, missing = shards.look(paths.root / stage.output, stage.fingerprint)
-        return Standing(reason, tuple(range(stage.shards) if missing is None else missing))
-    for name, expected in stage.outputs.items():
-        reason = manifest.problem(paths.root / name, expected)
-        if reason is not None:
-            return Standing(reason)
-    return Standing(None)
+class Look:
+    """What the manifests of a run say. Each folder is looked at once, when it is first asked for, so a look
+    is for what is decided together: who waits, or lets others work, takes another one after that."""
+
+    def __init__(self, paths: RunPaths) -> None:
+        self.paths = paths
+        self._problems: dict[tuple[str, str], str | None] = {}
+        self._shards: dict[tuple[str, str], Standing] = {}
+
+    def standing(self, stage: Stage) -> Standing:
+        """From the manifests of its outputs."""
+        if not stage.kind.sharded:
+            reasons = (self._problem(*output) for output in stage.outputs.items())
+            return Standing(next((reason for reason in reasons if reason is not None), None))
+        key = (stage.output, stage.fingerprint)
+        if key not in self._shards:
+            reason, pinned, missing = shards.look(self.paths.root / stage.output, stage.fingerprint)
+            if pinned is None:
+                self._shards[key] = Standing(reason, tuple(range(stage.shards)))
+            else:
+                self._shards[key] = Standing(reason, tuple(missing), pinned.num_shards)
+        return self._shards[key]
+
+    def _problem(self, folder: str, expected: str) -> str | None:
+        key = (folder, expected)
+        if key not in self._problems:
+            self._problems[key] = manifest.problem(self.paths.root / folder, expected)
+        return self._problems[key]
+
+    def problem(self, stage: Stage) -> str | None:
+        """Why a stage is not done, or None."""
+        return self.standing(stage).problem
+
+    def pending(self, plan: Plan) -> list[Stage]:
+        """The stages that still have to run, in order: goals that are not done, and what they need.
+        Samples that were deleted after their model was trained are not missed."""
+        return unfinished(plan, lambda stage: self.problem(stage) is None)
+
+    def complete(self, plan: Plan) -> bool:
+        """Whether nothing is pending: every goal is done, whether or not what it was made from is there."""
+        return all(self.problem(stage) is None for stage in plan.stages if stage.kind.goal)
+
+    def missing_inputs(self, plan: Plan, stage: Stage) -> dict[str, str]:
+        """Key of the stage that makes it -> why an input of a stage is not done."""
+        found: dict[str, str] = {}
+        for folder in stage.inputs.values():
+            maker = plan.producer(folder)
+            sharded = maker.kind.sharded
+            reason = self.problem(maker) if sharded else self._problem(folder, maker.outputs[folder])
+            if reason is not None:
+                found.setdefault(maker.key, reason)
+        return found
 
 
 def problem(paths: RunPaths, stage: Stage) -> str | None:
-    """Why a stage is not done, or None."""
-    return standing(paths, stage).problem
+    """Why a stage is not done, or None, by a look of its own."""
+    return Look(paths).problem(stage)
+
+
+def pending(paths: RunPaths, plan: Plan) -> list[Stage]:
+    """The stages that still have to run, by a look of their own."""
+    return Look(paths).pending(plan)
 
 
 def folders(paths: RunPaths, stage: Stage) -> list[Path]:
@@ -98,28 +147,8 @@ def folders(paths: RunPaths, stage: Stage) -> list[Path]:
     return [shard_folder(folder, one) for one in range(pinned.num_shards if pinned else 0)]
 
 
-def missing_inputs(paths: RunPaths, plan: Plan, stage: Stage) -> dict[str, str]:
-    """Key of the stage that makes it -> why an input of a stage is not done; sizes are compared."""
-    found: dict[str, str] = {}
-    for folder in stage.inputs.values():
-        maker = plan.producer(folder)
-        sharded = maker.kind.sharded
-        reason = (
-            problem(paths, maker) if sharded else manifest.problem(paths.root / folder, plan.output(folder))
-        )
-        if reason is not None:
-            found.setdefault(maker.key, reason)
-    return found
-
-
-def pending(paths: RunPaths, plan: Plan) -> list[Stage]:
-    """The stages that still have to run, in order: goals that are not done, and what they need.
-    Samples that were deleted after their model was trained are not missed."""
-    return unfinished(plan, lambda stage: problem(paths, stage) is None)
-
-
 def unfinished(plan: Plan, is_done: Callable[[Stage], bool]) -> list[Stage]:
-    """`pending`, where it is known what is done. Pure."""
+    """`Look.pending`, where it is known what is done. Pure."""
     wanted = {stage.key for stage in plan.stages if stage.kind.goal}
     todo = []
     for stage in reversed(plan.stages):  # what a stage needs stands before it
@@ -151,11 +180,6 @@ def changes(before: Plan, now: Plan) -> list[str]:
     ]
 
 
-def missing_shards(paths: RunPaths, stage: Stage) -> list[int]:
-    """Shards of a sharded stage that are not done; all of them before it has started."""
-    return list(standing(paths, stage).missing)
-
-
 def training_costs(paths: RunPaths, plan: Plan) -> dict[str, tuple[float, float]]:
     """Key of each trained model's stage -> seconds of its slowest checkpoint and of its longest step."""
     records = {
@@ -181,12 +205,13 @@ def slow_checkpoints(paths: RunPaths, plan: Plan, seconds: float, source: str) -
     ]
 
 
-def remove_spent_checkpoints(paths: RunPaths, stages: list[Stage]) -> None:
+def remove_spent_checkpoints(look: Look, stages: Sequence[Stage]) -> None:
     """Delete the checkpoints of every model that is done: training deletes its own, unless it is
     killed just before."""
     for stage in stages:
-        if stage.kind.ranked and problem(paths, stage) is None:
-            shutil.rmtree(paths.checkpoints(stage.iteration, stage.fingerprint), ignore_errors=True)
+        if stage.kind.ranked and look.problem(stage) is None:
+            spent = look.paths.checkpoints(stage.iteration, stage.fingerprint)
+            shutil.rmtree(spent, ignore_errors=True)
 
 
 def _reason_to_move(folder: Path, stage: Stage, expected: str) -> str | None:

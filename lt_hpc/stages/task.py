@@ -88,7 +88,7 @@ class Task:
         """
         if self.stage.kind.repairs is not None:
             return
-        for maker, reason in state.missing_inputs(self.paths, self.plan, self.stage).items():
+        for maker, reason in state.Look(self.paths).missing_inputs(self.plan, self.stage).items():
             raise IncompleteError(f"{maker} is not done: {reason}")
 
     @property

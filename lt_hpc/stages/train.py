@@ -55,7 +55,7 @@ def run(task: Task) -> None:
 
 def _clean_up(task: Task) -> None:
     if task.place.rank == 0:
-        state.remove_spent_checkpoints(task.paths, [task.stage])
+        state.remove_spent_checkpoints(state.Look(task.paths), [task.stage])
 
 
 class _Meter:

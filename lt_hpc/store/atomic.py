@@ -22,6 +22,7 @@ SEAL = "sha256"
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 """What file systems without hard links say."""
 _OLD_SECONDS = 7 * 24 * 3600
+_SORTED = json.JSONEncoder(sort_keys=True, allow_nan=False, check_circular=False)
 
 
 def temporary_name(path: Path) -> Path:
@@ -92,14 +93,14 @@ def sealed(value: dict[str, Any]) -> dict[str, Any]:
     return {**value, SEAL: _checksum(value)}
 
 
-def read_sealed(path: Path) -> dict[str, Any]:
+def read_sealed(path: Path | str) -> dict[str, Any]:
     """A JSON object without its checksum; one of an earlier release has none.
 
     Raises:
         OSError: when it can't be read.
         ValueError: when it is no JSON object, or does not match its checksum.
     """
-    value = json.loads(path.read_bytes())
+    value = json.loads(_read(path))
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     seal = value.pop(SEAL, None)
@@ -108,9 +109,17 @@ def read_sealed(path: Path) -> dict[str, Any]:
     return value
 
 
+def _read(path: Path | str) -> bytes:
+    """A file, in less than two thirds of the time of `open`: a launch reads thousands of small ones."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return b"".join(iter(lambda: os.read(descriptor, 1 << 16), b""))
+    finally:
+        os.close(descriptor)
+
+
 def _checksum(value: dict[str, Any]) -> str:
-    text = json.dumps(value, sort_keys=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(_SORTED.encode(value).encode()).hexdigest()[:16]
 
 
 def create_json(path: Path, value: Any) -> bool:
@@ -151,13 +160,15 @@ def append_line(path: Path, value: dict[str, Any]) -> None:
         os.close(descriptor)
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON lines of a file, none where there is none; without those that were cut off."""
+def read_lines(path: Path, containing: str = "") -> list[dict[str, Any]]:
+    """The JSON lines of a file that contain a text, none where there is none; without those that were cut
+    off."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return []
-    return [value for value in map(_parsed, text.splitlines()) if isinstance(value, dict)]
+    lines = (line for line in text.splitlines() if containing in line)
+    return [value for value in map(_parsed, lines) if isinstance(value, dict)]
 
 
 def sealed_lines(path: Path) -> list[dict[str, Any]]:

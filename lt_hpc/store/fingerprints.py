@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from typing import Any
 
 FORMAT = 2
+_ENCODER = json.JSONEncoder(sort_keys=True, allow_nan=False)
+"""One for all: making an encoder costs as much as using it, and a run has a fingerprint for each shard."""
 
 
 def fingerprint(made: str, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
@@ -22,9 +24,5 @@ def fingerprint(made: str, settings: Mapping[str, Any], inputs: Mapping[str, str
     Raises:
         ValueError, TypeError: for values that JSON can't hold exactly.
     """
-    text = json.dumps(
-        {"format": FORMAT, "stage": made, "identity": settings, "inputs": inputs},
-        sort_keys=True,
-        allow_nan=False,
-    )
+    text = _ENCODER.encode({"format": FORMAT, "stage": made, "identity": settings, "inputs": inputs})
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -135,12 +135,13 @@ class RunPaths:
         """Files of TensorBoard and Weights & Biases."""
         return self.root / "trackers"
 
-    def progress(self, task: str) -> Path:
-        return self.root / "progress" / f"{task}.json"
+    @property
+    def progress_folder(self) -> Path:
+        return self.root / "progress"
 
-    def progress_of(self, stage: str) -> list[Path]:
-        """Progress files of the tasks of a stage."""
-        return sorted((self.root / "progress").glob(f"{stage}.*.json"))
+    def progress(self, task: str) -> Path:
+        """Of a task: its stage's key, a dot, and what tells it from the others."""
+        return self.progress_folder / f"{task}.json"
 
 
 def relative_paths() -> RunPaths:
@@ -153,9 +154,13 @@ def shard_map_file(folder: Path) -> Path:
     return folder / "shards.json"
 
 
+def shard_name(shard: int) -> str:
+    """Of the folder of one shard of it."""
+    return f"shard-{shard:05d}"
+
+
 def shard_folder(folder: Path, shard: int) -> Path:
-    """Of one shard of it."""
-    return folder / f"shard-{shard:05d}"
+    return folder / shard_name(shard)
 
 
 def documents_part(index: int) -> str:

@@ -7,6 +7,7 @@ pinned in the output folder by the first task that starts, so that no later laun
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from lt_hpc.errors import IncompleteError
 from lt_hpc.store import manifest
 from lt_hpc.store.atomic import create_json, read_sealed, sealed, write_json
 from lt_hpc.store.fingerprints import fingerprint
-from lt_hpc.store.paths import shard_folder, shard_map_file
+from lt_hpc.store.paths import shard_map_file, shard_name
 
 
 @dataclass(frozen=True)
@@ -86,26 +87,38 @@ def read(folder: Path) -> ShardMap | None:
 
 
 def problems(folder: Path, shards: ShardMap, checksums: bool) -> dict[int, str]:
-    """Shard -> why it is not done, for every shard that is not."""
-    found = {}
+    """Shard -> why it is not done, for every shard that is not. One listing tells of those that have not been
+    started; it is as fresh as the opening of a file: NFS asks the server again when a folder is opened."""
+    found, started = {}, _names_in(folder)
     for shard in range(shards.num_shards):
-        reason = manifest.problem(shard_folder(folder, shard), shards.fingerprint(shard), checksums)
+        path = f"{folder}/{(name := shard_name(shard))}"
+        if name in started:
+            reason = manifest.problem(path, shards.fingerprint(shard), checksums)
+        else:
+            reason = manifest.none_in(path)
         if reason is not None:
             found[shard] = reason
     return found
 
 
-def look(folder: Path, expected: str) -> tuple[str | None, list[int] | None]:
+def _names_in(folder: Path) -> set[str]:
+    try:
+        return set(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+
+
+def look(folder: Path, expected: str) -> tuple[str | None, ShardMap | None, list[int]]:
     """Why a sharded stage is not done for the fingerprint `expected`, None when every shard of its pinned map
-    is; and the shards that are missing, None where it has not been started."""
-    shards = read(folder)
-    if shards is None or shards.samples != expected:
-        return f"{folder} has not been started", None
-    found = problems(folder, shards, checksums=False)
+    is; that map, None where it has not been started; and its shards that are missing."""
+    pinned = read(folder)
+    if pinned is None or pinned.samples != expected:
+        return f"{folder} has not been started", None, []
+    found = problems(folder, pinned, checksums=False)
     if not found:
-        return None, []
+        return None, pinned, []
     first = next(iter(found.values()))
-    return f"{len(found)} of {shards.num_shards} shards missing, first: {first}", sorted(found)
+    return f"{len(found)} of {pinned.num_shards} shards missing, first: {first}", pinned, list(found)
 
 
 def problem(folder: Path, expected: str) -> str | None:

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,8 +80,9 @@ class Cluster:
     def taken_away(self, plan: Plan, stage: Stage, job: str) -> bool:
         return False
 
-    def limits(self, plan: Plan, stage: Stage, queued: int) -> Limits:
-        return limits(plan, stage, 1001, None if self.limit is None else self.limit - queued)
+    def limits(self, plan: Plan, stages: Sequence[Stage], queued: int) -> dict[str, Limits]:
+        room = None if self.limit is None else self.limit - queued
+        return {stage.key: limits(plan, stage, 1001, room) for stage in stages}
 
     def notice(self, plan: Plan) -> Notice:
         return Notice(60, "the test")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
 from lt_hpc.config.load import demo_file, load_config
+from lt_hpc.launch import make_plan
 from lt_hpc.run import state
 from lt_hpc.run.build import build_plan
 from lt_hpc.store import manifest
@@ -48,6 +51,21 @@ def test_results_of_settings_that_come_and_go_are_all_kept(tmp_path: Path) -> No
     assert kept() == ["seed 1, number 0", "seed 1, number 2", "seed 2, number 1"]
 
 
+@pytest.mark.parametrize(
+    ("done", "expected"), [((), 1), ((0,), 1), ((0, 1), 2), ((0, 1, 2, 3, 4, 5), 6), ((0, 1, 3), 2)]
+)
+def test_next_is_the_first_iteration_that_is_not_done(
+    tmp_path: Path, done: tuple[int, ...], expected: int
+) -> None:
+    paths, config = RunPaths(tmp_path), load_config(demo_file())
+    for stage in make_plan(config, 6, paths).stages:
+        for folder, fingerprint in stage.outputs.items() if stage.iteration in done else ():
+            manifest.write(tmp_path / folder, Manifest("any", fingerprint, True, ()))
+    found = make_plan(config, None, paths)
+    assert found.iterations == expected
+    assert found.fingerprint == make_plan(config, expected, paths).fingerprint
+
+
 def test_samples_deleted_after_their_model_was_trained_are_not_missed(tmp_path: Path) -> None:
     paths = RunPaths(tmp_path)
     plan = build_plan(load_config(demo_file()), 1, {"model": "m", "corpus": "c", "warm": "w", "heldout": "h"})
@@ -55,12 +73,12 @@ def test_samples_deleted_after_their_model_was_trained_are_not_missed(tmp_path: 
     def pending() -> list[str]:
         return [stage.key for stage in state.pending(paths, plan)]
 
-    assert pending() == [stage.key for stage in plan.stages]
+    assert pending() == [stage.key for stage in plan.stages] and not state.Look(paths).complete(plan)
     for stage in plan.stages:
         for folder, fingerprint in stage.outputs.items() if not stage.kind.sharded else ():
             (tmp_path / folder).mkdir(parents=True)
             manifest.write(tmp_path / folder, Manifest("any", fingerprint, True, ()))
-    assert pending() == []
+    assert pending() == [] and state.Look(paths).complete(plan)
     shutil.rmtree(paths.model(1))
     assert pending() == ["train-01"], "the selection is there"
     shutil.rmtree(paths.selected(1))

@@ -37,7 +37,8 @@ def plan(paths: RunPaths) -> Plan:
 
 
 def row(paths: RunPaths, plan: Plan, key: str, jobs: Counter[str] | None = None) -> Row:
-    return next(one for one in rows(paths, plan, {key: jobs or Counter()}) if one.stage == key)
+    found = rows(paths, plan, {key: jobs or Counter()}, events.read(paths))
+    return next(one for one in found if one.stage == key)
 
 
 def at_work(paths: RunPaths, task: str, written: float | None = None, **value: object) -> None:
@@ -80,6 +81,16 @@ def test_the_time_left_is_that_of_the_slowest_task_at_work(paths: RunPaths, plan
     assert "last seen at 14/25 blocks, " in said and "s left at this pace" in said
     at_work(paths, "merge-01.0", done=0, total=4, first=0, spent=50.0)
     assert "left" not in str(row(paths, plan, "merge-01"))
+
+
+def test_a_stage_that_is_done_says_nothing_of_its_tasks(paths: RunPaths, plan: Plan) -> None:
+    at_work(paths, "train-00.0", done=3, total=9, first=0, spent=50.0)
+    found = row(paths, plan, "train-00")
+    assert found.work is not None and (found.work.done, found.work.total) == (3, 9)
+    folder, fingerprint = plan.stage("train-00").output, plan.stage("train-00").fingerprint
+    manifest.write(paths.root / folder, Manifest("model", fingerprint, True, ()))
+    found = row(paths, plan, "train-00")
+    assert found.done and found.work is None
 
 
 def test_programs_get_one_object(paths: RunPaths, plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,6 +63,8 @@ def test_a_finished_folder_verifies_and_reads_back(folder: Path) -> None:
         (lambda f: edit(f, format=manifest.FORMAT + 1), "can not be read"),
         (lambda f: edit(f, files=None), "can not be read"),
         (lambda f: edit(f, unheard_of=1), "can not be read"),
+        (lambda f: edit(f, files=[{"name": "data.txt", "bytes": 5}]), "can not be read"),
+        (lambda f: edit(f, files=["data.txt"]), "can not be read"),
         (lambda f: flip(f / "manifest.json"), "can not be read"),
         (lambda f: edit(f, complete=False), "not finished"),
         (lambda f: edit(f, fingerprint="abd"), "other settings or inputs"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 from lt_hpc.cluster.scheduler import Gone, Limits, Notice, Queued, Tasks
 from lt_hpc.cluster.slurm import client
@@ -61,8 +61,9 @@ class Slurm:
     def taken_away(self, plan: Plan, stage: Stage, job: str) -> bool:
         return client.taken_away(job, plan.config.slurm.where(stage.name))
 
-    def limits(self, plan: Plan, stage: Stage, queued: int) -> Limits:
-        return limits_at(client.site(nodes=False), plan, stage, queued)
+    def limits(self, plan: Plan, stages: Sequence[Stage], queued: int) -> dict[str, Limits]:
+        site = client.site(nodes=False)
+        return {stage.key: limits_at(site, plan, stage, queued) for stage in stages}
 
     def notice(self, plan: Plan) -> Notice:
         """Whatever ends the job: the time limit's warning, or preemption where that gives less."""
