@@ -209,7 +209,7 @@ def reconcile(
     for stage in pending:
         if _started_in_vain(plan, paths, stage, live.get(stage.key, Live()), wanted):
             replaced[stage.key] = live.pop(stage.key).jobs
-        wanted[stage.key] = _wanted(paths, stage, live.get(stage.key, Live()))
+        wanted[stage.key] = unhandled(paths, stage, live.get(stage.key, Live()))
     limits = {
         stage.key: scheduler.limits(plan, stage, len(queue))
         for stage in pending
@@ -276,7 +276,7 @@ def _started_in_vain(
     return any(wanted.get(maker) is not None for maker in state.missing_inputs(paths, plan, stage))
 
 
-def _wanted(paths: RunPaths, stage: Stage, current: Live) -> list[int] | None:
+def unhandled(paths: RunPaths, stage: Stage, current: Live) -> list[int] | None:
     """Shards of a stage that nobody handles; [] for a stage without shards, None for no work."""
     if not stage.kind.sharded:
         return None if current.jobs else []

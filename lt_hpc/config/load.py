@@ -34,10 +34,13 @@ def shipped(name: Path) -> Path:
 
 
 def load_config(
-    file: Path | str | None, overrides: list[str] | None = None, profile: Path | None = None
+    file: Path | str | None,
+    overrides: list[str] | None = None,
+    profile: Path | None = None,
+    base: Config | None = None,
 ) -> Config:
-    """The checked configuration: defaults < YAML `file` < site `profile` < `key=value` overrides, with
-    OmegaConf's interpolations, as ${seed} or ${oc.env:USER}, in any of them.
+    """The checked configuration: `base` (default: the defaults) < YAML `file` < site `profile` < `key=value`
+    overrides, with OmegaConf's interpolations, as ${seed} or ${oc.env:USER}, in any of them but `base`.
 
     Raises:
         ConfigError: naming the file or dotted field and what would be valid.
@@ -52,7 +55,7 @@ def load_config(
     ]
     origins: dict[str, str] = {}
     parts = [_known(values, Config, "", origin, origins) for origin, values in sources]
-    return _checked(_merged([dataclasses.asdict(Config()), *parts]), origins)
+    return _checked(_merged([_literal(dataclasses.asdict(base or Config())), *parts]), origins)
 
 
 def beaten(file: Path, profile: Path) -> list[str]:
@@ -89,15 +92,16 @@ def config_to_yaml(config: Config) -> str:
     """The resolved tree, as `load_config` reads it back."""
     import yaml
 
-    def literal(value: Any) -> Any:
-        """Without what OmegaConf would take for an interpolation."""
-        if isinstance(value, dict):
-            return {key: literal(one) for key, one in value.items()}
-        if isinstance(value, list):
-            return [literal(one) for one in value]
-        return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
+    return str(yaml.safe_dump(_literal(dataclasses.asdict(config)), sort_keys=False, allow_unicode=True))
 
-    return str(yaml.safe_dump(literal(dataclasses.asdict(config)), sort_keys=False, allow_unicode=True))
+
+def _literal(value: Any) -> Any:
+    """Without what OmegaConf would take for an interpolation."""
+    if isinstance(value, dict):
+        return {key: _literal(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_literal(one) for one in value]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
 
 
 def _checked(values: Any, origins: dict[str, str]) -> Config:

@@ -16,14 +16,13 @@ from pathlib import Path
 from lt_hpc.cluster import schedulers, shared
 from lt_hpc.cluster.slurm import client
 from lt_hpc.cluster.slurm.scheduler import Slurm
-from lt_hpc.config.load import beaten, demo_file, load_config
 from lt_hpc.config.schema import Config
 from lt_hpc.data import base_model
 from lt_hpc.doctor import controller, files, node, partitions, probe, surroundings, work
 from lt_hpc.doctor.rows import Row, data, text
 from lt_hpc.dry_run import too_large
 from lt_hpc.errors import ConfigError, explained, guarded
-from lt_hpc.launch import iterations, make_plan, run_folder
+from lt_hpc.launch import configured, iterations, make_plan, run_folder
 from lt_hpc.run import engine_work, state
 from lt_hpc.run.estimate import Estimate, Training, disk_bytes, estimate
 from lt_hpc.run.plan import Plan
@@ -50,13 +49,13 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     options = parser.parse_intermixed_args(arguments)
-    config = load_config(options.config or demo_file(), options.overrides, options.profile)
-    paths = RunPaths(options.run_dir or Path("runs") / config.name)
+    config, paths, origin = configured(options)
     name, why = schedulers.choose(options.cluster)
     if options.probe and name != "slurm":
         raise ConfigError(f"--probe: needs a Slurm controller ({why})")
     place = Row(controller.GROUP, "cluster", why, f"a run would be that of --cluster {name}")
     found = [place, *_rows(options, config, paths, name == "slurm")]
+    found += [Row(GROUP, "configuration", line) for line in origin]
     print(json.dumps(data(found), indent=1) if options.json else "\n".join(text(found)))
     return ConfigError.exit_code if any(row.verdict == "refused" for row in found) else 0
 
@@ -75,9 +74,6 @@ def _rows(options: argparse.Namespace, config: Config, paths: RunPaths, on_slurm
     yield from others
     if refusal:
         yield Row(GROUP, "settings", refusal, "launch refuses them", "refused", "as it says")
-    if options.profile:
-        for line in beaten(options.config or demo_file(), options.profile):
-            yield Row(GROUP, "profile", f"goes before the configuration: {line}")
     if plan and found:
         yield from surroundings.remarks(config)
         for training in found.training:
