@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lt_hpc import dry_run, job
+from lt_hpc.arguments import Parser
 from lt_hpc.benchmarks import load as benchmarks
 from lt_hpc.cluster import lock, schedulers, shared
 from lt_hpc.cluster.heal import heal
@@ -45,22 +46,29 @@ MOST_ITERATIONS = 1000
 @guarded
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code (see lt_hpc.errors)."""
-    parser = argparse.ArgumentParser(prog="python -m lt_hpc.launch", description=__doc__)
-    parser.add_argument(
+    launch(parser().parse_intermixed_args(arguments))
+    return 0
+
+
+def parser() -> Parser:
+    """Of the command line."""
+    made = Parser("python -m lt_hpc.launch", __doc__)
+    made.add_argument(
         "--iters",
         type=iterations,
         default=3,
         metavar="T",
         help="EM iterations after the warm start, or 'next': the first that is not done",
     )
-    add_options(parser)
-    launch(parser.parse_intermixed_args(arguments))
-    return 0
+    add_options(made)
+    return made
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Where a run comes from and where it goes."""
-    parser.add_argument("--config", type=Path, default=None, help="YAML file (default: the demo)")
+    parser.add_argument(
+        "--config", type=Path, default=None, help="YAML file (default: the run's own, or the demo)"
+    )
     parser.add_argument("--run-dir", type=run_folder, default=None, help="default: runs/NAME of the config")
     parser.add_argument("--profile", type=Path, default=None, help="site profile, a YAML file")
     parser.add_argument("--cluster", choices=schedulers.CHOICES, default="auto")

@@ -6,10 +6,10 @@ such as a control: compares the last models of both on the same held-out documen
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
+from lt_hpc.arguments import Parser
 from lt_hpc.errors import guarded
 from lt_hpc.report import output
 from lt_hpc.report.arms import versus
@@ -21,14 +21,7 @@ from lt_hpc.store.paths import RunPaths
 @guarded
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lt_hpc.report",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("run_dir", type=Path)
-    parser.add_argument("--against", type=Path, metavar="OTHER_RUN_DIR", help="compare the last models")
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
     paths = RunPaths(options.run_dir)
     plan = last_plan(paths)
     try:
@@ -41,6 +34,14 @@ def main(arguments: list[str] | None = None) -> int:
         for line in versus(report, paths, options.against):
             print(line)
     return 0
+
+
+def parser() -> Parser:
+    """Of the command line."""
+    made = Parser("python -m lt_hpc.report", __doc__)
+    made.add_argument("run_dir", type=Path)
+    made.add_argument("--against", type=Path, metavar="OTHER_RUN_DIR", help="compare the last models")
+    return made
 
 
 if __name__ == "__main__":

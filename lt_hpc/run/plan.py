@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lt_hpc.config.schema import Config, TrainConfig
-from lt_hpc.errors import ConfigError
+from lt_hpc.errors import ConfigError, did_you_mean
 from lt_hpc.kinds import Kind, kind_of
 from lt_hpc.store.fingerprints import fingerprint
 from lt_hpc.store.paths import relative_paths
@@ -74,7 +74,9 @@ class Plan:
         for stage in self.stages:
             if stage.key == key:
                 return stage
-        raise ConfigError(f"the plan has no stage {key!r}; it has: {', '.join(s.key for s in self.stages)}")
+        keys = [stage.key for stage in self.stages]
+        near = did_you_mean(key, keys)
+        raise ConfigError(f"the plan has no stage {key!r}; it has: {', '.join(keys)}{near}")
 
     def producer(self, folder: str) -> Stage:
         """The stage that makes a folder.
