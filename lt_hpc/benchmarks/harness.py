@@ -133,8 +133,9 @@ def _folders(root: Path) -> tuple[dict[str, Path], set[str]]:
 def _refuse_unknown(names: Sequence[str], known: set[str]) -> None:
     for name in names:
         if name not in known:
+            near = did_you_mean(name, sorted(known))
             raise ConfigError(
-                f"benchmark.tasks: no task is called {name!r}{did_you_mean(name, sorted(known))}; our own are "
+                f"benchmark.tasks: no task is called {name!r}{near}; our own are "
                 f"{', '.join(path.stem for path in _own_files())}, `lm-eval ls tasks` lists the harness's"
             )
 

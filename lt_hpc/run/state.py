@@ -79,14 +79,17 @@ def own_config(paths: RunPaths) -> Config | None:
             f"--config {paths.config} goes on with that file" if paths.config.exists() else "give --config"
         )
         raise ConfigError(f"{error}; {advice}") from error
-    written = load_config(paths.config) if paths.config.exists() else planned
-    # A launch that was killed at the right moment left the file of the one before.
-    if written != planned and written not in (plan.config for plan in plans(paths)):
-        raise ConfigError(
-            f"{paths.config}: not what the last launch wrote, but edited or damaged; --config {paths.config} "
-            "takes it as it is; without that file the run goes on as it was launched"
-        )
-    return planned
+    if not paths.config.exists():
+        return planned
+    with contextlib.suppress(ConfigError):
+        written = load_config(paths.config)
+        # A launch that was killed at the right moment left the file of the one before.
+        if written == planned or written in (plan.config for plan in plans(paths)):
+            return planned
+    raise ConfigError(
+        f"{paths.config}: not what the last launch wrote, but edited or damaged; --config {paths.config} "
+        "takes it as it is; without that file the run goes on as it was launched"
+    )
 
 
 def plans(paths: RunPaths) -> Iterator[Plan]:
