@@ -29,7 +29,7 @@ def show(plan: Plan, paths: RunPaths, scheduler: Scheduler) -> None:
     pending = state.pending(paths, plan)
     found = estimate(plan, paths)
     print(f"run folder: {paths.root} ({'exists' if paths.root.is_dir() else 'would be created'})\n")
-    print(_table(_rows(plan, paths, scheduler, pending, found)), "", sep="\n")
+    print(_table(rows(plan, paths, scheduler, pending, found)), "", sep="\n")
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for line in (*_basis(plan, found), *lines(plan, found)):
         indent = " " * (len(line) - len(line.lstrip()))
@@ -40,29 +40,27 @@ def show(plan: Plan, paths: RunPaths, scheduler: Scheduler) -> None:
     print(f"{len(pending)} of {len(plan.stages)} stages to do; nothing was created or submitted")
 
 
-def _rows(
+def rows(
     plan: Plan, paths: RunPaths, scheduler: Scheduler, pending: Sequence[Stage], found: Estimate
 ) -> list[list[str]]:
     """The heads, a row for each stage, and one for all that is to do."""
     on_slurm, todo = scheduler.outlives_launch, [stage.key for stage in pending]
     spent, again = of_stages(plan, paths, found, on_slurm), causes.of_stages(paths, plan, pending)
     live, tasks = _tasks(plan, paths, scheduler, pending, found)
-    ahead, unit = (
-        _ahead(plan),
-        "GPU h" if any(has_gpus(plan, one, on_slurm) for one in plan.stages) else "core h",
-    )
-    rows = [["stage", "state", "tasks", "after", "tokens", "FLOPs", "disk", unit, "USD"]]
+    ahead, gpus = _ahead(plan), any(has_gpus(plan, stage, on_slurm) for stage in plan.stages)
+    unit = "GPU h" if gpus else "core h"
+    made = [["stage", "state", "tasks", "after", "tokens", "FLOPs", "disk", unit, "USD"]]
     for stage in plan.stages:
         key, cost = stage.key, spent[stage.key]
         word = "queued" if key in live else "redo" if key in again else "to do"
         if key not in todo:
             word, cost = "done", Cost(bytes=on_disk(paths, stage))
-        rows.append([key, word, tasks.get(key, ""), ", ".join(ahead[key]), *_cells(cost, unit)])
+        made.append([key, word, tasks.get(key, ""), ", ".join(ahead[key]), *_cells(cost, unit)])
     cells = _cells(total([spent[key] for key in todo]), unit)
     for number in (0, 1, 3, 4) if plan.config.hardware.price_hour is not None else (0, 1, 3):  # not the disk
         lacking = [one for one in pending if _computes(one) and not _cells(spent[one.key], unit)[number]]
         cells[number] = f">{cells[number]}" if cells[number] and lacking else cells[number]
-    return [*rows, ["total to do", "", "", "", *cells]]
+    return [*made, ["total to do", "", "", "", *cells]]
 
 
 def _computes(stage: Stage) -> bool:

@@ -69,11 +69,11 @@ class Command(Protocol):
 
 def did_you_mean(word: str, valid: Iterable[str]) -> str:
     """What to add to a message about a word that is not valid: the nearest that is, or nothing. Of dotted
-    names those that end alike are near, too."""
+    names those with the same end are the nearest."""
     words = list(valid)
     end = word.rpartition(".")[2]
-    nearest = difflib.get_close_matches(word, words, n=1, cutoff=0.7)
-    nearest = nearest or [one for one in words if one.endswith(f".{end}")][:3]
+    nearest = [one for one in words if one.endswith(f".{end}")][:3]
+    nearest = nearest or difflib.get_close_matches(word, words, n=1, cutoff=0.7)
     return f" (did you mean {' or '.join(nearest)}?)" if nearest else ""
 
 

@@ -4,50 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from lt_hpc.config.load import config_to_yaml, demo_file, load_config
+from lt_hpc.config.load import config_to_yaml, load_config
 from lt_hpc.errors import ConfigError
 from lt_hpc.run import causes, events, state
-from lt_hpc.run.build import build_plan
 from lt_hpc.run.events import Ended, Submit
 from lt_hpc.run.plan import Plan
-from lt_hpc.store import manifest, shards
-from lt_hpc.store.manifest import Manifest
+from lt_hpc.store import manifest
 from lt_hpc.store.paths import RunPaths
-from lt_hpc.store.shards import ShardMap
+from tests.runs.finished import finished, planned
 
 SETUP = r"slurm.setup=['cd \${HOME}']"
 TEACHER = ("teacher.kind=openai", "teacher.model=one")
-
-
-def planned(*overrides: str, content: str = "c") -> Plan:
-    config = load_config(demo_file(), list(overrides))
-    documents = {name: [content, vars(getattr(config, name))] for name in ("corpus", "warm", "heldout")}
-    sources: dict[str, Any] = {"model": config.model.path, "teacher": {"prompt": "p"}, **documents}
-    return build_plan(config, 1, sources)
-
-
-def finished(folder: Path, plan: Plan) -> RunPaths:
-    """A run folder in which all of a plan is done."""
-    paths = RunPaths(folder)
-    state.pin_plan(paths, plan)
-    for stage in plan.stages:
-        if stage.kind.sharded:
-            shard_map = ShardMap(stage.fingerprint, num_chunks=4, block_chunks=2, num_shards=2)
-            shards.pin(folder / stage.output, shard_map)
-            for number, made in enumerate(state.folders(paths, stage)):
-                made.mkdir()
-                manifest.write(made, Manifest("any", shard_map.fingerprint(number), True, ()))
-            continue
-        for name, expected in stage.outputs.items():
-            (folder / name).mkdir(parents=True)
-            (folder / name / "result").write_text(name)
-            entry = manifest.describe(folder / name / "result")
-            manifest.write(folder / name, Manifest("any", expected, True, (entry,)))
-    return paths
 
 
 def told(paths: RunPaths, plan: Plan) -> dict[str, causes.Cause]:
