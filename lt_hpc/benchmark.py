@@ -9,11 +9,11 @@ on where it was stopped.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 from lt_hpc import launch
+from lt_hpc.arguments import Parser
 from lt_hpc.config.load import shipped
 from lt_hpc.config.schema import ModelConfig
 from lt_hpc.data import base_model
@@ -27,12 +27,7 @@ positions for, up to this."""
 @guarded
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code (see lt_hpc.errors)."""
-    parser = argparse.ArgumentParser(
-        prog="lt-hpc benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("model", metavar="MODEL", help="Hugging Face folder, hub id, or builtin:demo_base")
-    launch.add_options(parser)
-    options = parser.parse_intermixed_args(arguments)
+    options = parser().parse_intermixed_args(arguments)
     model = ModelConfig(path=options.model)
     own = [f"name={_name(options.model)}", "objective=none", f"model.path={options.model}"]
     if options.config is None:
@@ -42,6 +37,14 @@ def main(arguments: list[str] | None = None) -> int:
     options.iters = 0
     launch.launch(options)
     return 0
+
+
+def parser() -> Parser:
+    """Of the command line."""
+    made = Parser("lt-hpc benchmark", __doc__)
+    made.add_argument("model", metavar="MODEL", help="Hugging Face folder, hub id, or builtin:demo_base")
+    launch.add_options(made)
+    return made
 
 
 def _name(model: str) -> str:

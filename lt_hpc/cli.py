@@ -9,27 +9,17 @@ import argparse
 import sys
 
 from lt_hpc import __version__
-
-COMMANDS = {
-    "launch": "plan a run and do what is missing, here or on Slurm",
-    "doctor": "whether a plan can end where it is to run, and what to change",
-    "status": "what is done, running and missing",
-    "benchmark": "have a model answer tasks of lm-evaluation-harness",
-    "prefetch": "fetch a run's model and the data of its benchmarks from the hub",
-    "report": "write report.json and report.html of a run and print its table",
-    "experiment": "run the arms of an experiment with several seeds and print their tables",
-}
+from lt_hpc.arguments import COMMANDS, Parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code (see lt_hpc.errors); only that command is imported."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    parser = argparse.ArgumentParser(
-        prog="lt-hpc",
+    parser = Parser(
+        "lt-hpc",
+        "\n".join(f"{name:10}  {text}" for name, text in COMMANDS.items()),
         usage="%(prog)s [-h] [--version] COMMAND ARGS...",
-        description="\n".join(f"{name:10}  {text}" for name, text in COMMANDS.items()),
         epilog="lt-hpc COMMAND --help lists the arguments of a command.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"lt-hpc {__version__}")
     parser.add_argument("command", choices=COMMANDS, help=argparse.SUPPRESS)
@@ -46,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
         from lt_hpc.benchmark import main as run
     elif command == "prefetch":
         from lt_hpc.prefetch import main as run
+    elif command == "completion":
+        from lt_hpc.completion import main as run
     else:
         from lt_hpc.report.__main__ import main as run
     return run(arguments[1:])

@@ -2,28 +2,147 @@
 
 from __future__ import annotations
 
+import io
+import shutil
+import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from typing import Literal
 
+from lt_hpc.cluster.reconcile import Live, array_tasks, find_jobs, unhandled
+from lt_hpc.cluster.scheduler import Scheduler
+from lt_hpc.cluster.schedulers import submitted
 from lt_hpc.latent.cost import cost_of
+from lt_hpc.run import causes, events, state
+from lt_hpc.run.costs import Cost, has_gpus, of_stages, on_disk, total
 from lt_hpc.run.engine_work import Answering, Evaluation, Sampling, Synthesis, Throughput
-from lt_hpc.run.estimate import Estimate, Training, estimate
+from lt_hpc.run.estimate import Estimate, Training, disk_bytes, estimate
+from lt_hpc.run.events import described
 from lt_hpc.run.plan import Plan, Stage
-from lt_hpc.store.paths import RunPaths
 
 _GB = 1e9
 
 
-def show(plan: Plan, paths: RunPaths, stages: Sequence[Stage]) -> None:
-    """Print it, with the `stages` that are to do; nothing is created."""
-    pending = {stage.key for stage in stages}
-    print(f"run folder: {paths.root} ({'exists' if paths.root.is_dir() else 'would be created'})")
-    for stage in plan.stages:
-        status = "to do" if stage.key in pending else "done"
-        after = f"after {', '.join(stage.needs)}" if stage.needs else ""
-        print(f"  {status:5}  {stage.key:12}  {stage.fingerprint}  {after}".rstrip())
-    print(*lines(plan, estimate(plan, paths)), sep="\n")
+def show(plan: Plan, look: state.Look, scheduler: Scheduler, pending: Sequence[Stage]) -> None:
+    """Print it, with the stages that are pending; nothing is created."""
+    paths = look.paths
+    found = estimate(plan, paths)
+    print(f"run folder: {paths.root} ({'exists' if paths.root.is_dir() else 'would be created'})\n")
+    print(_table(rows(plan, look, scheduler, pending, found)), "", sep="\n")
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for line in (*_basis(plan, found), *lines(plan, found)):
+        indent = " " * (len(line) - len(line.lstrip()))
+        print(textwrap.fill(line, width, subsequent_indent=f"{indent}  ") if width else line)
+    failures, keys = events.failures(events.read(paths)), {stage.key for stage in pending}
+    for key in failures.keys() & keys:
+        print(f"{key}: failed the last time: {described(failures[key])}")
     print(f"{len(pending)} of {len(plan.stages)} stages to do; nothing was created or submitted")
+
+
+def rows(
+    plan: Plan, look: state.Look, scheduler: Scheduler, pending: Sequence[Stage], found: Estimate
+) -> list[list[str]]:
+    """The heads, a row for each stage, and one for all that is to do."""
+    paths = look.paths
+    on_slurm, todo = scheduler.outlives_launch, [stage.key for stage in pending]
+    spent, again = of_stages(plan, paths, found, on_slurm), causes.of_stages(paths, plan, pending)
+    live, tasks = _tasks(plan, look, scheduler, pending, found)
+    ahead, gpus = _ahead(plan), any(has_gpus(plan, stage, on_slurm) for stage in plan.stages)
+    unit = "GPU h" if gpus else "core h"
+    made = [["stage", "state", "tasks", "after", "tokens", "FLOPs", "disk", unit, "USD"]]
+    for stage in plan.stages:
+        key, cost = stage.key, spent[stage.key]
+        word = "queued" if key in live else "redo" if key in again else "to do"
+        if key not in todo:
+            word, cost = "done", Cost(bytes=on_disk(paths, stage))
+        made.append([key, word, tasks.get(key, ""), ", ".join(ahead[key]), *_cells(cost, unit)])
+    cells = _cells(total([spent[key] for key in todo]), unit)
+    for number in (0, 1, 3, 4) if plan.config.hardware.price_hour is not None else (0, 1, 3):  # not the disk
+        lacking = [one for one in pending if _computes(one) and not _cells(spent[one.key], unit)[number]]
+        cells[number] = f">{cells[number]}" if cells[number] and lacking else cells[number]
+    return [*made, ["total to do", "", "", "", *cells]]
+
+
+def _computes(stage: Stage) -> bool:
+    """Whether a stage asks a model, or trains one, that runs here."""
+    return stage.kind.resumes and not stage.kind.documents and "teacher" not in stage.settings
+
+
+def _tasks(
+    plan: Plan, look: state.Look, scheduler: Scheduler, pending: Sequence[Stage], found: Estimate
+) -> tuple[set[str], dict[str, str]]:
+    """Stages with jobs in the queue, and stage key -> the processes that will be started for it."""
+    queue, submits = scheduler.queue(), scheduler.outlives_launch
+    jobs = find_jobs(plan, look.paths, queue)[0] if submits and submitted(look.paths) else {}
+    wanted = {stage.key: unhandled(look, stage, jobs.get(stage.key, Live())) for stage in pending}
+    sharded = [one for one in pending if one.kind.sharded]
+    limits = scheduler.limits(plan, sharded, len(queue)) if sharded else {}
+    numbers = {key: sum(map(len, tasks)) for key, tasks in array_tasks(wanted, limits).items()}
+    tasks = {}
+    for stage in pending:
+        job, number = plan.config.slurm.job(stage.name), numbers[stage.key]
+        if stage.kind.ranked:
+            ranks = job.nodes * job.tasks_per_node if submits else found.training[0].ranks
+            tasks[stage.key] = f"{ranks} ranks"
+        elif stage.kind.sharded:
+            tasks[stage.key] = f"array {number}" if submits and number else str(number or "")
+        else:
+            tasks[stage.key] = "1"
+    return set(jobs), tasks
+
+
+def _ahead(plan: Plan) -> dict[str, list[str]]:
+    """Stage key -> the stages that it waits for, without those that one of these waits for anyway. Pure."""
+    above: dict[str, set[str]] = {}
+    for stage in plan.stages:
+        above[stage.key] = set(stage.needs).union(*(above[need] for need in stage.needs))
+    return {
+        stage.key: [one for one in stage.needs if not any(one in above[other] for other in stage.needs)]
+        for stage in plan.stages
+    }
+
+
+def _cells(cost: Cost, unit: str) -> list[str]:
+    """Tokens, FLOPs, bytes, hours, USD; empty where they are not known."""
+    hours = cost.gpu_hours if unit.startswith("GPU") else cost.core_hours
+    return [
+        _short(cost.tokens) if cost.tokens is not None else "",
+        f"{cost.flops:.1e}".replace("+", "") if cost.flops is not None else "",
+        _memory(cost.bytes) if cost.bytes else "",
+        f"{hours:,.2g}" if hours is not None and hours < 10 else f"{hours:,.0f}" if hours is not None else "",
+        f"{cost.usd:,.2f}" if cost.usd is not None else "",
+    ]
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    """As text, without the columns that are empty; never wider than it needs to be."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    terminal = sys.stdout.isatty()
+    used = [number for number in range(len(rows[0])) if any(row[number] for row in rows[1:])]
+    table = Table(box=None, pad_edge=False, show_footer=True, padding=(0, 1, 0, 0))
+    for number in used:
+        justify: Literal["left", "right"] = "left" if number < 4 else "right"
+        head, foot = (Text(rows[line][number], style="bold") for line in (0, -1))
+        table.add_column(head, foot, justify=justify, no_wrap=True)
+    for row in rows[1:-1]:
+        table.add_row(*(Text(row[number]) for number in used))
+    text = io.StringIO()  # see report.output.print_table
+    Console(file=text, force_terminal=terminal, width=None if terminal else 110).print(table)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+
+
+def _basis(plan: Plan, found: Estimate) -> Iterator[str]:
+    """What the figures of the table are."""
+    yield "estimated from what follows, but for the disk of what is done; >: some of it is not known"
+    yield "tokens: of documents; sampled and scored, without prefixes; trained on; of a teacher's answers"
+    most = disk_bytes(plan, found)
+    if most is not None:
+        yield f"disk of models, thoughts and checkpoints: up to {_memory(most)} at one time"
+    yield f"length of thoughts: {found.thoughts or 'not known; estimate.thought_tokens sets it'}"
 
 
 def lines(plan: Plan, found: Estimate) -> Iterator[str]:
@@ -35,6 +154,11 @@ def lines(plan: Plan, found: Estimate) -> Iterator[str]:
         tokens = found.sampling.sampled_tokens, found.sampling.scored_tokens
         yield f"  {_engine_hours(plan, 'sample', tokens, found.sampling.throughput)}"
         yield from (f"  {line}" for line in _beside(plan, found.sampling))
+    elif any("corpus" in stage.inputs for stage in plan.stages):
+        yield (
+            f"E-steps: K={plan.config.sample.num_samples}; tokens are known from prepared documents and "
+            "estimate.thought_tokens, or with estimate.corpus_tokens beside it"
+        )
     if found.evaluation is not None:
         yield from _evaluation(plan, found.evaluation)
     for training in found.training:
@@ -192,7 +316,9 @@ def too_large(plan: Plan, found: Training) -> str | None:
 
 
 def _memory(size: float) -> str:
-    return f"{size / _GB:.1f} GB" if size >= _GB else f"{size / 1e6:,.0f} MB"
+    if size >= _GB:
+        return f"{size / _GB:.1f} GB"
+    return f"{size / 1e6:,.0f} MB" if size >= 1e6 else f"{size / 1e3:,.0f} kB"
 
 
 def _short(count: float) -> str:

@@ -13,13 +13,14 @@ reads its output any more, and 70 (EX_SOFTWARE) for a fault of lt_hpc itself; se
 
 from __future__ import annotations
 
+import difflib
 import errno
 import functools
 import io
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 
@@ -64,6 +65,16 @@ class Command(Protocol):
     """The main function of a command; its arguments are those of the process where none are given."""
 
     def __call__(self, arguments: list[str] | None = None) -> int: ...
+
+
+def did_you_mean(word: str, valid: Iterable[str]) -> str:
+    """What to add to a message about a word that is not valid: the nearest that is, or nothing. Of dotted
+    names those with the same end are the nearest."""
+    words = list(valid)
+    end = word.rpartition(".")[2]
+    nearest = [one for one in words if one.endswith(f".{end}")][:3]
+    nearest = nearest or difflib.get_close_matches(word, words, n=1, cutoff=0.7)
+    return f" (did you mean {' or '.join(nearest)}?)" if nearest else ""
 
 
 FILE_ERROR, INTERNAL_ERROR, INTERRUPTED, READER_GONE = 74, 70, 130, 141

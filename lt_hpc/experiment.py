@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from lt_hpc.arguments import Parser
 from lt_hpc.cluster import schedulers
 from lt_hpc.errors import ConfigError, StageError, guarded
 from lt_hpc.experiments import definition, figure, running, tables
@@ -24,7 +25,7 @@ from lt_hpc.store.atomic import write_json
 @guarded
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     experiment = definition.read(options.name, options.size, options.arms)
     seeds = tuple(dict.fromkeys(options.seeds or experiment.seeds))
     name, why = schedulers.choose(options.cluster)
@@ -69,28 +70,24 @@ def _launch_arguments(options: argparse.Namespace) -> tuple[str, ...]:
     return ("--cluster", options.cluster, *profile, *shared)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m lt_hpc.experiment",
-        description=__doc__,
-        epilog=f"experiments: {', '.join(definition.names())}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def parser() -> Parser:
+    """Of the command line."""
+    made = Parser(
+        "python -m lt_hpc.experiment", __doc__, epilog=f"experiments: {', '.join(definition.names())}"
     )
-    parser.add_argument("name", help="of configs/experiments, or a path to a .yaml file")
-    parser.add_argument("--size", default=None, help="default: the first that the experiment has")
-    parser.add_argument(
-        "--seeds", type=_seed, nargs="+", metavar="SEED", help="default: the experiment's own"
-    )
-    parser.add_argument("--arms", nargs="+", metavar="ARM", help="default: all")
-    parser.add_argument("--out", type=Path, default=OUT, help=f"default: {OUT}")
-    parser.add_argument("--parallel", type=_count, default=1, help="runs at once on this machine")
-    parser.add_argument("--cluster", choices=("auto", "slurm", "local"), default="auto")
-    parser.add_argument("--profile", type=Path, default=None, help="site profile, a YAML file")
-    parser.add_argument(
+    made.add_argument("name", help="of configs/experiments, or a path to a .yaml file")
+    made.add_argument("--size", default=None, help="default: the first that the experiment has")
+    made.add_argument("--seeds", type=_seed, nargs="+", metavar="SEED", help="default: the experiment's own")
+    made.add_argument("--arms", nargs="+", metavar="ARM", help="default: all")
+    made.add_argument("--out", type=Path, default=OUT, help=f"default: {OUT}")
+    made.add_argument("--parallel", type=_count, default=1, help="runs at once on this machine")
+    made.add_argument("--cluster", choices=("auto", "slurm", "local"), default="auto")
+    made.add_argument("--profile", type=Path, default=None, help="site profile, a YAML file")
+    made.add_argument(
         "--allow-shared", action="store_true", help="though others can write into the run folders"
     )
-    parser.add_argument("--show", action="store_true", help="start nothing, show what is done")
-    return parser
+    made.add_argument("--show", action="store_true", help="start nothing, show what is done")
+    return made
 
 
 def _seed(text: str) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lt_hpc.errors import ConfigError
+from lt_hpc.errors import ConfigError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -71,4 +71,5 @@ def kind_of(name: str) -> Kind:
     for kind in KINDS:
         if kind.name == name:
             return kind
-    raise ConfigError(f"no stage is called {name!r}; there are: {', '.join(NAMES)}")
+    near = did_you_mean(name, NAMES)
+    raise ConfigError(f"no stage is called {name!r}; there are: {', '.join(NAMES)}{near}")

@@ -7,18 +7,21 @@ after Ctrl-C, a kill or a crash, resumes and ends with the same result.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lt_hpc import dry_run, job
+from lt_hpc.arguments import Parser
 from lt_hpc.benchmarks import load as benchmarks
 from lt_hpc.cluster import lock, schedulers, shared
 from lt_hpc.cluster.heal import heal
 from lt_hpc.cluster.names import run_id
-from lt_hpc.cluster.reconcile import cancel_superseded, reconcile
+from lt_hpc.cluster.reconcile import cancel_superseded, find_jobs, reconcile
 from lt_hpc.cluster.scheduler import Scheduler
 from lt_hpc.config.checks import missing_engine, missing_gpus, slow_jobs
 from lt_hpc.config.load import beaten, config_to_yaml, demo_file, load_config
@@ -28,7 +31,7 @@ from lt_hpc.display import Display
 from lt_hpc.errors import ConfigError, Interrupted, StageError, guarded
 from lt_hpc.report import curves, output
 from lt_hpc.report.collect import collect
-from lt_hpc.run import events, state
+from lt_hpc.run import causes, events, state
 from lt_hpc.run.build import build_plan
 from lt_hpc.run.events import Claim, Launch, described
 from lt_hpc.run.plan import Plan, Stage
@@ -42,22 +45,29 @@ MOST_ITERATIONS = 1000
 @guarded
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code (see lt_hpc.errors)."""
-    parser = argparse.ArgumentParser(prog="python -m lt_hpc.launch", description=__doc__)
-    parser.add_argument(
+    launch(parser().parse_intermixed_args(arguments))
+    return 0
+
+
+def parser() -> Parser:
+    """Of the command line."""
+    made = Parser("python -m lt_hpc.launch", __doc__)
+    made.add_argument(
         "--iters",
         type=iterations,
         default=3,
         metavar="T",
         help="EM iterations after the warm start, or 'next': the first that is not done",
     )
-    add_options(parser)
-    launch(parser.parse_intermixed_args(arguments))
-    return 0
+    add_options(made)
+    return made
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Where a run comes from and where it goes."""
-    parser.add_argument("--config", type=Path, default=None, help="YAML file (default: the demo)")
+    parser.add_argument(
+        "--config", type=Path, default=None, help="YAML file (default: the run's own, or the demo)"
+    )
     parser.add_argument("--run-dir", type=run_folder, default=None, help="default: runs/NAME of the config")
     parser.add_argument("--profile", type=Path, default=None, help="site profile, a YAML file")
     parser.add_argument("--cluster", choices=schedulers.CHOICES, default="auto")
@@ -92,19 +102,26 @@ def iterations(text: str) -> int | None:
 
 def launch(options: argparse.Namespace) -> None:
     """Plan a run and do what is missing, as the options of `main` say."""
-    config = load_config(options.config or demo_file(), options.overrides, options.profile)
-    paths = RunPaths(options.run_dir or Path("runs") / config.name)
+    config, paths, origin = configured(options)
     plan = make_plan(config, options.iters, paths)
-    _say_where_from(options, config)
-    look = state.Look(paths)
-    pending = look.pending(plan)
-    _say_what_changes(plan, look, pending)
+    for line in origin:
+        print(line, flush=True)
+    _say_of_sources(config)
     name, why = schedulers.choose(options.cluster)
     print(f"cluster: {name} ({why})", flush=True)
     if name == "slurm":
         _look_for_gpus(config)
+    display = Display(paths)
+
+    def heal_here(plan: Plan, stage: Stage, own_job: str) -> bool:
+        return heal(plan, paths, scheduler, stage, own_job) is not None
+
+    scheduler = schedulers.make(name, config, paths, job.run, display, heal_here)
+    look = state.Look(paths)
+    pending = look.pending(plan)
+    _say_what_changes(plan, look, pending, scheduler)
     if options.dry_run:
-        dry_run.show(plan, paths, pending)
+        dry_run.show(plan, look, scheduler, pending)
         return
     asks = any("teacher" in stage.settings for stage in pending)
     missing = missing_engine(config) or (teachers.missing_key(config.teacher) if asks else None)
@@ -116,12 +133,7 @@ def launch(options: argparse.Namespace) -> None:
         return
     if not options.allow_shared:
         shared.refuse(paths)
-    with Display(paths) as display:
-
-        def heal_here(plan: Plan, stage: Stage, own_job: str) -> bool:
-            return heal(plan, paths, scheduler, stage, own_job) is not None
-
-        scheduler = schedulers.make(name, config, paths, job.run, display, heal_here)
+    with display:
         if options.cluster == "auto" and not scheduler.outlives_launch:
             _refuse_unknown_jobs(paths)
         for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
@@ -141,11 +153,29 @@ def launch(options: argparse.Namespace) -> None:
         _report(plan, paths)
 
 
-def _say_where_from(options: argparse.Namespace, config: Config) -> None:
-    """What of the configuration a profile beats, and what a user should know of the sources."""
-    if options.profile:
-        for line in beaten(options.config or demo_file(), options.profile):
-            print(f"{options.profile} goes before the configuration: {line}", flush=True)
+def configured(options: argparse.Namespace) -> tuple[Config, RunPaths, list[str]]:
+    """The configuration that options name, the run folder, and what to say of where settings come from. Where
+    options name the folder of a run and no file, it is the run's own configuration, with the profile and the
+    overrides over it.
+
+    Raises:
+        ConfigError: naming the file or field.
+    """
+    own = state.own_config(RunPaths(options.run_dir)) if options.run_dir and not options.config else None
+    file = options.config or (None if own else demo_file())
+    config = load_config(file, options.overrides, options.profile, own)
+    lines = []
+    if own:
+        lines.append(f"{options.run_dir} goes on with its own configuration; --config takes another one")
+        file = RunPaths(options.run_dir).config
+    if options.profile and file and file.exists():
+        beats = f"{options.profile} goes before the configuration"
+        lines += [f"{beats}: {line}" for line in beaten(file, options.profile)]
+    return config, RunPaths(options.run_dir or Path("runs") / config.name), lines
+
+
+def _say_of_sources(config: Config) -> None:
+    """What a user should know of them."""
     found = (line for name in config.corpora for line in sources.remarks(getattr(config, name)))
     for line in dict.fromkeys(found):
         print(f"warning: {line}", flush=True)
@@ -160,22 +190,24 @@ def _look_for_gpus(config: Config) -> None:
         print(f"warning: {line}", flush=True)
 
 
-def _say_what_changes(plan: Plan, look: state.Look, pending: list[Stage]) -> None:
-    """Settings that were forgotten since the last launch would have its results made again."""
-    try:
-        before = state.last_plan(look.paths)
-    except ConfigError:
-        return
-    changes, keys = state.changes(before, plan), {stage.key for stage in pending}
-    if not changes:
-        return
-    again = [one.key for one in before.stages if one.key in keys and look.problem(one) is None]
+def _say_what_changes(plan: Plan, look: state.Look, pending: Sequence[Stage], scheduler: Scheduler) -> None:
+    """Settings that were forgotten since the last launch would have its results made again, and jobs
+    cancelled."""
+    paths = look.paths
+    with contextlib.suppress(ConfigError):  # there was none, or it is not known
+        deciding, others = causes.differences(state.last_plan(paths).config, plan.config)
+        if deciding:
+            print(f"warning: other settings than at the last launch: {'; '.join(deciding)}")
+        if others:
+            print(f"other settings than at the last launch that change no result: {'; '.join(others)}")
+    again = list(causes.in_words(causes.of_stages(paths, plan, pending)))
     if again:
-        print(
-            f"warning: other settings than at the last launch ({'; '.join(changes)}): to be made again: "
-            f"{', '.join(again)}",
-            flush=True,
-        )
+        print("to be made again:", *again, sep="\n  ")
+    if schedulers.submitted(paths) and scheduler.outlives_launch:
+        doomed = find_jobs(plan, paths, scheduler.queue())[1]
+        if doomed:
+            print(f"jobs of other settings, to be cancelled: {', '.join(sorted(doomed))}")
+    sys.stdout.flush()
 
 
 def _report(plan: Plan, paths: RunPaths) -> None:
@@ -247,7 +279,7 @@ def _pin(plan: Plan, paths: RunPaths) -> list[str]:
     look = state.Look(paths)
     state.remove_spent_checkpoints(look, plan.stages)
     pending = look.pending(plan)
-    lines = [f"other settings or damaged, moved: {one}" for one in state.move_superseded(paths, pending)]
+    lines = causes.move(paths, plan, pending)
     failures, keys = events.failures(events.read(paths)), {stage.key for stage in pending}
     lines += [
         f"{key}: failed the last time: {described(end)}" for key, end in failures.items() if key in keys

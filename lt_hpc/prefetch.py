@@ -7,10 +7,10 @@ they are prepared: for those, a file or a `save_to_disk` folder is needed.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
+from lt_hpc.arguments import Parser
 from lt_hpc.config.load import demo_file, load_config
 from lt_hpc.config.schema import Config, ModelConfig
 from lt_hpc.data import base_model
@@ -20,18 +20,21 @@ from lt_hpc.errors import ConfigError, guarded
 @guarded
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code (see lt_hpc.errors)."""
-    parser = argparse.ArgumentParser(
-        prog="lt-hpc prefetch", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config", type=Path, default=None, help="YAML file (default: the demo)")
-    parser.add_argument("--profile", type=Path, default=None, help="site profile, a YAML file")
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
-    options = parser.parse_intermixed_args(arguments)
+    options = parser().parse_intermixed_args(arguments)
     config = load_config(options.config or demo_file(), options.overrides, options.profile)
     fetched = _fetch_model(config.model) + _fetch_data(config)
     if fetched:
         print("jobs without a network: put export HF_HUB_OFFLINE=1 into slurm.setup, with the same HF_HOME")
     return 0
+
+
+def parser() -> Parser:
+    """Of the command line."""
+    made = Parser("lt-hpc prefetch", __doc__)
+    made.add_argument("--config", type=Path, default=None, help="YAML file (default: the demo)")
+    made.add_argument("--profile", type=Path, default=None, help="site profile, a YAML file")
+    made.add_argument("overrides", nargs="*", metavar="key=value")
+    return made
 
 
 def _fetch_model(model: ModelConfig) -> int:

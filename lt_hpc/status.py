@@ -6,7 +6,6 @@ queue, where a scheduler has jobs of it. It writes nothing, but for what --verif
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import sys
@@ -14,6 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from lt_hpc.arguments import Parser
 from lt_hpc.cluster import schedulers
 from lt_hpc.errors import IncompleteError, guarded
 from lt_hpc.run import events, state
@@ -27,7 +27,7 @@ from lt_hpc.store.paths import RunPaths
 def main(arguments: list[str] | None = None) -> int:
     """The command; exit code 0 when the run is complete, 1 when something is to do, 3 when --verify found
     a damaged file."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     paths = RunPaths(options.run_dir)
     while True:
         plan = state.last_plan(paths)
@@ -43,15 +43,16 @@ def main(arguments: list[str] | None = None) -> int:
             print(time.strftime("\n%H:%M:%S"), flush=True)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m lt_hpc.status", description=__doc__)
-    parser.add_argument("run_dir", type=Path)
-    parser.add_argument("--verify", action="store_true", help="read every file and compare its checksum")
-    parser.add_argument("--json", action="store_true", help="one object, for programs")
-    parser.add_argument(
+def parser() -> Parser:
+    """Of the command line."""
+    made = Parser("python -m lt_hpc.status", __doc__)
+    made.add_argument("run_dir", type=Path)
+    made.add_argument("--verify", action="store_true", help="read every file and compare its checksum")
+    made.add_argument("--json", action="store_true", help="one object, for programs")
+    made.add_argument(
         "--watch", type=float, nargs="?", const=10.0, metavar="SECONDS", help="again, until it is complete"
     )
-    return parser
+    return made
 
 
 def _complete(plan: Plan, found: Sequence[Row]) -> bool:

@@ -18,7 +18,8 @@
 #   sbatch --nodes=4 --gpus-per-node=8 --ntasks-per-node=8 slurm/em_iter.sh --config configs/mine.yaml
 #
 # Options on sbatch's command line override the header; arguments after the script go to
-# lt_hpc.launch. Preempted or out of time, it saves, goes back into the queue and continues.
+# lt_hpc.launch. The RUN_DIR of an existing run without CONFIG goes on with the run's own configuration.
+# Preempted or out of time, it saves, goes back into the queue and continues.
 # Submit it again at any time, also while it runs: each one waits for those before it (singleton: of
 # the same job name; another run can have its own --job-name) and does the next iteration that is not done.
 set -euo pipefail

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pty
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -11,7 +13,8 @@ from pathlib import Path
 import pytest
 
 import lt_hpc
-from lt_hpc.cli import COMMANDS
+from lt_hpc import cli
+from lt_hpc.arguments import COMMANDS
 from tests.test_structure import HEAVY
 
 FINISHED = Path(__file__).parent / "run" / "run_of_f8de9d8.tar.xz"
@@ -49,6 +52,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (2, "report"),
         (2, "report nowhere"),
         (2, "experiment nowhere"),
+        (0, "completion zsh"),
     ],
 )
 def test_the_script_does_what_the_module_does(code: int, command: str, run_folder: Path) -> None:
@@ -65,6 +69,121 @@ def test_report_writes_the_same_page_as_the_module(run_folder: Path) -> None:
     page.unlink()
     assert python("-m", "lt_hpc.cli", "report", ".", cwd=run_folder) == of_module
     assert page.read_bytes() == expected
+
+
+COMMAND_LINES = {
+    "lanch --iters 1": "(did you mean launch?)",
+    "launch --itres 1": "(did you mean --iters?)",
+    "launch --cluster=slrum": "(did you mean slurm?)",
+    "launch sample.num_sample=3": "(did you mean sample.num_samples?)",
+    "launch smaple.num_samples=3": "(did you mean sample?)",
+    "launch num_shards=3": "(did you mean teacher.num_shards or sample.num_shards or benchmark.num_shards?)",
+    "launch merge.method=argmx": "(did you mean argmax?)",
+    "launch corpus.source=builtin:chian": "(did you mean builtin:chain?)",
+    "launch model.path=builtin:demobase": "(did you mean builtin:demo_base?)",
+    "launch teacher.kind=openai teacher.model=m teacher.prompt=thougt": "(did you mean thought?)",
+    "launch --config wordproblem.yaml": "wordproblems.yaml?)",
+    "experiment teachr": "(did you mean teacher?)",
+    "experiment em --arms raw-repeat": "(did you mean raw-repeated?)",
+    "launch runs/demo": "a run folder is given by --run-dir",
+}
+
+
+@pytest.mark.parametrize("line", COMMAND_LINES)
+def test_a_wrong_word_is_answered_with_the_nearest_valid_one(
+    line: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    try:
+        code: object = cli.main(line.split())
+    except SystemExit as error:
+        code = error.code
+    assert code == 2
+    assert COMMAND_LINES[line] in capsys.readouterr().err.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_word_that_is_near_to_none_gets_no_advice(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["launch", "xyzzy=3"]) == 2
+    assert "did you mean" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, ""])
+def test_help_fits_on_a_screen(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"] if command else ["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert 5 < len(lines) <= 40
+
+
+OFFERED = {
+    "st": ["status"],
+    "launch --it": ["--iters"],
+    "launch --cluster loc": ["local"],
+    "launch --iters 3 seed=1 sample.num_sa": ["sample.num_samples="],
+    "experiment fine": ["finetuned"],
+    "launch --config si": ["site.yaml"],
+    "status ru": ["runs"],
+    "completion z": ["zsh"],
+}
+
+
+@pytest.mark.parametrize("begun", OFFERED)
+def test_bash_completes_commands_options_fields_and_files(begun: str, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "site.yaml").touch()
+    script = python("-m", "lt_hpc.cli", "completion", "bash")[1]
+    ask = """
+    COMP_WORDS=(lt-hpc "$@"); COMP_CWORD=$#
+    eval "$(complete -p lt-hpc | sed 's/.*-F \\([^ ]*\\).*/\\1/') lt-hpc '${@: -1}' '${@: -2:1}'"
+    printf '%s\\n' "${COMPREPLY[@]}"
+    """
+    asked = subprocess.run(
+        ["bash", "--norc", "-c", f"{script}\n{ask}", "bash", *begun.split()],
+        capture_output=True, text=True, cwd=tmp_path, check=True,
+    )  # fmt: skip
+    assert asked.stdout.split() == OFFERED[begun], asked.stderr
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="needs zsh")
+@pytest.mark.parametrize("begun", ["st", "launch --it", "launch --iters 3 seed=1 sample.num_sa"])
+def test_zsh_completes_commands_options_and_fields(begun: str, tmp_path: Path) -> None:
+    script = python("-m", "lt_hpc.cli", "completion", "zsh")[1]
+    (tmp_path / "script").write_text(script)
+    (tmp_path / ".zshrc").write_text(
+        "PS1=''; autoload -Uz compinit; compinit -u -D\n"
+        f'eval "$(cat {tmp_path}/script)"\n'
+        'completed() { print -r -- "<$BUFFER>"; exit }\n'
+        "zle -N completed; bindkey '^I' complete-word; bindkey '^X' completed; print READY\n"
+    )
+    said = typed_in_zsh(f"lt-hpc {begun}\t\x18", tmp_path)
+    words = said.rpartition("<")[2].partition(">")[0].split()
+    assert words[-1] == OFFERED[begun][0], said
+
+
+def typed_in_zsh(keys: str, home: Path) -> str:
+    """What an interactive zsh shows when keys are typed, up to its end."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.environ.update(ZDOTDIR=str(home), TERM="dumb", COLUMNS="200")
+        os.execvp("zsh", ["zsh", "-i"])
+    said, sent = b"", False
+    while True:
+        try:
+            piece = os.read(terminal, 4096)
+        except OSError:  # it has ended
+            break
+        said += piece
+        if not piece:
+            break
+        if b"READY" in said and not sent:
+            os.write(terminal, keys.encode())
+            sent = True
+    os.waitpid(child, 0)
+    return said.decode(errors="replace")
 
 
 @pytest.mark.parametrize("arguments", [["lanch", "--iters", "1"], []])

@@ -20,7 +20,7 @@ HEAVY = ("torch", "transformers", "deepspeed", "vllm", "submitit", "datasets", "
 
 FLOORS: tuple[set[str], ...] = (
     {"__version__", "errors", "host_memory"},
-    {"kinds", "latent", "versions", "hardware", "trackers"},
+    {"kinds", "latent", "versions", "hardware", "trackers", "arguments"},
     {"config"},
     {"store"},
     {"data"},
@@ -33,6 +33,7 @@ FLOORS: tuple[set[str], ...] = (
     {"launch", "status", "prefetch"},
     {"experiments", "benchmark", "doctor"},
     {"experiment"},
+    {"completion"},
     {"cli"},
 )
 """The rooms from the bottom up: each imports from itself and from floors below its own."""
@@ -197,7 +198,7 @@ def test_no_file_is_really_two(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["launch", "status", "report", "experiment", "benchmark", "prefetch", "doctor"]
+    "command", ["launch", "status", "report", "experiment", "benchmark", "prefetch", "doctor", "completion"]
 )
 def test_commands_start_without_the_heavy_packages(command: str) -> None:
     unwanted = (*HEAVY, "lt_hpc.engines", "lt_hpc.stages")

@@ -7,7 +7,6 @@ with its own seeds; which of them are answered here is for the caller to say.
 
 from __future__ import annotations
 
-import difflib
 import importlib.metadata
 import importlib.util
 import logging
@@ -23,7 +22,7 @@ from typing import Any
 from lt_hpc.benchmarks.protocol import Item, Request, Response
 from lt_hpc.config.load import shipped
 from lt_hpc.config.schema import BenchmarkConfig
-from lt_hpc.errors import ConfigError
+from lt_hpc.errors import ConfigError, did_you_mean
 from lt_hpc.store.manifest import sha256
 
 OWN = Path("benchmarks")
@@ -136,10 +135,9 @@ def _folders(root: Path) -> tuple[dict[str, Path], set[str]]:
 def _refuse_unknown(names: Sequence[str], known: set[str]) -> None:
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, sorted(known), 3)
-            advice = f"; near it are {', '.join(near)}" if near else ""
+            near = did_you_mean(name, sorted(known))
             raise ConfigError(
-                f"benchmark.tasks: no task is called {name!r}{advice}; our own are "
+                f"benchmark.tasks: no task is called {name!r}{near}; our own are "
                 f"{', '.join(path.stem for path in _own_files())}, `lm-eval ls tasks` lists the harness's"
             )
 

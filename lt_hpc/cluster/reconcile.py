@@ -215,7 +215,7 @@ def reconcile(
     for stage in pending:
         if _started_in_vain(plan, look, stage, live.get(stage.key, Live()), wanted):
             replaced[stage.key] = live.pop(stage.key).jobs
-        wanted[stage.key] = _wanted(look, stage, live.get(stage.key, Live()))
+        wanted[stage.key] = unhandled(look, stage, live.get(stage.key, Live()))
     sharded = [stage for stage in pending if stage.kind.sharded and wanted[stage.key]]
     arrays = array_tasks(wanted, scheduler.limits(plan, sharded, len(queue)) if sharded else {})
     asked = functools.cache(lambda name: _asked_by(plan, paths, name))
@@ -288,7 +288,7 @@ def _started_in_vain(
     return any(wanted.get(maker) is not None for maker in look.missing_inputs(plan, stage))
 
 
-def _wanted(look: state.Look, stage: Stage, current: Live) -> list[int] | None:
+def unhandled(look: state.Look, stage: Stage, current: Live) -> list[int] | None:
     """Shards of a stage that nobody handles; [] for a stage without shards, None for no work."""
     if not stage.kind.sharded:
         return None if current.jobs else []

@@ -14,6 +14,7 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from lt_hpc.config.secrets import masked
+from lt_hpc.errors import did_you_mean
 
 LONGEST_TEXT = 4096
 LARGEST_INTEGER = 10**15
@@ -24,11 +25,11 @@ _NO_NUMBERS = {"nan", "inf", "+inf", "-inf", ".nan", ".inf", "+.inf", "-.inf"}
 
 
 class WrongValueError(Exception):
-    """A value that a field can't have. `field`: its dotted name."""
+    """A value that a field can't have. `field`: its dotted name; `unknown`: there is no such field."""
 
-    def __init__(self, field: str, message: str) -> None:
+    def __init__(self, field: str, message: str, unknown: bool = False) -> None:
         super().__init__(message)
-        self.field = field
+        self.field, self.unknown = field, unknown
 
 
 def shown(value: Any) -> str:
@@ -53,7 +54,9 @@ def typed(section: Any, values: Any, name: str = "") -> Any:
         if key not in hints:
             where = f"{name!r}" if name else "the top level"
             raise WrongValueError(
-                f"{prefix}{key}", f"no field {shown(f'{prefix}{key}')}; {where} has: {', '.join(hints)}"
+                f"{prefix}{key}",
+                f"no field {shown(f'{prefix}{key}')}; {where} has: {', '.join(hints)}",
+                unknown=True,
             )
     return section(**{key: _value(hints[key], value, f"{prefix}{key}") for key, value in values.items()})
 
@@ -75,7 +78,8 @@ def _value(hint: Any, value: Any, name: str, lines: bool = False) -> Any:
         return typed(hint, value, name)
     if kind is Literal:
         if value not in arguments:
-            raise WrongValueError(name, f"{name}={shown(value)}: choose one of {', '.join(arguments)}")
+            near = did_you_mean(str(value), arguments)
+            raise WrongValueError(name, f"{name}={shown(value)}: choose one of {', '.join(arguments)}{near}")
         return value
     if kind is list:
         if not isinstance(value, list):

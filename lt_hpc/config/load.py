@@ -15,10 +15,10 @@ from typing import Any
 
 from lt_hpc.config.checks import check
 from lt_hpc.config.convert import WrongValueError, shown, typed
-from lt_hpc.config.fields import declared, section_of
+from lt_hpc.config.fields import declared, section_of, walk
 from lt_hpc.config.schema import Config
 from lt_hpc.config.text import parse, parse_override
-from lt_hpc.errors import ConfigError
+from lt_hpc.errors import ConfigError, did_you_mean
 
 
 def demo_file() -> Path:
@@ -34,10 +34,13 @@ def shipped(name: Path) -> Path:
 
 
 def load_config(
-    file: Path | str | None, overrides: list[str] | None = None, profile: Path | None = None
+    file: Path | str | None,
+    overrides: list[str] | None = None,
+    profile: Path | None = None,
+    base: Config | None = None,
 ) -> Config:
-    """The checked configuration: defaults < YAML `file` < site `profile` < `key=value` overrides, with
-    OmegaConf's interpolations, as ${seed} or ${oc.env:USER}, in any of them.
+    """The checked configuration: `base` (default: the defaults) < YAML `file` < site `profile` < `key=value`
+    overrides, with OmegaConf's interpolations, as ${seed} or ${oc.env:USER}, in any of them but `base`.
 
     Raises:
         ConfigError: naming the file or dotted field and what would be valid.
@@ -52,7 +55,7 @@ def load_config(
     ]
     origins: dict[str, str] = {}
     parts = [_known(values, Config, "", origin, origins) for origin, values in sources]
-    return _checked(_merged([dataclasses.asdict(Config()), *parts]), origins)
+    return _checked(_merged([_literal(dataclasses.asdict(base or Config())), *parts]), origins)
 
 
 def beaten(file: Path, profile: Path) -> list[str]:
@@ -89,15 +92,16 @@ def config_to_yaml(config: Config) -> str:
     """The resolved tree, as `load_config` reads it back."""
     import yaml
 
-    def literal(value: Any) -> Any:
-        """Without what OmegaConf would take for an interpolation."""
-        if isinstance(value, dict):
-            return {key: literal(one) for key, one in value.items()}
-        if isinstance(value, list):
-            return [literal(one) for one in value]
-        return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
+    return str(yaml.safe_dump(_literal(dataclasses.asdict(config)), sort_keys=False, allow_unicode=True))
 
-    return str(yaml.safe_dump(literal(dataclasses.asdict(config)), sort_keys=False, allow_unicode=True))
+
+def _literal(value: Any) -> Any:
+    """Without what OmegaConf would take for an interpolation."""
+    if isinstance(value, dict):
+        return {key: _literal(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_literal(one) for one in value]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
 
 
 def _checked(values: Any, origins: dict[str, str]) -> Config:
@@ -107,10 +111,17 @@ def _checked(values: Any, origins: dict[str, str]) -> Config:
     except WrongValueError as error:
         field = error.field.partition("[")[0]
         origin = origins.get(field) or origins.get(field.rpartition(".")[0])
-        raise ConfigError(f"{origin}: {error}" if origin else str(error)) from error
+        near = did_you_mean(error.field, _names()) if error.unknown else ""
+        raise ConfigError(f"{f'{origin}: ' if origin else ''}{error}{near}") from error
     assert isinstance(config, Config)
     check(config)
     return config
+
+
+def _names() -> list[str]:
+    """Of all fields and sections."""
+    fields = [name for name, _, _ in walk(Config())]
+    return [*dict.fromkeys(name.rpartition(".")[0] for name in fields if "." in name), *fields]
 
 
 def _nested(names: list[str], value: Any) -> Any:
@@ -124,7 +135,7 @@ def _read_file(option: str, path: Path) -> dict[str, Any]:
     where = f"{option} {path}"
     try:
         if not path.is_file():
-            raise ConfigError(f"{where}: no such file")
+            raise ConfigError(f"{where}: no such file{_nearest(path)}")
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:  # also bytes that are not UTF-8, and NUL in a path
         raise ConfigError(f"{where}: cannot be read as text: {error}") from error
@@ -134,6 +145,13 @@ def _read_file(option: str, path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{where}: expected a mapping of sections at the top")
     return values
+
+
+def _nearest(path: Path) -> str:
+    """The file beside it, or the configuration that is shipped, whose name is nearest."""
+    files = [*path.parent.glob("*.yaml"), *shipped(Path()).glob("*.yaml")]
+    near = did_you_mean(path.stem, {file.stem for file in files})
+    return next((near.replace(file.stem, str(file)) for file in files if f" {file.stem}?" in near), "")
 
 
 def _merged(parts: list[dict[str, Any]]) -> Any:

@@ -25,6 +25,7 @@ class HardwareConfig:
         None, "of one engine, until shards of the run have measured it", gt=0
     )
     scored_tokens_per_second: float | None = execution(None, "likewise", gt=0)
+    price_hour: float | None = execution(None, "USD per hour of a GPU; where there are none, of a core", ge=0)
 
 
 @dataclass

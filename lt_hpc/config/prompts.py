@@ -11,7 +11,7 @@ import jinja2
 from jinja2.sandbox import SandboxedEnvironment
 
 from lt_hpc.config.load import shipped
-from lt_hpc.errors import ConfigError
+from lt_hpc.errors import ConfigError, did_you_mean
 
 
 def read(name: str) -> str:
@@ -25,9 +25,10 @@ def read(name: str) -> str:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        known = ", ".join(sorted(one.stem for one in shipped(Path("prompts")).glob("*.jinja")))
+        known = sorted(one.stem for one in shipped(Path("prompts")).glob("*.jinja"))
         raise ConfigError(
-            f"teacher.prompt={name!r}: can't be read ({error}); choose {known}, or a path that ends in .jinja"
+            f"teacher.prompt={name!r}: can't be read ({error}); choose {', '.join(known)}, or a path that "
+            f"ends in .jinja{did_you_mean(name, known)}"
         ) from error
     if "A CHUNK" not in template(text, name)("A PREFIX", "A CHUNK", 0):
         raise ConfigError(

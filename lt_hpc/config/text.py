@@ -64,7 +64,10 @@ def parse_override(override: str) -> tuple[list[str], Any]:
     key, separator, value = override.partition("=")
     names = key.split(".")
     if not separator or not all(names):
-        raise ConfigError(f"override {masked(override)[:80]!r}: write it as key=value, for example seed=1")
+        raise ConfigError(
+            f"override {masked(override)[:80]!r}: write it as key=value, for example seed=1; a run folder is "
+            "given by --run-dir"
+        )
     if value[:1] in {"[", "{", '"', "'"} or value in {"~", "null", "Null", "NULL"}:
         return names, parse(value, f"override {masked(override)[:80]!r}")
     return names, value

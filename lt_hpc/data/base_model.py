@@ -12,7 +12,7 @@ from typing import Any
 from lt_hpc.config.schema import ModelConfig
 from lt_hpc.data import encoding
 from lt_hpc.data.readers import ends_hash
-from lt_hpc.errors import ConfigError
+from lt_hpc.errors import ConfigError, did_you_mean
 from lt_hpc.latent.cost import longest_sequence
 from lt_hpc.latent.layout import MARKERS
 from lt_hpc.store.atomic import write_json
@@ -31,7 +31,8 @@ def resolve(model: ModelConfig) -> Path | str:
     """
     if model.path.startswith("builtin:"):
         if model.path not in BUILTIN:
-            raise ConfigError(f"model.path={model.path!r}: choose one of {', '.join(BUILTIN)}")
+            near = did_you_mean(model.path, BUILTIN)
+            raise ConfigError(f"model.path={model.path!r}: choose one of {', '.join(BUILTIN)}{near}")
         return BUILTIN[model.path]
     folder = Path(model.path).expanduser()
     if folder.is_dir():

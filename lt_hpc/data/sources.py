@@ -18,7 +18,7 @@ from typing import Any
 from lt_hpc.config.identity import identity_of
 from lt_hpc.config.schema import Config, CorpusConfig
 from lt_hpc.data import builtin, columns, folders, readers
-from lt_hpc.errors import ConfigError, LtError
+from lt_hpc.errors import ConfigError, LtError, did_you_mean
 from lt_hpc.latent import slices
 
 _PATTERNS = "*.jsonl (also .gz, .bz2, .xz, .zst, .lz4), *.parquet"
@@ -212,7 +212,8 @@ def _locate(corpus: CorpusConfig, prefix: str = "") -> _Location:
     path = Path(source).expanduser()
     if source.startswith("builtin:"):
         if source not in builtin.NAMES:
-            raise ConfigError(f"{where}: no such built-in corpus; choose one of {_CHOICES}")
+            near = did_you_mean(source, builtin.NAMES)
+            raise ConfigError(f"{where}: no such built-in corpus; choose one of {_CHOICES}{near}")
         location = _Location("builtin")
     elif source and path.is_dir():
         location = _locate_folder(corpus, path, prefix)

@@ -13,17 +13,17 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from lt_hpc.arguments import Parser
 from lt_hpc.cluster import schedulers, shared
 from lt_hpc.cluster.slurm import client
 from lt_hpc.cluster.slurm.scheduler import Slurm
-from lt_hpc.config.load import beaten, demo_file, load_config
 from lt_hpc.config.schema import Config
 from lt_hpc.data import base_model
 from lt_hpc.doctor import controller, files, node, partitions, probe, surroundings, work
 from lt_hpc.doctor.rows import Row, data, text
 from lt_hpc.dry_run import too_large
 from lt_hpc.errors import ConfigError, explained, guarded
-from lt_hpc.launch import iterations, make_plan, run_folder
+from lt_hpc.launch import configured, iterations, make_plan, run_folder
 from lt_hpc.run import engine_work, state
 from lt_hpc.run.estimate import Estimate, Training, disk_bytes, estimate
 from lt_hpc.run.plan import Plan
@@ -35,30 +35,31 @@ GROUP = "plan"
 @guarded
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code (see lt_hpc.errors)."""
-    parser = argparse.ArgumentParser(
-        prog="lt-hpc doctor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config", type=Path, default=None, help="YAML file (default: the demo)")
-    parser.add_argument("--profile", type=Path, default=None, help="site profile, a YAML file")
-    parser.add_argument("--run-dir", type=run_folder, default=None, help="default: runs/NAME of the config")
-    parser.add_argument("--cluster", choices=("auto", "slurm", "local"), default="auto")
-    parser.add_argument("--iters", type=iterations, default=3, metavar="T", help="as for launch")
-    parser.add_argument("--json", action="store_true", help="the same as a list of JSON objects")
-    parser.add_argument("--probe", action="store_true", help="submit a short job for each kind of place")
-    parser.add_argument(
-        "--probe-seconds", type=float, default=300.0, help="how long to wait for their answers"
-    )
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
-    options = parser.parse_intermixed_args(arguments)
-    config = load_config(options.config or demo_file(), options.overrides, options.profile)
-    paths = RunPaths(options.run_dir or Path("runs") / config.name)
+    options = parser().parse_intermixed_args(arguments)
+    config, paths, origin = configured(options)
     name, why = schedulers.choose(options.cluster)
     if options.probe and name != "slurm":
         raise ConfigError(f"--probe: needs a Slurm controller ({why})")
     place = Row(controller.GROUP, "cluster", why, f"a run would be that of --cluster {name}")
     found = [place, *_rows(options, config, paths, name == "slurm")]
+    found += [Row(GROUP, "configuration", line) for line in origin]
     print(json.dumps(data(found), indent=1) if options.json else "\n".join(text(found)))
     return ConfigError.exit_code if any(row.verdict == "refused" for row in found) else 0
+
+
+def parser() -> Parser:
+    """Of the command line."""
+    made = Parser("lt-hpc doctor", __doc__)
+    made.add_argument("--config", type=Path, default=None, help="as for launch")
+    made.add_argument("--profile", type=Path, default=None, help="site profile, a YAML file")
+    made.add_argument("--run-dir", type=run_folder, default=None, help="default: runs/NAME of the config")
+    made.add_argument("--cluster", choices=("auto", "slurm", "local"), default="auto")
+    made.add_argument("--iters", type=iterations, default=3, metavar="T", help="as for launch")
+    made.add_argument("--json", action="store_true", help="the same as a list of JSON objects")
+    made.add_argument("--probe", action="store_true", help="submit a short job for each kind of place")
+    made.add_argument("--probe-seconds", type=float, default=300.0, help="how long to wait for their answers")
+    made.add_argument("overrides", nargs="*", metavar="key=value")
+    return made
 
 
 def _rows(options: argparse.Namespace, config: Config, paths: RunPaths, on_slurm: bool) -> Iterator[Row]:
@@ -75,9 +76,6 @@ def _rows(options: argparse.Namespace, config: Config, paths: RunPaths, on_slurm
     yield from others
     if refusal:
         yield Row(GROUP, "settings", refusal, "launch refuses them", "refused", "as it says")
-    if options.profile:
-        for line in beaten(options.config or demo_file(), options.profile):
-            yield Row(GROUP, "profile", f"goes before the configuration: {line}")
     if plan and found:
         yield from surroundings.remarks(config)
         for training in found.training:

@@ -15,7 +15,7 @@ from typing import Any
 from lt_hpc.config.convert import shown
 from lt_hpc.config.load import shipped
 from lt_hpc.config.text import parse, parse_override
-from lt_hpc.errors import ConfigError
+from lt_hpc.errors import ConfigError, did_you_mean
 from lt_hpc.report import columns
 from lt_hpc.store.figures import PerChunk, PerMeasure
 
@@ -80,6 +80,7 @@ def read(name: str, size: str | None, arms: Sequence[str] | None) -> Definition:
         if name not in names():
             raise ConfigError(
                 f"experiment {shown(name)}: choose one of {', '.join(names())}, or a .yaml file"
+                f"{did_you_mean(name, names())}"
             )
         path = shipped(Path("experiments") / f"{name}.yaml")
     try:
@@ -128,6 +129,7 @@ def _measures(raw: Any, where: str) -> tuple[str, ...]:
         if not is_score(one) and one not in MEASURES:
             raise ConfigError(
                 f"{where}: no {shown(one)}; choose from {', '.join(MEASURES)}, or TASK.METRIC of a benchmark"
+                f"{did_you_mean(str(one), MEASURES)}"
             )
     return tuple(found)
 
@@ -185,7 +187,8 @@ def _overrides(raw: Any, where: str) -> tuple[str, ...]:
 
 def _one_of(value: Any, valid: Collection[str], where: str) -> str:
     if not isinstance(value, str) or value not in valid:
-        raise ConfigError(f"{where}: no {shown(value)}; choose from {', '.join(valid)}")
+        near = did_you_mean(str(value), valid)
+        raise ConfigError(f"{where}: no {shown(value)}; choose from {', '.join(valid)}{near}")
     return value
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from lt_hpc.cluster import lock, schedulers
 from lt_hpc.cluster.signals import die_with_parent
 from lt_hpc.experiments.arms import ArmRun
-from lt_hpc.run import state
+from lt_hpc.run import causes, state
 from lt_hpc.run.adopt import adopt
 from lt_hpc.run.plan import Stage
 from lt_hpc.store import manifest
@@ -122,8 +122,8 @@ def _adopt(run: ArmRun) -> None:
     folder = run.paths.root.resolve()
     others = [path for path in sorted(folder.parents[2].glob(f"*/seed-{run.seed}/*")) if path.is_dir()]
     with lock.hold(run.paths):
-        for line in state.move_superseded(run.paths, state.pending(run.paths, run.plan)):
-            print(f"{run}: other settings or damaged, moved: {line}", flush=True)
+        for line in causes.move(run.paths, run.plan, state.pending(run.paths, run.plan)):
+            print(f"{run}: {line}", flush=True)
         found = adopt(run.paths, run.plan, [RunPaths(path) for path in others if path != folder])
     if found:
         print(f"{run}: shares {', '.join(found)}", flush=True)

@@ -8,10 +8,10 @@ over documents where the held-out ones are the same. Each page is one file that 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
+from lt_hpc.arguments import Parser
 from lt_hpc.errors import guarded
 from lt_hpc.report import comparison, output
 from lt_hpc.report.collect import collect
@@ -22,14 +22,7 @@ from lt_hpc.store.paths import RunPaths
 @guarded
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lt_hpc.report",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("run_dirs", type=Path, nargs="+", metavar="RUN_DIR")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="where the page goes, and nothing else")
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
     if len(options.run_dirs) > 1:
         runs = comparison.read(options.run_dirs)
         page = options.output or runs[0].paths.comparison_html
@@ -51,6 +44,14 @@ def main(arguments: list[str] | None = None) -> int:
         raise
     output.print_table(report, paths.report_html)
     return 0
+
+
+def parser() -> Parser:
+    """Of the command line."""
+    made = Parser("python -m lt_hpc.report", __doc__)
+    made.add_argument("run_dirs", type=Path, nargs="+", metavar="RUN_DIR")
+    made.add_argument("--output", type=Path, metavar="FILE", help="where the page goes, and nothing else")
+    return made
 
 
 if __name__ == "__main__":

@@ -239,17 +239,34 @@ def _sampling_stages(plan: Plan) -> list[Stage]:
     return [stage for stage in plan.stages if stage.kind.sharded and "corpus" in stage.inputs]
 
 
+def thought_tokens(plan: Plan, paths: RunPaths) -> tuple[str, float] | None:
+    """Key of the newest E-step with finished shards, and the tokens of its thoughts per raw token."""
+    for stage in reversed(_sampling_stages(plan)):
+        records = [record for record in _records(stage, paths) if record.complete]
+        sampled, scored = (
+            sum(record.counts.get(f"{of}_tokens", 0) for record in records) for of in ("sampled", "scored")
+        )
+        if 0 < sampled < scored:  # what is scored is the thoughts, and a chunk after each of them
+            return stage.key, sampled / (scored - sampled)
+    return None
+
+
+def _records(stage: Stage, paths: RunPaths) -> list[manifest.Manifest]:
+    """The manifests of the shards that there are."""
+    folder = paths.root / stage.output
+    shard_map = shards.read(folder)
+    numbers = range(shard_map.num_shards) if shard_map is not None else ()
+    found = (manifest.read(shard_folder(folder, number)) for number in numbers)
+    return [record for record in found if record is not None]
+
+
 def _throughput(plan: Plan, stages: list[Stage], paths: RunPaths) -> Throughput | None:
     """As the newest E-step with finished shards measured it, else as the settings say."""
     for stage in reversed(stages):
-        folder = paths.root / stage.output
-        shard_map = shards.read(folder)
-        numbers = range(shard_map.num_shards) if shard_map is not None else ()
-        records = [manifest.read(shard_folder(folder, number)) for number in numbers]
         found = [
             (record.statistics["sampled_tokens_per_second"], record.statistics["scored_tokens_per_second"])
-            for record in records
-            if record is not None and record.statistics.get("scored_tokens_per_second")
+            for record in _records(stage, paths)
+            if record.statistics.get("scored_tokens_per_second")
         ]
         if found:
             sampled, scored = ([pair[side] for pair in found] for side in (0, 1))

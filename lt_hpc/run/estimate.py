@@ -3,6 +3,7 @@ configuration, a local model's headers and finished corpora alone."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from lt_hpc.run.engine_work import Answering, Evaluation, Sampling, Synthesis
 from lt_hpc.run.plan import Plan, Stage
 from lt_hpc.store.paths import RunPaths
 
-_DTYPE_BYTES = {"float32": 4, "bfloat16": 2}
+DTYPE_BYTES = {"float32": 4, "bfloat16": 2}
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ class Training:
 @dataclass(frozen=True)
 class Estimate:
     """What a plan will cost; `shape`, that of the base model, and `sampling` are None where they are
-    not known, `synthesis` and `answering` where nobody is asked."""
+    not known, `synthesis` and `answering` where nobody is asked. `thoughts`: what says how long they are, or
+    None."""
 
     shape: ModelShape | None
     synthesis: Synthesis | None
@@ -74,11 +76,13 @@ class Estimate:
     evaluation: Evaluation | None
     training: tuple[Training, ...]
     answering: Answering | None
+    thoughts: str | None
 
 
 def estimate(plan: Plan, paths: RunPaths) -> Estimate:
     """What the stages of a plan will cost, the first E-step and the first two M-steps: later
     iterations cost the same."""
+    plan, thoughts = _with_thoughts(plan, paths)
     shape = model_shape(plan.config)
     stages = [stage for stage in plan.stages if stage.kind.ranked]
     training = tuple(
@@ -92,7 +96,24 @@ def estimate(plan: Plan, paths: RunPaths) -> Estimate:
         evaluation=engine_work.evaluation(plan, paths),
         training=training,
         answering=engine_work.answering(plan, paths),
+        thoughts=thoughts,
     )
+
+
+def _with_thoughts(plan: Plan, paths: RunPaths) -> tuple[Plan, str | None]:
+    """The plan with `estimate.thought_tokens`, as set or else as the newest E-step of the run measured it,
+    and which of these it is."""
+    given = plan.config.estimate.thought_tokens
+    if given is not None:
+        return plan, f"estimate.thought_tokens={given:g}"
+    measured = engine_work.thought_tokens(plan, paths)
+    if measured is None:
+        return plan, None
+    stage, ratio = measured
+    config = dataclasses.replace(
+        plan.config, estimate=dataclasses.replace(plan.config.estimate, thought_tokens=ratio)
+    )
+    return Plan(config, plan.stages), f"{ratio:.3g} tokens of thought per token of text in {stage}"
 
 
 def model_shape(config: Config) -> ModelShape | None:
@@ -151,7 +172,7 @@ def _training(plan: Plan, stage: Stage, more: int, shape: ModelShape | None, pat
     ranks = max(job.nodes * job.tasks_per_node, 1) if job.gpus_per_node else config.local.train_ranks
     raw = engine_work.raw_tokens(plan, stage.inputs["data"], paths)
     thought, steps = config.estimate.thought_tokens, num_steps(plan, stage, paths)
-    size, tokens = _DTYPE_BYTES[settings.dtype], settings.micro_batch_rows * config.model.context_length
+    size, tokens = DTYPE_BYTES[settings.dtype], settings.micro_batch_rows * config.model.context_length
     memory: dict[int, float] = {}
     activations = flops = None
     if shape is not None:
@@ -194,7 +215,7 @@ def disk_bytes(plan: Plan, found: Estimate) -> float | None:
         return None
     trained = [plan.training(stage) for stage in plan.stages if stage.kind.ranked]
     parameters = found.shape.parameters
-    models = sum(_DTYPE_BYTES[settings.dtype] for settings in trained) * parameters + 4 * parameters
+    models = sum(DTYPE_BYTES[settings.dtype] for settings in trained) * parameters + 4 * parameters
     kept = max((settings.keep_checkpoints + 1 for settings in trained), default=0)
     thoughts = 4 * found.sampling.sampled_tokens * (found.sampling.more + 1) if found.sampling else 0
     return models + kept * MASTER_BYTES * parameters + thoughts

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from lt_hpc.config.schema import Config, TrainConfig
-from lt_hpc.errors import ConfigError
+from lt_hpc.errors import ConfigError, did_you_mean
 from lt_hpc.kinds import Kind, kind_of
 from lt_hpc.store.fingerprints import fingerprint
 from lt_hpc.store.paths import relative_paths
@@ -82,7 +82,8 @@ class Plan:
         """
         if key in self._by_key:
             return self._by_key[key]
-        raise ConfigError(f"the plan has no stage {key!r}; it has: {', '.join(s.key for s in self.stages)}")
+        near = did_you_mean(key, list(self._by_key))
+        raise ConfigError(f"the plan has no stage {key!r}; it has: {', '.join(self._by_key)}{near}")
 
     def producer(self, folder: str) -> Stage:
         """The stage that makes a folder.

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lt_hpc.config.fields import walk
-from lt_hpc.config.load import config_from_dict
+from lt_hpc.config.load import config_from_dict, load_config
+from lt_hpc.config.schema import Config
 from lt_hpc.errors import ConfigError
 from lt_hpc.run.build import plan_from_json
 from lt_hpc.run.plan import Plan, Stage, plan_to_json
@@ -61,6 +62,41 @@ def last_plan(paths: RunPaths) -> Plan:
     if not files:
         raise ConfigError(f"{paths.root}: no run here (plans/ is missing or empty)")
     return read_plan(files[-1])
+
+
+def own_config(paths: RunPaths) -> Config | None:
+    """The configuration that a run folder was last launched with; None where it holds no run.
+
+    Raises:
+        ConfigError: when it is not known any more, or its config.yaml was edited since.
+    """
+    if not paths.config.exists() and not paths.plans.exists():
+        return None
+    try:
+        planned = last_plan(paths).config
+    except ConfigError as error:
+        advice = (
+            f"--config {paths.config} goes on with that file" if paths.config.exists() else "give --config"
+        )
+        raise ConfigError(f"{error}; {advice}") from error
+    if not paths.config.exists():
+        return planned
+    with contextlib.suppress(ConfigError):
+        written = load_config(paths.config)
+        # A launch that was killed at the right moment left the file of the one before.
+        if written == planned or written in (plan.config for plan in plans(paths)):
+            return planned
+    raise ConfigError(
+        f"{paths.config}: not what the last launch wrote, but edited or damaged; --config {paths.config} "
+        "takes it as it is; without that file the run goes on as it was launched"
+    )
+
+
+def plans(paths: RunPaths) -> Iterator[Plan]:
+    """The plans of all launches that can be read, the newest first."""
+    for file in sorted(paths.plans.glob("*.json"), key=lambda path: -path.stat().st_mtime_ns):
+        with contextlib.suppress(ConfigError):
+            yield read_plan(file)
 
 
 @dataclass(frozen=True)
@@ -167,16 +203,6 @@ def remarks(paths: RunPaths, stage: Stage) -> list[str]:
         for name, record in records.items()
         if record
         for line in counts.remarks(name, record.counts)
-    ]
-
-
-def changes(before: Plan, now: Plan) -> list[str]:
-    """The settings that decide results and differ between two plans, in words. Pure."""
-    old = {name: value for name, declared, value in walk(before.config) if not declared.execution}
-    return [
-        f"{name} {old[name]} -> {value}"
-        for name, _, value in walk(now.config)
-        if name in old and old[name] != value
     ]
 
 
