@@ -72,7 +72,11 @@ def look(shard_states: list[tuple[str, str]], array: int) -> tuple[list[int], Ro
         cluster.reconcile(plan, paths)
         new = events.of_kind(paths, Submit)[before:]
         assert {one.stage for one in new} <= {"sample-01"}, "nothing else was lost"
-        return [shard for one in new for task in one.shards for shard in task], row, states.get("sample-01", Counter())
+        return (
+            [shard for one in new for task in one.shards for shard in task],
+            row,
+            states.get("sample-01", Counter()),
+        )
 
 
 def tasks(cluster: Cluster, plan: Plan, paths: RunPaths) -> list[tuple[str, str, int | None, int]]:
