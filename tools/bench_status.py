@@ -1,17 +1,17 @@
 """python tools/bench_status.py [--shards 10000] [--missing 0] [--queued 0] [--iters 1] [--code DIR ...]
 
-CPU seconds, user and system, of looking at a run with many shards: all of `lt-hpc status`, its start and its
-imports included; all of `lt-hpc launch`, which submits what is missing; and of that the call of `reconcile`
-alone. Each in fresh processes that take turns, its children's time included. --code names checkouts whose code
-does it, all on the same folder.
+CPU seconds, user and system, of looking at a run with many shards: all of `lt-hpc status`, its start and
+its imports included; all of `lt-hpc launch`, which submits what is missing; and of that the call of
+`reconcile` alone. Each in fresh processes that take turns, its children's time included. --code names
+checkouts whose code does it, all on the same folder.
 
-The run is synthetic: a folder as tasks of the E-step of the last iteration leave it, with manifests, empty files
-of the sizes that these say, progress files and a jobs.jsonl; all else of the run up to its E-step is done. Of
-the shards, --missing lie spread over all of them, --queued are in the queue, one a task, and the rest is done.
-squeue, scontrol and sbatch are scripts that print what a site prints.
+The run is synthetic: a folder as tasks of the E-step of the last iteration leave it, with manifests, empty
+files of the sizes that these say, progress files and a jobs.jsonl; all else of the run up to its E-step is
+done. Of the shards, --missing lie spread over all of them, --queued are in the queue, one a task, and the
+rest is done. squeue, scontrol and sbatch are scripts that print what a site prints.
 
---count has each arm run once more under cProfile, and prints how often files are opened and asked for their size,
-JSON is read and written, and dataclasses are built.
+--count has each arm run once more under cProfile, and prints how often files are opened and asked for their
+size, JSON is read and written, and dataclasses are built.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def write_shard(folder: Path, shard_map: ShardMap, shard: int) -> None:
         entries.append(FileEntry(block_part(block), FILE_BYTES, f"{shard:032x}{block:032x}", counts))
     told = ("seconds_load", "seconds_sample", "seconds_score", "sampled_tokens_per_second", "load_share")
     record = Manifest(
-        "shard", shard_map.fingerprint(shard), True, tuple(entries), {"chunks": BLOCK * len(entries)}, 900.123,
+        "shard", shard_map.fingerprint(shard), True, tuple(entries), {"chunks": BLOCK * len(entries)}, 900.1,
         {name: 1234.5678 for name in told}, {"host": "node1", "threads": "8", "python": "3.11.7",
         "lt_hpc": "0.2.0", "device": "NVIDIA H200", "driver": "570.86", "cuda": "12.8", "torch": "2.9.0"},
     )  # fmt: skip
