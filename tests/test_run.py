@@ -64,7 +64,7 @@ def test_the_report_holds_every_iteration(undisturbed: Path) -> None:
         assert row["seconds"] > 0
     assert 1 <= report["iterations"][1]["ess_mean"] <= 2
     (drift,) = report["drift"]
-    assert drift["chunks"] == 48 and 0 < drift["values"]["tokens"] <= 24
+    assert drift["chunks"] == 48 and 0 <= drift["values"]["tokens"] <= 24
     assert [sorted(one["thoughts"]) for one in report["passages"]] == [["1"]] * 4
     work = {one["stage"]: one for one in report["work"]}
     assert work["train-01"]["unit"] == "core" and work["train-01"]["attempts"] == 2, "ranks"
