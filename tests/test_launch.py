@@ -178,7 +178,8 @@ def test_a_failure_is_said_by_status_and_by_the_next_launch(tmp_path: Path) -> N
     again = launch(tmp_path, *wrong)
     assert "prepare: failed the last time:" in again.stdout and "no usable document" in again.stdout
     other = launch(tmp_path, *wrong, "seed=3", "--dry-run")
-    assert "other settings" not in other.stdout, "nothing is done yet"
+    assert "other settings than at the last launch: seed 0 -> 3" in other.stdout
+    assert "to be made again" not in other.stdout, "nothing is done yet"
 
 
 @pytest.mark.parametrize(
