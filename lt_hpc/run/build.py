@@ -261,14 +261,17 @@ def _taught(stages: _Stages, documents: Path | str, identity: Any) -> str:
 
 def _e_step(stages: _Stages, iteration: int, corpus: Path | str, model: str) -> str:
     """Thoughts of `model` for a corpus, and the selection among them."""
-    config, paths = stages.config, relative_paths()
-    sampling = {**_view(config), "sample": identity_of(config.sample), "scheme": SCHEME}
+    config, paths, previous = stages.config, relative_paths(), stages.last("merge")
+    sample, inputs = identity_of(config.sample), {"model": model, "corpus": corpus, "base": paths.base}
+    allocation = sample.pop("allocation", "uniform")
+    if allocation == "ess" and previous is not None:  # the first E-step is uniform in any case
+        sample["allocation"], inputs["previous"] = allocation, previous.output
     samples = stages.add(
         "sample",
         iteration,
         paths.samples(iteration),
-        sampling,
-        {"model": model, "corpus": corpus, "base": paths.base},
+        {**_view(config), "sample": sample, "scheme": SCHEME},
+        inputs,
         implied=("base",),
         shards=config.sample.num_shards,
     )
@@ -284,7 +287,10 @@ def _e_step(stages: _Stages, iteration: int, corpus: Path | str, model: str) -> 
 
 def _proposal(config: Config) -> dict[str, Any]:
     """What of the E-step settings evaluation uses: its thoughts are drawn from the model as it is."""
-    other = ("dtype", "num_samples", "max_thought_tokens", "prior_share", "temperature", "top_p", "top_k")
+    other = (
+        "dtype", "num_samples", "allocation", "max_thought_tokens", "prior_share", "temperature", "top_p",
+        "top_k",
+    )  # fmt: skip
     return {key: value for key, value in identity_of(config.sample).items() if key not in other}
 
 

@@ -1,4 +1,5 @@
-"""sample: the E-step. K thoughts for every chunk of this task's shards, block by block.
+"""sample: the E-step. Thoughts for every chunk of this task's shards, block by block. How many each chunk
+gets is known before any is drawn.
 
 A block is committed as one Parquet part and recorded in its shard's manifest; a task that
 is stopped or killed loses at most the block it was working on.
@@ -11,6 +12,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,9 +20,10 @@ import numpy as np
 from lt_hpc.data.corpus import Chunk
 from lt_hpc.engines.load import load, load_reference, release_memory
 from lt_hpc.engines.protocol import Completion, Engine, Ids, SamplingParams
-from lt_hpc.latent import diagnostics, seeds, weights
+from lt_hpc.latent import diagnostics, seeds
 from lt_hpc.latent.layout import NUM_JOINT_MARKERS, NUM_MARKERS
 from lt_hpc.stages import precision
+from lt_hpc.stages.allocation import thoughts_per_chunk
 from lt_hpc.stages.estep import Proposals, Scheme, propose
 from lt_hpc.stages.shards import Block, missing_blocks
 from lt_hpc.stages.task import Task
@@ -34,7 +37,7 @@ def run(task: Task) -> None:
     """Complete the shards of this task."""
     settings = task.plan.config.sample
     num_chunks = task.record("corpus", checksums=False).counts["chunks"]
-    sampler = _Sampler(task)
+    sampler = _Sampler(task, num_chunks)
     for block in missing_blocks(task, num_chunks, settings.block_chunks):
         chunks = sampler.chunks(block)
         proposals, counts = sampler.sample(chunks)
@@ -60,6 +63,7 @@ class _Sampler:
     """The engine, loaded when the first block needs it and warm for all later ones."""
 
     task: Task
+    num_chunks: int
     engine: Engine | None = None
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     checked: bool = False
@@ -96,7 +100,7 @@ class _Sampler:
         draws = [
             [
                 seeds.derive(config.seed, "sample", iteration, c.chunk_id, k)
-                for k in range(settings.num_samples)
+                for k in range(self.allocation[c.chunk_id])
             ]
             for c in chunks
         ]
@@ -105,6 +109,11 @@ class _Sampler:
         counts = _count(chunks, proposals, scheme)
         self.tokens.update({name: counts[name] for name in ("sampled_tokens", "scored_tokens")})
         return proposals, counts
+
+    @cached_property
+    def allocation(self) -> np.ndarray:
+        """[chunks] how many thoughts each chunk of the corpus gets."""
+        return thoughts_per_chunk(self.task, self.num_chunks)
 
     def statistics(self) -> dict[str, float]:
         """Of this task up to now: seconds, tokens per second, and the share of the time spent loading."""
@@ -154,7 +163,7 @@ class _Sampler:
             SamplingParams(
                 settings.max_thought_tokens, eol, settings.temperature, settings.top_p, settings.top_k
             ),
-            weights.prior_count(settings.num_samples, settings.prior_share),
+            settings.prior_share,
         )
 
 
@@ -200,10 +209,11 @@ def _count(chunks: list[Chunk], proposals: list[Proposals], scheme: Scheme) -> C
         counts["sampled_tokens"] += sum(lengths)
         counts["cut"] += int(of_chunk.cut.sum())
         counts["scored_tokens"] += sum(lengths) + len(lengths) * suffix
-        counts["scored_tokens"] += sum(lengths[len(lengths) - scheme.num_prior :])
+        num_prior = scheme.num_prior(len(lengths))
+        counts["scored_tokens"] += sum(lengths[len(lengths) - num_prior :])
         # One prompt to sample from and one to score after, or both for each where some are from the prior.
         prompts = prefix + suffix + NUM_MARKERS - 1 + prefix + NUM_JOINT_MARKERS - 1
-        counts["prompt_tokens"] += prompts * (2 if scheme.num_prior else 1)
+        counts["prompt_tokens"] += prompts * (2 if num_prior else 1)
     return counts
 
 

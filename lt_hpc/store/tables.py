@@ -147,19 +147,19 @@ def writer(path: Path, schema: pa.Schema) -> Iterator[Callable[[dict[str, pa.Arr
         yield lambda columns: file.write_table(pa.table(columns, schema))
 
 
-def read(path: Path, schema: pa.Schema) -> pa.Table:
-    """Read one table.
+def read(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
+    """Read one table, or some of its columns.
 
     Raises:
         IncompleteError: when it has other columns than `schema`, but for those that came later.
     """
     # Less work for a small file than pq.read_table; threads for large ones alone, where they save time.
     with pq.ParquetFile(path) as file:
-        table = file.read(use_threads=path.stat().st_size > _LARGE)
-    earlier = pa.schema([field for field in schema if field.name not in _LATER])
-    if not table.schema.equals(schema) and not table.schema.equals(earlier):
-        raise IncompleteError(f"{path} has the columns {table.schema.names}, expected {schema.names}")
-    return table
+        found = file.schema_arrow
+        earlier = pa.schema([field for field in schema if field.name not in _LATER])
+        if not found.equals(schema) and not found.equals(earlier):
+            raise IncompleteError(f"{path} has the columns {found.names}, expected {schema.names}")
+        return file.read(columns=columns, use_threads=path.stat().st_size > _LARGE)
 
 
 def hashes(path: Path) -> np.ndarray | None:

@@ -161,7 +161,7 @@ def test_tempered_weights_reach_the_ess_with_the_largest_exponent(
 ) -> None:
     log_w = np.array(rows)
     usable = log_w[np.isfinite(log_w).any(axis=1)]
-    alpha = weights.tempered_exponent(log_w, target)
+    alpha = weights.tempered_exponent([log_w], target)
     assert 0 <= alpha <= 1
     if not len(usable):
         return

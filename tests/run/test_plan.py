@@ -35,6 +35,13 @@ def test_another_k_redoes_what_depends_on_it() -> None:
     assert changed("sample.num_samples=4") == AFTER_WARM_START
 
 
+def test_an_allocation_by_ess_begins_with_the_second_e_step() -> None:
+    after = {f"{name}-02" for name in ("sample", "merge", "train", "evaluate")}
+    assert changed("sample.allocation=ess") == after, "nor does it change how models are measured"
+    assert "merge-01" in make("sample.allocation=ess").stage("sample-02").needs
+    assert "merge-01" not in make().stage("sample-02").needs
+
+
 def test_another_selection_keeps_the_first_samples() -> None:
     assert changed("merge.method=argmax") == AFTER_WARM_START - {"sample-01"}
 
