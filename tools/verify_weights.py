@@ -32,8 +32,9 @@ NAMES = ("log_q", "log_prior", "log_likelihood", "log_proposal")
 
 def thoughts(
     plan: Plan, paths: RunPaths, iteration: int
-) -> Iterator[tuple[list[int], list[int], list[int], bool, list[float]]]:
-    """(prefix, suffix, thought, whether it was cut, recorded sums in nats) of every thought."""
+) -> Iterator[tuple[list[int], list[int], list[int], bool, int, list[float]]]:
+    """(prefix, suffix, thought, whether it was cut, thoughts of its chunk, recorded sums in nats) of every
+    thought."""
     config = plan.config
     view = View(
         config.chunking.prefix_chunks,
@@ -55,7 +56,8 @@ def thoughts(
                 chunk = chunks[row["chunk"]]
                 for k, thought in enumerate(row["thoughts"]):
                     recorded = [row[name][k] for name in NAMES]
-                    yield chunk.prefix, chunk.suffix, thought, row["cut"][k], recorded
+                    count = len(row["thoughts"])
+                    yield chunk.prefix, chunk.suffix, thought, row["cut"][k], count, recorded
 
 
 @torch.inference_mode()
@@ -91,9 +93,9 @@ def main() -> int:
     every = list(thoughts(plan, paths, options.iteration))
     chosen = np.random.default_rng(0).permutation(len(every))[: options.thoughts]
     deviations = []
-    share = prior_count(settings.num_samples, settings.prior_share) / settings.num_samples
     for index in chosen:
-        prefix, suffix, thought, cut, recorded = every[index]
+        prefix, suffix, thought, cut, count, recorded = every[index]
+        share = prior_count(count, settings.prior_share) / count
         free = thought[:-1] if cut else thought  # nothing drew the <EOL> of a thought that was cut
         log_q = score(model, layout.posterior_prompt(prefix, suffix), free, params).sum()
         joint = score(model, layout.joint_prompt(prefix), [*thought, *suffix], None)
