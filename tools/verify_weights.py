@@ -32,9 +32,9 @@ NAMES = ("log_q", "log_prior", "log_likelihood", "log_proposal")
 
 def thoughts(
     plan: Plan, paths: RunPaths, iteration: int
-) -> Iterator[tuple[list[int], list[int], list[int], bool, int, list[float]]]:
-    """(prefix, suffix, thought, whether it was cut, thoughts of its chunk, recorded sums in nats) of every
-    thought."""
+) -> Iterator[tuple[list[int], list[int], list[int], bool, float | None, list[float]]]:
+    """(prefix, suffix, thought, whether it was cut, share of its chunk's thoughts from the prior, recorded
+    sums in nats) of every thought. The share is None where some thoughts are of earlier iterations."""
     config = plan.config
     view = View(
         config.chunking.prefix_chunks,
@@ -51,13 +51,14 @@ def thoughts(
         sys.exit(f"{folder}: no samples here")
     for shard in range(shard_map.num_shards):
         for block in shard_map.blocks(shard):
-            table = tables.read(shard_folder(folder, shard) / block_part(block), tables.SAMPLES)
+            table = tables.read(shard_folder(folder, shard) / block_part(block), tables.POOLED)
             for row in table.to_pylist():
                 chunk = chunks[row["chunk"]]
                 for k, thought in enumerate(row["thoughts"]):
                     recorded = [row[name][k] for name in NAMES]
-                    count = len(row["thoughts"])
-                    yield chunk.prefix, chunk.suffix, thought, row["cut"][k], count, recorded
+                    count, pooled = len(row["thoughts"]), row.get("drawn") is not None
+                    share = None if pooled else prior_count(count, config.sample.prior_share) / count
+                    yield chunk.prefix, chunk.suffix, thought, row["cut"][k], share, recorded
 
 
 @torch.inference_mode()
@@ -94,12 +95,13 @@ def main() -> int:
     chosen = np.random.default_rng(0).permutation(len(every))[: options.thoughts]
     deviations = []
     for index in chosen:
-        prefix, suffix, thought, cut, count, recorded = every[index]
-        share = prior_count(count, settings.prior_share) / count
+        prefix, suffix, thought, cut, share, recorded = every[index]
         free = thought[:-1] if cut else thought  # nothing drew the <EOL> of a thought that was cut
         log_q = score(model, layout.posterior_prompt(prefix, suffix), free, params).sum()
         joint = score(model, layout.joint_prompt(prefix), [*thought, *suffix], None)
-        drawn = np.log((1 - share) * np.exp(log_q) + share * np.exp(joint[: len(free)].sum()))
+        drawn = recorded[-1]  # of a mixture of several models: not compared
+        if share is not None:
+            drawn = np.log((1 - share) * np.exp(log_q) + share * np.exp(joint[: len(free)].sum()))
         found = np.array([log_q, joint[: len(thought)].sum(), joint[len(thought) :].sum(), drawn])
         with np.errstate(invalid="ignore"):  # of thoughts that q never draws
             difference = np.where(found == recorded, 0.0, np.abs(found - recorded))

@@ -157,6 +157,10 @@ class SampleConfig:
     allocation: Literal["uniform", "ess"] = setting(
         "uniform", "ess: K on average, more for chunks whose ESS was low the iteration before", neutral=True
     )
+    reuse: int = setting(
+        0, "earlier iterations whose thoughts are weighed again beside the new ones", ge=0, le=100,
+        neutral=True,
+    )  # fmt: skip
     prior_share: float = setting(
         0.0, "share of the K drawn from p(z | c), which does not know x; all weighted by the mixture",
         ge=0, le=0.9, neutral=True,

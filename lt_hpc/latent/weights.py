@@ -35,6 +35,20 @@ def log_mixture(log_q: np.ndarray, log_p: np.ndarray, share: float) -> np.ndarra
     return np.asarray(np.logaddexp(log_q + np.log1p(-share), log_p + np.log(share)))
 
 
+def log_balance(log_q_JS: np.ndarray, counts_J: np.ndarray) -> np.ndarray:
+    """[S] log of sum_j (n_j / S) q_j at each of S thoughts, `counts_J` of which were drawn from each of J
+    proposals; `log_q_JS`: all of these at all thoughts.
+
+    All are weighted by this mixture, whichever proposal drew them: the balance heuristic of Veach and Guibas
+    (1995), deterministic mixture sampling in Owen and Zhou (2000). The sum over j of n_j / S E_{q_j}[p / m]
+    is the sum of p where any q_j reaches, so that the mean of the S weights is unbiased, as long as neither p
+    nor a q_j depends on the thoughts; and no weight is above S / n_j times that under q_j alone.
+    """
+    with np.errstate(divide="ignore"):  # a proposal that drew nothing
+        log_shares = np.log(counts_J / counts_J.sum())
+    return np.asarray(np.logaddexp.reduce(log_q_JS + log_shares[:, None], axis=0))
+
+
 def log_weights(log_prior: np.ndarray, log_likelihood: np.ndarray, log_proposal: np.ndarray) -> np.ndarray:
     """[..., K] log-weights in nats, float64."""
     return np.asarray(np.asarray(log_prior, np.float64) + log_likelihood - log_proposal)

@@ -48,7 +48,8 @@ class Proposals:
     """K thoughts of one chunk, each with its <EOL>; `cut` [K] bool: it was put there. Log-probabilities are
     sums in nats, float64 [K], over the same sampled ids, <EOL> included.
 
-    `log_proposal`: log density of what the K were drawn from, which is log q unless some are from the prior.
+    `log_proposal`: log density of what the K were drawn from, which is log q unless some are from the prior
+    or from earlier iterations. `drawn` [K]: then the iteration of each; None: all are of this one.
     """
 
     thoughts: list[np.ndarray]
@@ -57,6 +58,7 @@ class Proposals:
     log_prior: np.ndarray
     log_likelihood: np.ndarray
     log_proposal: np.ndarray
+    drawn: np.ndarray | None = None
 
     @property
     def log_weights(self) -> np.ndarray:
@@ -108,13 +110,22 @@ def propose(
     for chunk, thoughts, q, scores in zip(chunks, drawn, of_q, of_joint, strict=True):
         ids = [np.array(z.ids, np.int32) for z in thoughts]
         one = weigh(ids, np.array([z.cut for z in thoughts], bool), q, scores, scheme)
-        if not (one.log_weights < np.inf).all():
-            raise StageError(
-                f"chunk {chunk.chunk_id}: log-weights {one.log_weights.tolist()}: what the model says is no "
-                "number; try float32"
-            )
-        found.append(one)
+        found.append(checked(chunk, one))
     return found
+
+
+def checked(chunk: Chunk, proposals: Proposals) -> Proposals:
+    """The thoughts of a chunk, whose log-weights are numbers.
+
+    Raises:
+        StageError: naming the chunk where they are none.
+    """
+    if not (proposals.log_weights < np.inf).all():
+        raise StageError(
+            f"chunk {chunk.chunk_id}: log-weights {proposals.log_weights.tolist()}: what the model says is "
+            "no number; try float32"
+        )
+    return proposals
 
 
 def prompts(layout: Layout, chunks: Sequence[Chunk]) -> tuple[list[Ids], list[Ids]]:

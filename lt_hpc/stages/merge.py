@@ -44,15 +44,15 @@ def run(task: Task) -> None:
     folder = task.output
     clean_temporaries(folder)
     task.progress.start(shard_map.num_shards, "shards")
-    settings, sample = task.plan.config.merge, task.plan.config.sample
-    summary = Summary(settings, _exponent(task, shard_map, settings), shard_map.num_chunks, sample)
+    settings, alpha = task.plan.config.merge, _exponent(task, shard_map, task.plan.config.merge)
+    summary = Summary(settings, alpha, shard_map.num_chunks, *_thoughts_of_a_chunk(task))
     files: list[FileEntry] = []
     for shard in range(shard_map.num_shards):
         files.append(_select(task, shard_map, shard, summary))
         task.progress.advance()
     if summary.chunks != shard_map.num_chunks:
         raise IncompleteError(f"the shards hold {summary.chunks} of {shard_map.num_chunks} chunks")
-    expected = shard_map.num_chunks * sample.num_samples
+    expected = shard_map.num_chunks * summary.num_samples
     if summary.samples != expected:
         raise IncompleteError(f"the shards hold {summary.samples} thoughts, {expected} were to be drawn")
     statistics = figures.to_json(summary.statistics(precision(_records(task, shard_map))))
@@ -67,6 +67,13 @@ def run(task: Task) -> None:
         provenance=manifest.provenance(),
     )
     manifest.write(folder, record)
+
+
+def _thoughts_of_a_chunk(task: Task) -> tuple[int, int]:
+    """How many there are on average, and at most: those of the iterations that are pooled."""
+    sample = task.plan.config.sample
+    pooled = min(sample.reuse + 1, task.stage.iteration)
+    return pooled * sample.num_samples, pooled * sample.most_samples
 
 
 def _records(task: Task, shard_map: ShardMap) -> Iterator[Manifest]:

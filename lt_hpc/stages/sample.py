@@ -25,6 +25,7 @@ from lt_hpc.latent.layout import NUM_JOINT_MARKERS, NUM_MARKERS
 from lt_hpc.stages import precision
 from lt_hpc.stages.allocation import thoughts_per_chunk
 from lt_hpc.stages.estep import Proposals, Scheme, propose
+from lt_hpc.stages.reuse import Earlier, pool
 from lt_hpc.stages.shards import Block, missing_blocks
 from lt_hpc.stages.task import Task
 from lt_hpc.store import tables
@@ -40,14 +41,16 @@ def run(task: Task) -> None:
     sampler = _Sampler(task, num_chunks)
     for block in missing_blocks(task, num_chunks, settings.block_chunks):
         chunks = sampler.chunks(block)
-        proposals, counts = sampler.sample(chunks)
+        new, counts = sampler.sample(chunks)
+        proposals = sampler.with_earlier(chunks, new, counts)
         documents = [sampler.documents[chunk.chunk_id] for chunk in chunks]
-        tables.write(block.path, tables.SAMPLES, _columns(chunks, documents, proposals))
+        schema = tables.POOLED if sampler.earlier.iterations else tables.SAMPLES
+        tables.write(block.path, schema, _columns(chunks, documents, proposals))
         assert sampler.engine is not None
         block.parts.attention = sampler.engine.attention
         block.parts.statistics |= sampler.statistics()
         block.commit(counts)
-        measured = sampler.precision(chunks, proposals)  # after the commit: it may run out of memory
+        measured = sampler.precision(chunks, new)  # after the commit: it may run out of memory
         if measured:
             block.parts.statistics["precision"] = measured
 
@@ -109,6 +112,30 @@ class _Sampler:
         counts = _count(chunks, proposals, scheme)
         self.tokens.update({name: counts[name] for name in ("sampled_tokens", "scored_tokens")})
         return proposals, counts
+
+    @cached_property
+    def earlier(self) -> Earlier:
+        """The iterations whose thoughts are weighed again."""
+        return Earlier(self.task)
+
+    def with_earlier(
+        self, chunks: list[Chunk], new: list[Proposals], counts: Counter[str]
+    ) -> list[Proposals]:
+        """The new thoughts of a block with those of earlier iterations; adds to the `counts` of the block."""
+        earlier = self.earlier
+        if not earlier.iterations:
+            return new
+        assert self.engine is not None
+        numbers = range(chunks[0].chunk_id, chunks[-1].chunk_id + 1)
+        old = {n: earlier.drawn(n, numbers) for n in earlier.iterations}
+        engines = {self.task.stage.iteration: self.engine}
+        engines |= {n: _Timed(earlier.engine(n), self.seconds) for n in old}
+        layout = self.task.vocabulary.layout
+        pooled = pool(engines, layout, chunks, self._scheme(), new, old)
+        more = _count_pooled(chunks, pooled, len(engines))
+        counts.update(more)
+        self.tokens["scored_tokens"] += more["scored_tokens"]
+        return pooled
 
     @cached_property
     def allocation(self) -> np.ndarray:
@@ -217,8 +244,25 @@ def _count(chunks: list[Chunk], proposals: list[Proposals], scheme: Scheme) -> C
     return counts
 
 
+def _count_pooled(chunks: list[Chunk], pooled: list[Proposals], models: int) -> Counter[str]:
+    """What pooling the thoughts of a block adds: each is scored by all models but the one that drew it, and
+    each that is not new once more with its chunk after it."""
+    counts: Counter[str] = Counter()
+    for chunk, one in zip(chunks, pooled, strict=True):
+        assert one.drawn is not None
+        lengths = np.array([len(ids) for ids in one.thoughts])
+        old = lengths[one.drawn != one.drawn[0]]
+        prefix, suffix = len(chunk.prefix), len(chunk.suffix)
+        counts["reused"] += len(old)
+        counts["scored_tokens"] += int(lengths.sum()) * (models - 1) + int((old + suffix).sum())
+        counts["prompt_tokens"] += (
+            models * (prefix + suffix + NUM_MARKERS - 1) + prefix + NUM_JOINT_MARKERS - 1
+        )
+    return counts
+
+
 def _columns(chunks: list[Chunk], documents: list[int], proposals: list[Proposals]) -> dict[str, list[Any]]:
-    """Of `tables.SAMPLES`."""
+    """Of `tables.POOLED`; where all are new, the last one is left out."""
     sums = ("log_q", "log_prior", "log_likelihood", "log_proposal")
     return {
         "chunk": [chunk.chunk_id for chunk in chunks],
@@ -227,4 +271,5 @@ def _columns(chunks: list[Chunk], documents: list[int], proposals: list[Proposal
         "cut": [p.cut.tolist() for p in proposals],
         **{name: [getattr(p, name).tolist() for p in proposals] for name in sums},
         "suffix_length": [len(chunk.suffix) for chunk in chunks],
+        "drawn": [None if p.drawn is None else p.drawn.tolist() for p in proposals],
     }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lt_hpc.config.schema import MergeConfig, SampleConfig
+from lt_hpc.config.schema import MergeConfig
 from lt_hpc.latent import diagnostics, intervals, running, weights
 from lt_hpc.stages.choice import Chosen
 from lt_hpc.stages.thoughts import Thoughts
@@ -80,21 +80,24 @@ class _Figures:
 
 class Summary:
     """Takes the thoughts of one iteration, in order; selection goes by weights to the power alpha. It keeps
-    16 bytes of each of the `most` chunks: its ESS, thoughts and tokens, which are to be sorted."""
+    16 bytes of each of the `most` chunks: its ESS, thoughts and tokens, which are to be sorted. A chunk has
+    `num_samples` thoughts on average and at most `most_samples`."""
 
-    def __init__(self, settings: MergeConfig, alpha: float, most: int, sample: SampleConfig) -> None:
-        self.settings, self.alpha, self.num_samples = settings, alpha, sample.num_samples
+    def __init__(
+        self, settings: MergeConfig, alpha: float, most: int, num_samples: int, most_samples: int
+    ) -> None:
+        self.settings, self.alpha, self.num_samples = settings, alpha, num_samples
         self.chunks = self.samples = self.selected_cut = self._unusable = 0
         self.examples: list[WeighedThoughts] = []
         self._waiting: list[_Figures] = []
         self._ess: list[np.ndarray] = []
         self._counts: list[np.ndarray] = []
         self._tokens: list[np.ndarray] = []
-        self._edges = np.linspace(1, max(2, sample.most_samples), HISTOGRAM_BINS + 1)
+        self._edges = np.linspace(1, max(2, most_samples), HISTOGRAM_BINS + 1)
         self._histogram = np.zeros(HISTOGRAM_BINS, np.int64)
         self._documents = running.Documents()
         self._by_length, self._within = running.Correlation(), running.Correlation()
-        self._tail = running.Tail(most * sample.num_samples)
+        self._tail = running.Tail(most * num_samples)
 
     def add(self, weighed: Sequence[Weighed]) -> None:
         """Some more chunks, those with as many thoughts together."""

@@ -93,7 +93,7 @@ def read(task: Task, shard_map: ShardMap, shard: int) -> Iterator[list[Thoughts]
     found, size, next_chunk = list[pa.Table](), 0, shard_map.shard_chunks(shard).start
     most = max(1, MOST_CHUNKS // task.plan.config.merge.num_selected)
     for file in part_files(task.folder("samples"), shard_map, shard):
-        table = tables.read(file, tables.SAMPLES)
+        table = tables.read(file, tables.POOLED)
         chunk = table["chunk"].to_numpy()
         expected = np.arange(next_chunk, next_chunk + len(chunk))
         for wrong in np.flatnonzero(chunk != expected)[:1]:

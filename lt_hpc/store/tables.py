@@ -1,7 +1,7 @@
 """The Parquet tables that stages hand to each other, and their one reader and writer.
 
 documents   one row per document: token ids of its chunks, end to end, and where they end
-samples     one row per chunk: K thoughts with their log-probabilities
+samples     one row per chunk: K thoughts with their log-probabilities; pooled: some of earlier iterations
 taught      one row per chunk: a teacher's thought
 selected    one row per chunk: the selected thoughts, all K log-weights and the ESS
 measured    one row per held-out chunk: its log-probabilities, K log-weights and answers
@@ -26,8 +26,8 @@ from lt_hpc.store.lists import Lists, slices
 
 _IDS = pa.list_(pa.int32())
 _LARGE = 2**24
-_LATER = ("hash",)
-"""Columns that files of earlier releases don't have."""
+_LATER = ("hash", "drawn")
+"""Columns that some files don't have: those of earlier releases, and samples that were all drawn anew."""
 
 DOCUMENTS = pa.schema(
     [
@@ -54,6 +54,7 @@ SAMPLES = pa.schema(
         ("suffix_length", pa.int32()),  # tokens of x
     ]
 )
+POOLED = SAMPLES.append(pa.field("drawn", pa.list_(pa.int32())))  # the iteration that drew each thought
 TAUGHT = pa.schema(
     [
         ("chunk", pa.int64()),

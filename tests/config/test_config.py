@@ -130,6 +130,12 @@ def test_an_allocation_that_could_share_out_nothing_is_refused() -> None:
     assert "sample.num_samples=1" in refused("sample.allocation=ess", "sample.num_samples=1")
 
 
+@pytest.mark.parametrize("other", ["corpus.fresh=true", "sample.engine=vllm", "sample.prior_share=0"])
+def test_reuse_is_refused_where_it_can_not_be_exact(other: str) -> None:
+    message = refused("sample.reuse=1", other if not other.endswith("=0") else "sample.prior_share=0.5")
+    assert "sample.reuse=1" in message and other in message
+
+
 def test_the_longest_chunk_and_thought_must_fit_the_context() -> None:
     # 128 - 24 - 5 markers
     assert load_config(demo_file(), ["chunking.max_chunk_tokens=99"]).chunking.max_chunk_tokens == 99

@@ -109,11 +109,14 @@ def prepare_untrained(task: Callable[..., Task]) -> None:
     put_untrained(task, 0)
 
 
-def put_untrained(task: Callable[..., Task], iteration: int) -> None:
-    """The base as the model of an iteration."""
+def put_untrained(
+    task: Callable[..., Task], iteration: int, edit: Callable[[Path], object] = lambda model: None
+) -> None:
+    """The base as the model of an iteration; `edit` is given its folder."""
     plan, paths = task("prepare").plan, task("prepare").paths
     folder = paths.model(iteration)
     shutil.copytree(paths.base, folder)
+    edit(folder)
     files = tuple(
         manifest.describe(path) for path in sorted(folder.iterdir()) if path.name != manifest.NAME
     )
