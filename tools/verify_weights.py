@@ -32,8 +32,9 @@ NAMES = ("log_q", "log_prior", "log_likelihood", "log_proposal")
 
 def thoughts(
     plan: Plan, paths: RunPaths, iteration: int
-) -> Iterator[tuple[list[int], list[int], list[int], bool, list[float]]]:
-    """(prefix, suffix, thought, whether it was cut, recorded sums in nats) of every thought."""
+) -> Iterator[tuple[list[int], list[int], list[int], bool, float | None, list[float]]]:
+    """(prefix, suffix, thought, whether it was cut, share of its chunk's thoughts from the prior, recorded
+    sums in nats) of every thought. The share is None where some thoughts are of earlier iterations."""
     config = plan.config
     view = View(
         config.chunking.prefix_chunks,
@@ -50,12 +51,14 @@ def thoughts(
         sys.exit(f"{folder}: no samples here")
     for shard in range(shard_map.num_shards):
         for block in shard_map.blocks(shard):
-            table = tables.read(shard_folder(folder, shard) / block_part(block), tables.SAMPLES)
+            table = tables.read(shard_folder(folder, shard) / block_part(block), tables.POOLED)
             for row in table.to_pylist():
                 chunk = chunks[row["chunk"]]
                 for k, thought in enumerate(row["thoughts"]):
                     recorded = [row[name][k] for name in NAMES]
-                    yield chunk.prefix, chunk.suffix, thought, row["cut"][k], recorded
+                    count, pooled = len(row["thoughts"]), row.get("drawn") is not None
+                    share = None if pooled else prior_count(count, config.sample.prior_share) / count
+                    yield chunk.prefix, chunk.suffix, thought, row["cut"][k], share, recorded
 
 
 @torch.inference_mode()
@@ -91,13 +94,14 @@ def main() -> int:
     every = list(thoughts(plan, paths, options.iteration))
     chosen = np.random.default_rng(0).permutation(len(every))[: options.thoughts]
     deviations = []
-    share = prior_count(settings.num_samples, settings.prior_share) / settings.num_samples
     for index in chosen:
-        prefix, suffix, thought, cut, recorded = every[index]
+        prefix, suffix, thought, cut, share, recorded = every[index]
         free = thought[:-1] if cut else thought  # nothing drew the <EOL> of a thought that was cut
         log_q = score(model, layout.posterior_prompt(prefix, suffix), free, params).sum()
         joint = score(model, layout.joint_prompt(prefix), [*thought, *suffix], None)
-        drawn = np.log((1 - share) * np.exp(log_q) + share * np.exp(joint[: len(free)].sum()))
+        drawn = recorded[-1]  # of a mixture of several models: not compared
+        if share is not None:
+            drawn = np.log((1 - share) * np.exp(log_q) + share * np.exp(joint[: len(free)].sum()))
         found = np.array([log_q, joint[: len(thought)].sum(), joint[len(thought) :].sum(), drawn])
         with np.errstate(invalid="ignore"):  # of thoughts that q never draws
             difference = np.where(found == recorded, 0.0, np.abs(found - recorded))

@@ -171,6 +171,8 @@ def _check_documents(config: Config) -> None:
 
 
 def _check_training_together(config: Config) -> None:
+    _check_allocation(config)
+    _check_reuse(config)
     if config.merge.weights == "tempered" and config.merge.target_ess > config.sample.num_samples:
         raise ConfigError(
             f"merge.target_ess={config.merge.target_ess}: must be at most "
@@ -192,6 +194,36 @@ def _check_training_together(config: Config) -> None:
         raise ConfigError(
             f"teacher.use={teacher.use}: needs a teacher that is asked (teacher.kind=openai or local) and "
             "objective=warm, since the model has no markers to go on with"
+        )
+
+
+def _check_allocation(config: Config) -> None:
+    if config.sample.allocation == "uniform":
+        return
+    where = f"sample.allocation={config.sample.allocation}"
+    if config.corpus.fresh:
+        raise ConfigError(
+            f"{where}: with corpus.fresh=true no chunk was in the iteration before; use uniform"
+        )
+    if config.sample.num_samples == 1:
+        raise ConfigError(f"{where}: sample.num_samples=1 leaves nothing to share out; use 2 or more")
+
+
+def _check_reuse(config: Config) -> None:
+    sample = config.sample
+    if not sample.reuse:
+        return
+    where = f"sample.reuse={sample.reuse}"
+    if config.corpus.fresh:
+        raise ConfigError(f"{where}: with corpus.fresh=true no chunk has earlier thoughts; use 0")
+    if sample.engine != "torch":
+        raise ConfigError(
+            f"{where}: holds several models beside each other, which sample.engine={sample.engine} can not; "
+            "use sample.engine=torch"
+        )
+    if sample.prior_share:
+        raise ConfigError(
+            f"{where}: takes thoughts from posteriors alone; use sample.prior_share=0, or sample.reuse=0"
         )
 
 

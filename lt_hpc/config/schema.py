@@ -15,7 +15,7 @@ from typing import Literal, assert_never
 
 from lt_hpc.config.fields import execution, setting
 from lt_hpc.config.machines import EstimateConfig, HardwareConfig, LocalConfig, SlurmConfig
-from lt_hpc.latent import resampling
+from lt_hpc.latent import allocation, resampling
 
 EngineName = Literal["torch", "vllm"]
 """Each is the module lt_hpc/engines/NAME_engine.py."""
@@ -154,6 +154,13 @@ class SampleConfig:
     engine: EngineName = setting("torch", "what samples and scores; evaluation uses it too")
     dtype: Dtype = setting("float32", "of weights and activations")
     num_samples: int = setting(4, "K, thoughts per chunk", ge=1, le=100_000)
+    allocation: Literal["uniform", "ess"] = setting(
+        "uniform", "ess: K on average, more for chunks whose ESS was low the iteration before", neutral=True
+    )
+    reuse: int = setting(
+        0, "earlier iterations whose thoughts are weighed again beside the new ones", ge=0, le=100,
+        neutral=True,
+    )  # fmt: skip
     prior_share: float = setting(
         0.0, "share of the K drawn from p(z | c), which does not know x; all weighted by the mixture",
         ge=0, le=0.9, neutral=True,
@@ -169,6 +176,11 @@ class SampleConfig:
     precision_chunks: int = execution(4, "chunks scored again in float32 where dtype is lower; 0: none", ge=0)
     batch_tokens: int = setting(65536, "tokens per forward; fixes batches in a block", ge=1, engine="torch")
     vllm: VllmConfig = setting(VllmConfig, "settings of this engine", engine="vllm")
+
+    @property
+    def most_samples(self) -> int:
+        """Thoughts of a chunk at most."""
+        return self.num_samples * (allocation.MOST if self.allocation == "ess" else 1)
 
     @property
     def devices_per_engine(self) -> int:

@@ -9,6 +9,8 @@ leading axes are free.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 _PIECE = 2**15
@@ -31,6 +33,20 @@ def log_mixture(log_q: np.ndarray, log_p: np.ndarray, share: float) -> np.ndarra
     if share == 0:
         return log_q
     return np.asarray(np.logaddexp(log_q + np.log1p(-share), log_p + np.log(share)))
+
+
+def log_balance(log_q_JS: np.ndarray, counts_J: np.ndarray) -> np.ndarray:
+    """[S] log of sum_j (n_j / S) q_j at each of S thoughts, `counts_J` of which were drawn from each of J
+    proposals; `log_q_JS`: all of these at all thoughts.
+
+    All are weighted by this mixture, whichever proposal drew them: the balance heuristic of Veach and Guibas
+    (1995), deterministic mixture sampling in Owen and Zhou (2000). The sum over j of n_j / S E_{q_j}[p / m]
+    is the sum of p where any q_j reaches, so that the mean of the S weights is unbiased, as long as neither p
+    nor a q_j depends on the thoughts; and no weight is above S / n_j times that under q_j alone.
+    """
+    with np.errstate(divide="ignore"):  # a proposal that drew nothing
+        log_shares = np.log(counts_J / counts_J.sum())
+    return np.asarray(np.logaddexp.reduce(log_q_JS + log_shares[:, None], axis=0))
 
 
 def log_weights(log_prior: np.ndarray, log_likelihood: np.ndarray, log_proposal: np.ndarray) -> np.ndarray:
@@ -117,26 +133,26 @@ def length_normalised(log_w: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return np.asarray(log_w / np.maximum(lengths, 1))
 
 
-def tempered_exponent(log_w_NK: np.ndarray, target_ess: float) -> float:
-    """The largest alpha in [0, 1] with which the weights w^alpha have a mean ESS of `target_ess`
+def tempered_exponent(every_log_w_NK: Sequence[np.ndarray], target_ess: float) -> float:
+    """The largest alpha in [0, 1] with which the weights w^alpha have a mean ESS over chunks of `target_ess`
     or more; 1 where w itself does, and 0, all thoughts alike, where not even that does. Chunks
-    without any weight are left out.
+    without any weight are left out. `every_log_w_NK`: one array for each K that chunks have.
 
     Biased: w^alpha selects from the geometric path q^(1 - alpha) p^alpha between the proposal
     (alpha = 0) and the posterior (alpha = 1), in exchange for less variance; see Del Moral et al.,
     "Sequential Monte Carlo samplers" (2006), where alpha is chosen by the ESS in the same way.
     """
-    weighty = np.isfinite(log_w_NK).any(axis=-1)
-    usable = log_w_NK if weighty.all() else log_w_NK[weighty]
-    ess = np.empty(len(usable))
+    pieces = []
+    for log_w in every_log_w_NK:
+        weighty = np.isfinite(log_w).any(axis=-1)
+        usable = log_w if weighty.all() else log_w[weighty]
+        pieces += [usable[start : start + _PIECE] for start in range(0, len(usable), _PIECE)]
 
     def reaches(alpha: float) -> bool:
-        for start in range(0, len(usable), _PIECE):
-            piece = slice(start, start + _PIECE)
-            ess[piece] = effective_sample_size(tempered(usable[piece], alpha))
-        return bool(np.mean(ess) >= target_ess)
+        ess = [effective_sample_size(tempered(piece, alpha)) for piece in pieces]
+        return bool(np.mean(np.concatenate(ess)) >= target_ess)
 
-    if len(usable) == 0 or reaches(1.0):
+    if not pieces or reaches(1.0):
         return 1.0
     low, high = 0.0, 1.0
     for _ in range(50):

@@ -9,7 +9,7 @@ from lt_hpc.report.changes import Change
 from lt_hpc.report.rows import Iteration
 from lt_hpc.report.thoughts import Drift
 from lt_hpc.report.work import Work
-from lt_hpc.store.figures import HeldOut, Interval
+from lt_hpc.store.figures import HeldOut, Interval, SelectionStatistics
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,14 @@ def weighed(row: Iteration, name: str) -> Shown:
     if selection is None:
         return Shown(None, None)
     return Shown(getattr(selection, name), getattr(selection.intervals, name))
+
+
+def samples(selection: SelectionStatistics) -> str | None:
+    """K of an E-step, with the fewest and the most thoughts of a chunk where these differ."""
+    fewest, most = selection.fewest_samples, selection.most_samples
+    if selection.num_samples is None or fewest == most:
+        return None if selection.num_samples is None else str(selection.num_samples)
+    return f"{selection.num_samples} ({fewest} to {most})"
 
 
 def _signed(name: str, value: float | None, interval: Interval | None) -> Shown:

@@ -13,7 +13,7 @@ from typing import Any
 from lt_hpc.config.identity import identity_of
 from lt_hpc.config.schema import CORPORA, Config
 from lt_hpc.errors import ConfigError
-from lt_hpc.run.plan import FORMAT, Plan, Stage
+from lt_hpc.run.plan import FORMAT, Plan, Stage, reused
 from lt_hpc.store.fingerprints import fingerprint
 from lt_hpc.store.paths import relative_paths
 
@@ -80,9 +80,13 @@ class _Stages:
     def output(self, folder: str) -> str:
         return self._producers[folder].outputs[folder]
 
+    def newest(self, name: str, count: int) -> list[Stage]:
+        """The newest stages of a kind, as many as there are up to `count`, the last one first."""
+        return [stage for stage in reversed(self.made) if stage.name == name][:count]
+
     def last(self, name: str) -> Stage | None:
         """The newest stage of a kind."""
-        return next((stage for stage in reversed(self.made) if stage.name == name), None)
+        return next(iter(self.newest(name, 1)), None)
 
     def add(
         self,
@@ -261,14 +265,21 @@ def _taught(stages: _Stages, documents: Path | str, identity: Any) -> str:
 
 def _e_step(stages: _Stages, iteration: int, corpus: Path | str, model: str) -> str:
     """Thoughts of `model` for a corpus, and the selection among them."""
-    config, paths = stages.config, relative_paths()
-    sampling = {**_view(config), "sample": identity_of(config.sample), "scheme": SCHEME}
+    config, paths, previous = stages.config, relative_paths(), stages.last("merge")
+    sample = identity_of(config.sample)
+    inputs: dict[str, Path | str] = {"model": model, "corpus": corpus, "base": paths.base}
+    allocation = sample.pop("allocation", "uniform")
+    if allocation == "ess" and previous is not None:  # the first E-step is uniform in any case
+        sample["allocation"], inputs["previous"] = allocation, previous.output
+    for stage in stages.newest("sample", sample.pop("reuse", 0)):
+        inputs[reused("samples", stage.iteration)] = stage.output
+        inputs[reused("model", stage.iteration)] = stage.inputs["model"]
     samples = stages.add(
         "sample",
         iteration,
         paths.samples(iteration),
-        sampling,
-        {"model": model, "corpus": corpus, "base": paths.base},
+        {**_view(config), "sample": sample, "scheme": SCHEME},
+        inputs,
         implied=("base",),
         shards=config.sample.num_shards,
     )
@@ -284,7 +295,10 @@ def _e_step(stages: _Stages, iteration: int, corpus: Path | str, model: str) -> 
 
 def _proposal(config: Config) -> dict[str, Any]:
     """What of the E-step settings evaluation uses: its thoughts are drawn from the model as it is."""
-    other = ("dtype", "num_samples", "max_thought_tokens", "prior_share", "temperature", "top_p", "top_k")
+    other = (
+        "dtype", "num_samples", "allocation", "reuse", "max_thought_tokens", "prior_share", "temperature",
+        "top_p", "top_k",
+    )  # fmt: skip
     return {key: value for key, value in identity_of(config.sample).items() if key not in other}
 
 

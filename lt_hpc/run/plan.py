@@ -22,6 +22,12 @@ FORMAT = 2
 """Of a pinned plan. 1: without inputs, settings and shards."""
 
 
+def reused(kind: str, iteration: int) -> str:
+    """The role of what an earlier iteration gives to a `sample` stage: its `samples`, or the `model` that
+    drew them."""
+    return f"{kind}-{iteration:02d}"
+
+
 @dataclass(frozen=True)
 class Stage:
     """One stage of a run. Folders are relative to the run.

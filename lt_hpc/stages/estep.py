@@ -21,11 +21,16 @@ from lt_hpc.latent.layout import Layout
 
 @dataclass(frozen=True)
 class Scheme:
-    """What K thoughts of a chunk are drawn from: `params` at the posterior prompt, and the last `num_prior`
-    of them the model itself, untempered, at the joint prompt. `params.max_tokens` is T, <EOL> included."""
+    """What the K thoughts of a chunk are drawn from: `params` at the posterior prompt, and the last ones, a
+    share of `prior_share`, the model itself, untempered, at the joint prompt. `params.max_tokens` is T, <EOL>
+    included."""
 
     params: SamplingParams
-    num_prior: int = 0
+    prior_share: float = 0.0
+
+    def num_prior(self, count: int) -> int:
+        """How many of a chunk's `count` thoughts are drawn from the model itself."""
+        return weights.prior_count(count, self.prior_share)
 
     @property
     def free(self) -> SamplingParams:
@@ -43,7 +48,8 @@ class Proposals:
     """K thoughts of one chunk, each with its <EOL>; `cut` [K] bool: it was put there. Log-probabilities are
     sums in nats, float64 [K], over the same sampled ids, <EOL> included.
 
-    `log_proposal`: log density of what the K were drawn from, which is log q unless some are from the prior.
+    `log_proposal`: log density of what the K were drawn from, which is log q unless some are from the prior
+    or from earlier iterations. `drawn` [K]: then the iteration of each; None: all are of this one.
     """
 
     thoughts: list[np.ndarray]
@@ -52,6 +58,7 @@ class Proposals:
     log_prior: np.ndarray
     log_likelihood: np.ndarray
     log_proposal: np.ndarray
+    drawn: np.ndarray | None = None
 
     @property
     def log_weights(self) -> np.ndarray:
@@ -86,11 +93,12 @@ def propose(
         StageError: naming the chunk whose log-weights are no numbers.
     """
     posterior, joint = prompts(layout, chunks)
-    prior = scheme.num_prior
-    drawn = draw(engine, posterior, [one[: len(one) - prior] for one in seeds], scheme.free)
+    from_q = [len(one) - scheme.num_prior(len(one)) for one in seeds]
+    pairs = list(zip(seeds, from_q, strict=True))
+    drawn = draw(engine, posterior, [one[:count] for one, count in pairs], scheme.free)
     of_q = [[thought.logprobs for thought in of_chunk] for of_chunk in drawn]
-    if prior:
-        others = draw(engine, joint, [one[len(one) - prior :] for one in seeds], scheme.free_prior)
+    if any(len(one) > count for one, count in pairs):
+        others = draw(engine, joint, [one[count:] for one, count in pairs], scheme.free_prior)
         scored = engine.score(posterior, [[z.free_ids for z in of_chunk] for of_chunk in others], scheme.free)
         drawn = [[*one, *other] for one, other in zip(drawn, others, strict=True)]
         of_q = [[*one, *other] for one, other in zip(of_q, scored, strict=True)]
@@ -101,14 +109,23 @@ def propose(
     found = []
     for chunk, thoughts, q, scores in zip(chunks, drawn, of_q, of_joint, strict=True):
         ids = [np.array(z.ids, np.int32) for z in thoughts]
-        one = weigh(ids, np.array([z.cut for z in thoughts], bool), q, scores, prior)
-        if not (one.log_weights < np.inf).all():
-            raise StageError(
-                f"chunk {chunk.chunk_id}: log-weights {one.log_weights.tolist()}: what the model says is no "
-                "number; try sample.dtype=float32 (evaluate.dtype in an evaluation)"
-            )
-        found.append(one)
+        one = weigh(ids, np.array([z.cut for z in thoughts], bool), q, scores, scheme)
+        found.append(checked(chunk, one))
     return found
+
+
+def checked(chunk: Chunk, proposals: Proposals) -> Proposals:
+    """The thoughts of a chunk, whose log-weights are numbers.
+
+    Raises:
+        StageError: naming the chunk where they are none.
+    """
+    if not (proposals.log_weights < np.inf).all():
+        raise StageError(
+            f"chunk {chunk.chunk_id}: log-weights {proposals.log_weights.tolist()}: what the model says is "
+            "no number; try sample.dtype=float32 (evaluate.dtype in an evaluation)"
+        )
+    return proposals
 
 
 def prompts(layout: Layout, chunks: Sequence[Chunk]) -> tuple[list[Ids], list[Ids]]:
@@ -124,10 +141,10 @@ def weigh(
     cut: np.ndarray,
     of_q: Sequence[np.ndarray],
     of_joint: Sequence[np.ndarray],
-    num_prior: int,
+    scheme: Scheme,
 ) -> Proposals:
-    """The sums of one chunk's K thoughts: `of_q` from log q of their tokens but for a forced <EOL>,
-    `of_joint` from log p of their tokens and of the chunk's after them."""
+    """The sums of one chunk's K thoughts, drawn by `scheme`: `of_q` from log q of their tokens but for a
+    forced <EOL>, `of_joint` from log p of their tokens and of the chunk's after them."""
     joint = [scores.astype(np.float64) for scores in of_joint]
     log_q = np.array([scores.astype(np.float64).sum() for scores in of_q])
     lengths = [len(ids) for ids in thoughts]
@@ -138,7 +155,7 @@ def weigh(
         log_q=log_q,
         log_prior=np.array([one[:n].sum() for one, n in zip(joint, lengths, strict=True)]),
         log_likelihood=np.array([one[n:].sum() for one, n in zip(joint, lengths, strict=True)]),
-        log_proposal=weights.log_mixture(log_q, free, num_prior / len(thoughts)),
+        log_proposal=weights.log_mixture(log_q, free, scheme.num_prior(len(thoughts)) / len(thoughts)),
     )
 
 

@@ -138,7 +138,7 @@ class _Evaluation:
         found = (predicted(self.tokenizer, self.corpus.chunk(n)) for n in range(count))
         chunks = [chunk for chunk in found if chunk is not None]
         proposals = measures.proposals("bound", chunks, num_samples)
-        layout, scheme = self.task.vocabulary.layout, measures.scheme(num_samples)
+        layout, scheme = self.task.vocabulary.layout, measures.scheme
         try:
             reference = load_reference(config, self.task.folder("model"))
             return Precision.of(precision.measure(reference, layout, chunks, proposals, scheme))

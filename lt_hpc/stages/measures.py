@@ -16,7 +16,7 @@ import numpy as np
 from lt_hpc.data import answers
 from lt_hpc.data.corpus import Chunk
 from lt_hpc.engines.protocol import Engine, Ids, SamplingParams
-from lt_hpc.latent import seeds, weights
+from lt_hpc.latent import seeds
 from lt_hpc.stages.estep import Proposals, Scheme, draw, propose
 from lt_hpc.stages.task import Task, Vocabulary
 from lt_hpc.store import tables
@@ -89,12 +89,13 @@ class Measures:
     def proposals(self, purpose: str, chunks: list[Chunk], num_samples: int) -> list[Proposals]:
         """So many thoughts of each chunk."""
         draws = [[self._seed(purpose, chunk, k) for k in range(num_samples)] for chunk in chunks]
-        return propose(self.engine, self.vocabulary.layout, chunks, draws, self.scheme(num_samples))
+        return propose(self.engine, self.vocabulary.layout, chunks, draws, self.scheme)
 
-    def scheme(self, num_samples: int) -> Scheme:
-        """What so many thoughts are drawn from."""
+    @property
+    def scheme(self) -> Scheme:
+        """What thoughts are drawn from."""
         params = SamplingParams(self.config.sample.max_thought_tokens, self.vocabulary.layout.eol)
-        return Scheme(params, weights.prior_count(num_samples, PRIOR_SHARE))
+        return Scheme(params, PRIOR_SHARE)
 
     def _text(self, ids: Sequence[int]) -> str:
         return text(self.tokenizer, self.vocabulary, ids)
@@ -109,7 +110,7 @@ class Measures:
         found = self.proposals("bound", chunks, settings.num_samples)
         some = [chunk for chunk, chosen in zip(chunks, estimated, strict=True) if chosen]
         many = iter(self.proposals("estimate", some, settings.estimate_samples) if some else [])
-        from_prior = self.scheme(settings.num_samples).num_prior
+        from_prior = self.scheme.num_prior(settings.num_samples)
         columns: Columns = {
             "nll_marked": self._nll(marked, chunks),
             "log_weights": [one.log_weights.tolist() for one in found],

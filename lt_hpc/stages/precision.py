@@ -83,7 +83,7 @@ def _scored_again(
         ],
     )
     return [
-        weigh(p.thoughts, p.cut, of_q, of_joint, scheme.num_prior)
+        weigh(p.thoughts, p.cut, of_q, of_joint, scheme)
         for p, of_q, of_joint in zip(proposals, log_q, log_joint, strict=True)
     ]
 

@@ -1,4 +1,5 @@
-"""sample: the E-step. K thoughts for every chunk of this task's shards, block by block.
+"""sample: the E-step. Thoughts for every chunk of this task's shards, block by block. How many each chunk
+gets is known before any is drawn.
 
 A block is committed as one Parquet part and recorded in its shard's manifest; a task that
 is stopped or killed loses at most the block it was working on.
@@ -11,6 +12,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,10 +20,12 @@ import numpy as np
 from lt_hpc.data.corpus import Chunk
 from lt_hpc.engines.load import load, load_reference, release_memory
 from lt_hpc.engines.protocol import Completion, Engine, Ids, SamplingParams
-from lt_hpc.latent import diagnostics, seeds, weights
+from lt_hpc.latent import diagnostics, seeds
 from lt_hpc.latent.layout import NUM_JOINT_MARKERS, NUM_MARKERS
 from lt_hpc.stages import precision
+from lt_hpc.stages.allocation import thoughts_per_chunk
 from lt_hpc.stages.estep import Proposals, Scheme, propose
+from lt_hpc.stages.reuse import Earlier, pool
 from lt_hpc.stages.shards import Block, missing_blocks
 from lt_hpc.stages.task import Task
 from lt_hpc.store import tables
@@ -34,17 +38,19 @@ def run(task: Task) -> None:
     """Complete the shards of this task."""
     settings = task.plan.config.sample
     num_chunks = task.record("corpus", checksums=False).counts["chunks"]
-    sampler = _Sampler(task)
+    sampler = _Sampler(task, num_chunks)
     for block in missing_blocks(task, num_chunks, settings.block_chunks):
         chunks = sampler.chunks(block)
-        proposals, counts = sampler.sample(chunks)
+        new, counts = sampler.sample(chunks)
+        proposals = sampler.with_earlier(chunks, new, counts)
         documents = [sampler.documents[chunk.chunk_id] for chunk in chunks]
-        tables.write(block.path, tables.SAMPLES, _columns(chunks, documents, proposals))
+        schema = tables.POOLED if sampler.earlier.iterations else tables.SAMPLES
+        tables.write(block.path, schema, _columns(chunks, documents, proposals))
         assert sampler.engine is not None
         block.parts.attention = sampler.engine.attention
         block.parts.statistics |= sampler.statistics()
         block.commit(counts)
-        measured = sampler.precision(chunks, proposals)  # after the commit: it may run out of memory
+        measured = sampler.precision(chunks, new)  # after the commit: it may run out of memory
         if measured:
             block.parts.statistics["precision"] = measured
 
@@ -60,6 +66,7 @@ class _Sampler:
     """The engine, loaded when the first block needs it and warm for all later ones."""
 
     task: Task
+    num_chunks: int
     engine: Engine | None = None
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     checked: bool = False
@@ -97,7 +104,7 @@ class _Sampler:
         draws = [
             [
                 seeds.derive(config.seed, "sample", iteration, c.chunk_id, k)
-                for k in range(settings.num_samples)
+                for k in range(self.allocation[c.chunk_id])
             ]
             for c in chunks
         ]
@@ -106,6 +113,35 @@ class _Sampler:
         counts = _count(chunks, proposals, scheme)
         self.tokens.update({name: counts[name] for name in ("sampled_tokens", "scored_tokens")})
         return proposals, counts
+
+    @cached_property
+    def earlier(self) -> Earlier:
+        """The iterations whose thoughts are weighed again."""
+        return Earlier(self.task)
+
+    def with_earlier(
+        self, chunks: list[Chunk], new: list[Proposals], counts: Counter[str]
+    ) -> list[Proposals]:
+        """The new thoughts of a block with those of earlier iterations; adds to the `counts` of the block."""
+        earlier = self.earlier
+        if not earlier.iterations:
+            return new
+        assert self.engine is not None
+        numbers = range(chunks[0].chunk_id, chunks[-1].chunk_id + 1)
+        old = {n: earlier.drawn(n, numbers) for n in earlier.iterations}
+        engines = {self.task.stage.iteration: self.engine}
+        engines |= {n: _Timed(earlier.engine(n), self.seconds) for n in old}
+        layout = self.task.vocabulary.layout
+        pooled = pool(engines, layout, chunks, self._scheme(), new, old)
+        more = _count_pooled(chunks, pooled, len(engines))
+        counts.update(more)
+        self.tokens["scored_tokens"] += more["scored_tokens"]
+        return pooled
+
+    @cached_property
+    def allocation(self) -> np.ndarray:
+        """[chunks] how many thoughts each chunk of the corpus gets."""
+        return thoughts_per_chunk(self.task, self.num_chunks)
 
     def statistics(self) -> dict[str, float]:
         """Of this task up to now: seconds, tokens per second, and the share of the time spent loading."""
@@ -155,7 +191,7 @@ class _Sampler:
             SamplingParams(
                 settings.max_thought_tokens, eol, settings.temperature, settings.top_p, settings.top_k
             ),
-            weights.prior_count(settings.num_samples, settings.prior_share),
+            settings.prior_share,
         )
 
 
@@ -201,15 +237,33 @@ def _count(chunks: list[Chunk], proposals: list[Proposals], scheme: Scheme) -> C
         counts["sampled_tokens"] += sum(lengths)
         counts["cut"] += int(of_chunk.cut.sum())
         counts["scored_tokens"] += sum(lengths) + len(lengths) * suffix
-        counts["scored_tokens"] += sum(lengths[len(lengths) - scheme.num_prior :])
+        num_prior = scheme.num_prior(len(lengths))
+        counts["scored_tokens"] += sum(lengths[len(lengths) - num_prior :])
         # One prompt to sample from and one to score after, or both for each where some are from the prior.
         prompts = prefix + suffix + NUM_MARKERS - 1 + prefix + NUM_JOINT_MARKERS - 1
-        counts["prompt_tokens"] += prompts * (2 if scheme.num_prior else 1)
+        counts["prompt_tokens"] += prompts * (2 if num_prior else 1)
+    return counts
+
+
+def _count_pooled(chunks: list[Chunk], pooled: list[Proposals], models: int) -> Counter[str]:
+    """What pooling the thoughts of a block adds: each is scored by all models but the one that drew it, and
+    each that is not new once more with its chunk after it."""
+    counts: Counter[str] = Counter()
+    for chunk, one in zip(chunks, pooled, strict=True):
+        assert one.drawn is not None
+        lengths = np.array([len(ids) for ids in one.thoughts])
+        old = lengths[one.drawn != one.drawn[0]]
+        prefix, suffix = len(chunk.prefix), len(chunk.suffix)
+        counts["reused"] += len(old)
+        counts["scored_tokens"] += int(lengths.sum()) * (models - 1) + int((old + suffix).sum())
+        counts["prompt_tokens"] += (
+            models * (prefix + suffix + NUM_MARKERS - 1) + prefix + NUM_JOINT_MARKERS - 1
+        )
     return counts
 
 
 def _columns(chunks: list[Chunk], documents: list[int], proposals: list[Proposals]) -> dict[str, list[Any]]:
-    """Of `tables.SAMPLES`."""
+    """Of `tables.POOLED`; where all are new, the last one is left out."""
     sums = ("log_q", "log_prior", "log_likelihood", "log_proposal")
     return {
         "chunk": [chunk.chunk_id for chunk in chunks],
@@ -218,4 +272,5 @@ def _columns(chunks: list[Chunk], documents: list[int], proposals: list[Proposal
         "cut": [p.cut.tolist() for p in proposals],
         **{name: [getattr(p, name).tolist() for p in proposals] for name in sums},
         "suffix_length": [len(chunk.suffix) for chunk in chunks],
+        "drawn": [None if p.drawn is None else p.drawn.tolist() for p in proposals],
     }

@@ -3,7 +3,8 @@ who have to decide whether to trust the weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from lt_hpc.store.figures import (
     SelectionStatistics,
     WeighedThoughts,
 )  # fmt: skip
+from lt_hpc.store.lists import slices
 from lt_hpc.store.manifest import Manifest
 
 NUM_EXAMPLES = 5
@@ -34,51 +36,111 @@ _PER_CHUNK = {
     "train_bound_nats_per_chunk": "bound",
     "cut_share": "cut",
 }
-"""Means over chunks -> columns of `_columns`."""
+"""Means over chunks -> columns of `_figures`."""
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """Chunks with as many thoughts each: the log-weights that selection went by [N, K], and what was
+    selected."""
+
+    thoughts: Thoughts
+    selection_log_w: np.ndarray
+    chosen: Chosen
+
+
+@dataclass(frozen=True)
+class _Figures:
+    """Of N chunks, columns [N], and of their S thoughts end to end, columns [S]; `ends` [N + 1]."""
+
+    of_chunks: dict[str, np.ndarray]
+    of_thoughts: dict[str, np.ndarray]
+
+    @property
+    def ends(self) -> np.ndarray:
+        return np.append(0, np.cumsum(self.of_chunks["samples"]))
+
+    def part(self, start: int, stop: int) -> _Figures:
+        """Of the chunks in this range."""
+        first, last = self.ends[[start, stop]].tolist()
+        return _Figures(
+            {name: values[start:stop] for name, values in self.of_chunks.items()},
+            {name: values[first:last] for name, values in self.of_thoughts.items()},
+        )
+
+    def sorted(self) -> _Figures:
+        """In the order of the chunks."""
+        order = np.argsort(self.of_chunks["chunk"])
+        starts, lengths = self.ends[order], self.of_chunks["samples"][order]
+        return _Figures(
+            {name: values[order] for name, values in self.of_chunks.items()},
+            {name: slices(values, starts, lengths)[0] for name, values in self.of_thoughts.items()},
+        )
 
 
 class Summary:
     """Takes the thoughts of one iteration, in order; selection goes by weights to the power alpha. It keeps
-    12 bytes of each of the `most` chunks: its ESS and tokens, which are to be sorted."""
+    16 bytes of each of the `most` chunks: its ESS, thoughts and tokens, which are to be sorted. A chunk has
+    `num_samples` thoughts on average and at most `most_samples`."""
 
-    def __init__(self, settings: MergeConfig, alpha: float, most: int, num_samples: int) -> None:
+    def __init__(
+        self, settings: MergeConfig, alpha: float, most: int, num_samples: int, most_samples: int
+    ) -> None:
         self.settings, self.alpha, self.num_samples = settings, alpha, num_samples
-        self.chunks = self.selected_cut = self._unusable = 0
+        self.chunks = self.samples = self.selected_cut = self._unusable = 0
         self.examples: list[WeighedThoughts] = []
-        self._waiting: list[dict[str, np.ndarray]] = []
-        self._ess, self._tokens = [np.zeros(0)], [np.zeros(0, np.int32)]
-        self._edges = np.linspace(1, max(2, num_samples), HISTOGRAM_BINS + 1)
+        self._waiting: list[_Figures] = []
+        self._ess: list[np.ndarray] = []
+        self._counts: list[np.ndarray] = []
+        self._tokens: list[np.ndarray] = []
+        self._edges = np.linspace(1, max(2, most_samples), HISTOGRAM_BINS + 1)
         self._histogram = np.zeros(HISTOGRAM_BINS, np.int64)
         self._documents = running.Documents()
         self._by_length, self._within = running.Correlation(), running.Correlation()
         self._tail = running.Tail(most * num_samples)
 
-    def add(self, thoughts: Thoughts, selection_log_w: np.ndarray, chosen: Chosen) -> None:
-        """Some more chunks: their thoughts, the log-weights that selection went by [N, K], and what was
-        selected."""
-        self.chunks += len(thoughts.chunk)
-        self._unusable += int((~thoughts.usable).sum())
-        selected = chosen.samples >= 0
-        self.selected_cut += int(thoughts.cut[chosen.rows[selected], chosen.samples[selected]].sum())
-        for row in np.flatnonzero(thoughts.usable)[: NUM_EXAMPLES - len(self.examples)].tolist():
-            self.examples.append(_example(thoughts, row, chosen.of(row)))
-        self._waiting.append(_columns(thoughts, selection_log_w))
-        while sum(len(one["ess"]) for one in self._waiting) >= PIECE:
+    def add(self, weighed: Sequence[Weighed]) -> None:
+        """Some more chunks, those with as many thoughts together."""
+        for one in weighed:
+            thoughts, chosen = one.thoughts, one.chosen
+            self.chunks += len(thoughts.chunk)
+            self.samples += thoughts.log_w.size
+            self._unusable += int((~thoughts.usable).sum())
+            selected = chosen.samples >= 0
+            self.selected_cut += int(thoughts.cut[chosen.rows[selected], chosen.samples[selected]].sum())
+        self._keep_examples(weighed)
+        found = _joined([_figures(one.thoughts, one.selection_log_w) for one in weighed])
+        self._waiting.append(found if len(weighed) == 1 else found.sorted())
+        while sum(len(one.of_chunks["chunk"]) for one in self._waiting) >= PIECE:
             every = _joined(self._waiting)
-            self._waiting = [{name: values[PIECE:] for name, values in every.items()}]
-            self._count({name: values[:PIECE] for name, values in every.items()})
+            self._waiting = [every.part(PIECE, len(every.of_chunks["chunk"]))]
+            self._count(every.part(0, PIECE))
+
+    def _keep_examples(self, weighed: Sequence[Weighed]) -> None:
+        """The first chunks that have a thought to select."""
+        missing = NUM_EXAMPLES - len(self.examples)
+        places = [
+            (one.thoughts.chunk[row], one, row)
+            for one in weighed
+            for row in np.flatnonzero(one.thoughts.usable)[:missing].tolist()
+        ]
+        for _, one, row in sorted(places, key=lambda place: int(place[0]))[:missing]:
+            self.examples.append(_example(one.thoughts, row, one.chosen.of(row)))
 
     def statistics(self, precision: Precision | None) -> SelectionStatistics:
         """The figures of all chunks together, with what was measured of their arithmetic."""
-        if any(len(one["ess"]) for one in self._waiting):
+        if any(len(one.of_chunks["chunk"]) for one in self._waiting):
             self._count(_joined(self._waiting))
             self._waiting = []
+        counts = np.concatenate(self._counts)
         documents, found = self._documents.ratios()
         means = dict(zip(_PER_CHUNK, found, strict=True))
         means["cut_share"] = intervals.of_mean_share(*means["cut_share"], documents)
-        mean_lengths = np.concatenate(self._tokens) / self.num_samples
+        mean_lengths = np.concatenate(self._tokens) / counts
         return SelectionStatistics(
             num_samples=self.num_samples,
+            fewest_samples=int(counts.min()),
+            most_samples=int(counts.max()),
             method=self.settings.method,
             weights=self.settings.weights,
             alpha=self.alpha,
@@ -97,27 +159,28 @@ class Summary:
             precision=precision,
         )
 
-    def _count(self, found: dict[str, np.ndarray]) -> None:
+    def _count(self, found: _Figures) -> None:
         """The figures of some chunks that no others come between."""
-        log_w, lengths, ess = found["log_w"], found["lengths"], found["ess"]
-        self._documents.add(found["document"], np.stack([found[name] for name in _PER_CHUNK.values()]))
-        self._histogram += np.histogram(ess, HISTOGRAM_BINS, (self._edges[0], self._edges[-1]))[0]
-        self._ess.append(ess)
-        self._tokens.append(lengths.sum(axis=1, dtype=np.int32))
-        centred = _centred(log_w).ravel()
-        self._by_length.add(lengths.ravel(), log_w.ravel())
-        self._within.add(_centred(lengths).ravel(), centred)
-        self._tail.add(centred)
+        chunks, thoughts = found.of_chunks, found.of_thoughts
+        self._documents.add(chunks["document"], np.stack([chunks[name] for name in _PER_CHUNK.values()]))
+        self._histogram += np.histogram(chunks["ess"], HISTOGRAM_BINS, (self._edges[0], self._edges[-1]))[0]
+        self._ess.append(chunks["ess"])
+        self._counts.append(chunks["samples"].astype(np.int32))
+        self._tokens.append(chunks["tokens"])
+        self._by_length.add(thoughts["lengths"], thoughts["log_w"])
+        self._within.add(thoughts["lengths_centred"], thoughts["log_w_centred"])
+        self._tail.add(thoughts["log_w_centred"])
 
 
-def _columns(thoughts: Thoughts, selection_log_w: np.ndarray) -> dict[str, np.ndarray]:
-    """What the figures are made of: columns [N] and [N, K]."""
+def _figures(thoughts: Thoughts, selection_log_w: np.ndarray) -> _Figures:
+    """What the figures are made of."""
     log_w, kinds, normalised = thoughts.log_w, thoughts.kinds, thoughts.normalised
-    exact = selection_log_w is log_w
-    return {
-        "log_w": log_w,
-        "lengths": thoughts.lengths,
+    exact, lengths = selection_log_w is log_w, thoughts.lengths
+    of_chunks = {
+        "chunk": thoughts.chunk,
         "document": thoughts.document,
+        "samples": np.full(len(log_w), thoughts.num_samples),
+        "tokens": lengths.sum(axis=1, dtype=np.int32),
         "ess": thoughts.ess,
         "selection_ess": thoughts.ess if exact else weights.effective_sample_size(selection_log_w),
         "different": (kinds == np.arange(kinds.shape[1])).sum(axis=1),
@@ -126,10 +189,21 @@ def _columns(thoughts: Thoughts, selection_log_w: np.ndarray) -> dict[str, np.nd
         "bound": weights.log_mean_exp(log_w),
         "cut": thoughts.cut.mean(axis=1),
     }
+    of_thoughts = {
+        "log_w": log_w,
+        "log_w_centred": _centred(log_w),
+        "lengths": lengths,
+        "lengths_centred": _centred(lengths),
+    }
+    return _Figures(of_chunks, {name: values.ravel() for name, values in of_thoughts.items()})
 
 
-def _joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {name: np.concatenate([one[name] for one in parts]) for name in parts[0]}
+def _joined(parts: Sequence[_Figures]) -> _Figures:
+    one = parts[0]
+    return _Figures(
+        {name: np.concatenate([part.of_chunks[name] for part in parts]) for name in one.of_chunks},
+        {name: np.concatenate([part.of_thoughts[name] for part in parts]) for name in one.of_thoughts},
+    )
 
 
 def _as_json(pareto_k: float) -> float | None:

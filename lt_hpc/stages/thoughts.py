@@ -1,4 +1,5 @@
-"""The thoughts of a shard as flat arrays, with their exact log-weights."""
+"""The thoughts of a shard as flat arrays, with their exact log-weights: chunks with as many thoughts are
+together."""
 
 from __future__ import annotations
 
@@ -11,11 +12,13 @@ import numpy as np
 import pyarrow as pa
 
 from lt_hpc.config.schema import MergeConfig
+from lt_hpc.errors import IncompleteError
 from lt_hpc.latent import weights
 from lt_hpc.stages.shards import part_files
 from lt_hpc.stages.task import Task
 from lt_hpc.store import tables
 from lt_hpc.store.lists import Lists, first_equal
+from lt_hpc.store.paths import shard_folder
 from lt_hpc.store.shards import ShardMap
 
 MOST_CHUNKS = 2**15
@@ -25,9 +28,9 @@ MOST_BYTES = 2**25
 
 @dataclass(frozen=True)
 class Thoughts:
-    """The thoughts of some chunks, in chunk order. Arrays [N] and [N, K]; log-weights are the
-    exact ones, in nats; `ids`: all N K thoughts end to end, each with its <EOL>; `document`: the first chunk
-    of each chunk's."""
+    """The thoughts of some chunks that have K each, in chunk order. Arrays [N] and [N, K]; log-weights are
+    the exact ones, in nats; `ids`: all N K thoughts end to end, each with its <EOL>; `document`: the first
+    chunk of each chunk's."""
 
     table: pa.Table
     chunk: np.ndarray
@@ -48,6 +51,11 @@ class Thoughts:
                 return weights.length_normalised(self.log_w, self.lengths + self.suffix_lengths[:, None])
             case _:
                 assert_never(settings.weights)
+
+    @property
+    def num_samples(self) -> int:
+        """K."""
+        return int(self.log_w.shape[1])
 
     @cached_property
     def lengths(self) -> np.ndarray:
@@ -72,22 +80,44 @@ class Thoughts:
     @cached_property
     def kinds(self) -> np.ndarray:
         """[N, K] index of the first thought of the chunk with the same ids."""
-        return first_equal(self.ids, self.log_w.shape[1])
+        return first_equal(self.ids, self.num_samples)
 
 
-def read(task: Task, shard_map: ShardMap, shard: int) -> Iterator[Thoughts]:
-    """The thoughts of a shard that has been verified, in chunk order, some whole blocks at a time."""
-    num_samples, found, size = task.plan.config.sample.num_samples, list[pa.Table](), 0
+def read(task: Task, shard_map: ShardMap, shard: int) -> Iterator[list[Thoughts]]:
+    """The thoughts of a shard that has been verified, some whole blocks at a time in chunk order; of these
+    the chunks with as many thoughts together, those with the fewest first. What is worked out of a chunk by
+    itself so does not depend on others.
+
+    Raises:
+        IncompleteError: when a chunk is missing, or twice there.
+    """
+    found, size, next_chunk = list[pa.Table](), 0, shard_map.shard_chunks(shard).start
     most = max(1, MOST_CHUNKS // task.plan.config.merge.num_selected)
     for file in part_files(task.folder("samples"), shard_map, shard):
-        table = tables.read(file, tables.SAMPLES)
+        table = tables.read(file, tables.POOLED)
+        chunk = table["chunk"].to_numpy()
+        expected = np.arange(next_chunk, next_chunk + len(chunk))
+        for wrong in np.flatnonzero(chunk != expected)[:1]:
+            raise IncompleteError(
+                f"{shard_folder(task.folder('samples'), shard)}: chunk {chunk[wrong]} where "
+                f"{expected[wrong]} was expected"
+            )
+        next_chunk += len(chunk)
         if found and (size + table.nbytes > MOST_BYTES or sum(map(len, found)) + len(table) > most):
-            yield _thoughts(pa.concat_tables(found).combine_chunks(), num_samples)
+            yield _by_count(pa.concat_tables(found).combine_chunks())
             found, size = [], 0
         found.append(table)
         size += table.nbytes
     if found:
-        yield _thoughts(pa.concat_tables(found).combine_chunks(), num_samples)
+        yield _by_count(pa.concat_tables(found).combine_chunks())
+
+
+def _by_count(table: pa.Table) -> list[Thoughts]:
+    counts = np.diff(tables.flat_lists(table["cut"])[1])
+    different = np.unique(counts)
+    if len(different) == 1:
+        return [_thoughts(table, int(different[0]))]
+    return [_thoughts(table.take(np.flatnonzero(counts == count)), int(count)) for count in different]
 
 
 def _thoughts(table: pa.Table, num_samples: int) -> Thoughts:

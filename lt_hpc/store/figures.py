@@ -220,8 +220,9 @@ class PerChunk(Generic[Value]):
 
 @dataclass(frozen=True)
 class SelectionStatistics(PerChunk[float]):
-    """What the weights of one iteration look like, of K = `num_samples` thoughts per chunk, of a corpus of
-    `chunks` in `documents`.
+    """What the weights of one iteration look like, of K = `num_samples` thoughts per chunk on average, from
+    `fewest_samples` to `most_samples`, of a corpus of `chunks` in `documents`. Means are over chunks, each
+    with its own K.
 
     Selection takes the rule `method` by weights of the kind `weights`, to the power `alpha`.
     `intervals`: over documents. `ess_by_length`: (mean thought tokens, mean ESS, chunks) of each
@@ -232,6 +233,8 @@ class SelectionStatistics(PerChunk[float]):
     """
 
     num_samples: int | None = None
+    fewest_samples: int | None = None
+    most_samples: int | None = None
     method: str | None = None
     weights: str | None = None
     alpha: float | None = None

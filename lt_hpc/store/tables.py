@@ -1,7 +1,7 @@
 """The Parquet tables that stages hand to each other, and their one reader and writer.
 
 documents   one row per document: token ids of its chunks, end to end, and where they end
-samples     one row per chunk: K thoughts with their log-probabilities
+samples     one row per chunk: K thoughts with their log-probabilities; pooled: some of earlier iterations
 taught      one row per chunk: a teacher's thought
 selected    one row per chunk: the selected thoughts, all K log-weights and the ESS
 measured    one row per held-out chunk: its log-probabilities, K log-weights and answers
@@ -26,8 +26,8 @@ from lt_hpc.store.lists import Lists, slices
 
 _IDS = pa.list_(pa.int32())
 _LARGE = 2**24
-_LATER = ("hash",)
-"""Columns that files of earlier releases don't have."""
+_LATER = ("hash", "drawn")
+"""Columns that some files don't have: those of earlier releases, and samples that were all drawn anew."""
 
 DOCUMENTS = pa.schema(
     [
@@ -54,6 +54,7 @@ SAMPLES = pa.schema(
         ("suffix_length", pa.int32()),  # tokens of x
     ]
 )
+POOLED = SAMPLES.append(pa.field("drawn", pa.list_(pa.int32())))  # the iteration that drew each thought
 TAUGHT = pa.schema(
     [
         ("chunk", pa.int64()),
@@ -147,19 +148,19 @@ def writer(path: Path, schema: pa.Schema) -> Iterator[Callable[[dict[str, pa.Arr
         yield lambda columns: file.write_table(pa.table(columns, schema))
 
 
-def read(path: Path, schema: pa.Schema) -> pa.Table:
-    """Read one table.
+def read(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
+    """Read one table, or some of its columns.
 
     Raises:
         IncompleteError: when it has other columns than `schema`, but for those that came later.
     """
     # Less work for a small file than pq.read_table; threads for large ones alone, where they save time.
     with pq.ParquetFile(path) as file:
-        table = file.read(use_threads=path.stat().st_size > _LARGE)
-    earlier = pa.schema([field for field in schema if field.name not in _LATER])
-    if not table.schema.equals(schema) and not table.schema.equals(earlier):
-        raise IncompleteError(f"{path} has the columns {table.schema.names}, expected {schema.names}")
-    return table
+        found = file.schema_arrow
+        earlier = pa.schema([field for field in schema if field.name not in _LATER])
+        if not found.equals(schema) and not found.equals(earlier):
+            raise IncompleteError(f"{path} has the columns {found.names}, expected {schema.names}")
+        return file.read(columns=columns, use_threads=path.stat().st_size > _LARGE)
 
 
 def hashes(path: Path) -> np.ndarray | None:

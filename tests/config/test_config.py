@@ -124,6 +124,18 @@ def test_values_that_do_not_fit_together_are_both_named() -> None:
     assert "warm_start.batch_tokens=64" in refused("warm_start.batch_tokens=64")
 
 
+def test_an_allocation_that_could_share_out_nothing_is_refused() -> None:
+    message = refused("sample.allocation=ess", "corpus.fresh=true")
+    assert "sample.allocation=ess" in message and "corpus.fresh=true" in message
+    assert "sample.num_samples=1" in refused("sample.allocation=ess", "sample.num_samples=1")
+
+
+@pytest.mark.parametrize("other", ["corpus.fresh=true", "sample.engine=vllm", "sample.prior_share=0"])
+def test_reuse_is_refused_where_it_can_not_be_exact(other: str) -> None:
+    message = refused("sample.reuse=1", other if not other.endswith("=0") else "sample.prior_share=0.5")
+    assert "sample.reuse=1" in message and other in message
+
+
 def test_the_longest_chunk_and_thought_must_fit_the_context() -> None:
     # 128 - 24 - 5 markers
     assert load_config(demo_file(), ["chunking.max_chunk_tokens=99"]).chunking.max_chunk_tokens == 99

@@ -116,7 +116,7 @@ def check_against_the_enumeration(
         assert true < 0.999 * exact.joint.sum()
 
     num_prior = round(count * prior)
-    (found,) = propose(engine, LAYOUT, [CHUNK], [list(range(count))], Scheme(params, num_prior))
+    (found,) = propose(engine, LAYOUT, [CHUNK], [list(range(count))], Scheme(params, prior))
     drawn = [tuple(ids.tolist()) for ids in found.thoughts]
     assert set(drawn) <= set(w), "a thought outside of the support"
     assert found.cut.tolist() == [len(ids) == params.max_tokens for ids in drawn]

@@ -101,7 +101,7 @@ def test_log_weights_that_are_no_numbers_are_refused_with_the_chunk(tiny_path: P
 
 def test_of_one_token_a_thought_is_nothing_but_its_end(tiny_path: Path) -> None:
     engine = TorchEngine(tiny_path, "float32", 2**20)
-    for prior in (0, 1):
+    for prior in (0, 0.5):
         (found,) = propose(engine, LAYOUT, [CHUNK], [[1, 2]], Scheme(SamplingParams(1, STOP), prior))
         assert [ids.tolist() for ids in found.thoughts] == [[STOP], [STOP]] and found.cut.all()
         (score,) = engine.score([LAYOUT.joint_prompt(CHUNK.prefix)], [[[STOP, *CHUNK.suffix]]])[0]

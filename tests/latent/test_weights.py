@@ -161,7 +161,7 @@ def test_tempered_weights_reach_the_ess_with_the_largest_exponent(
 ) -> None:
     log_w = np.array(rows)
     usable = log_w[np.isfinite(log_w).any(axis=1)]
-    alpha = weights.tempered_exponent(log_w, target)
+    alpha = weights.tempered_exponent([log_w], target)
     assert 0 <= alpha <= 1
     if not len(usable):
         return
@@ -187,3 +187,25 @@ def test_length_normalised_weights_are_nats_a_token() -> None:
     log_w = np.array([[-10.0, -12.0, -np.inf]])
     found = weights.length_normalised(log_w, np.array([[5, 4, 0]]))
     assert found.tolist() == [[-2.0, -3.0, -np.inf]]
+
+
+@given(st.integers(1, 4), st.integers(2, 6), st.integers(0, 2**32))
+def test_weights_by_the_mixture_of_proposals_are_unbiased(proposals: int, size: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    q = generator.dirichlet(np.full(size, 0.5), proposals)
+    p, counts = generator.random(size), generator.integers(1, 5, proposals)
+    log_mixture = weights.log_balance(np.log(q), counts)
+    # The mean of all weights, in expectation over what each proposal draws.
+    expected = sum(
+        n / counts.sum() * (one * p / np.exp(log_mixture)).sum() for n, one in zip(counts, q, strict=True)
+    )
+    assert expected == pytest.approx(p.sum())
+    for n, one in zip(counts, q, strict=True):
+        assert (np.exp(log_mixture) >= n / counts.sum() * one * (1 - 1e-12)).all()
+
+
+def test_a_thought_that_one_proposal_never_draws_is_weighed_by_the_others() -> None:
+    log_q = np.array([[np.log(0.5), -np.inf], [0.0, np.log(1e-300)]])
+    found = weights.log_balance(log_q, np.array([1, 3]))
+    assert np.exp(found) == pytest.approx([0.875, 0.75e-300])
+    assert weights.log_balance(log_q[:, :1], np.array([2, 0])) == pytest.approx(np.log([0.5]))

@@ -88,8 +88,16 @@ def test_what_is_unknown_is_a_dash() -> None:
     )
     lines = cells(page(iterations=[unknown]))
     assert ["1", *["–"] * 8] in lines
-    assert ["1", *["–"] * 9, "0", *["–"] * 2] in lines, "prefixes cut are counted"
+    assert ["1", *["–"] * 10, "0", *["–"] * 2] in lines, "prefixes cut are counted"
     assert ["1", "50", "–", "–", "250", "200", "–", "–", "–", "30.000"] in lines
+
+
+def test_where_chunks_differ_in_their_number_of_thoughts_the_fewest_and_the_most_are_shown() -> None:
+    allocated = selection(fewest_samples=1, most_samples=16)
+    lines = cells(page(iterations=[iteration(1), iteration(2, selection=allocated)]))
+    (titles,) = [line for line in lines if "Pareto k, pooled" in line]
+    shown = [line[titles.index("K")] for line in lines if len(line) == len(titles) and line[0] in "12"]
+    assert shown == ["4", "4 (1 to 16)"]
 
 
 def test_figures_have_their_intervals_and_raw_text_is_shown_as_log_probability() -> None:

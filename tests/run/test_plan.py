@@ -35,6 +35,23 @@ def test_another_k_redoes_what_depends_on_it() -> None:
     assert changed("sample.num_samples=4") == AFTER_WARM_START
 
 
+def test_an_allocation_by_ess_begins_with_the_second_e_step() -> None:
+    after = {f"{name}-02" for name in ("sample", "merge", "train", "evaluate")}
+    assert changed("sample.allocation=ess") == after, "nor does it change how models are measured"
+    assert "merge-01" in make("sample.allocation=ess").stage("sample-02").needs
+    assert "merge-01" not in make().stage("sample-02").needs
+
+
+def test_reuse_begins_with_the_second_e_step_and_takes_what_there_is() -> None:
+    after = {f"{name}-02" for name in ("sample", "merge", "train", "evaluate")}
+    assert changed("sample.reuse=1") == changed("sample.reuse=5") == after
+    one, more = (make(f"sample.reuse={count}", iterations=3) for count in (1, 2))
+    assert one.stage("sample-02").fingerprint == more.stage("sample-02").fingerprint
+    assert {"sample-02", "train-01"} <= set(one.stage("sample-03").needs)
+    assert "sample-01" not in one.stage("sample-03").needs
+    assert {"sample-01", "train-00"} <= set(more.stage("sample-03").needs)
+
+
 def test_another_selection_keeps_the_first_samples() -> None:
     assert changed("merge.method=argmax") == AFTER_WARM_START - {"sample-01"}
 

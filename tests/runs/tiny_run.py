@@ -60,7 +60,7 @@ def halves(text: str) -> tuple[str, str]:
 
 
 def tasks(
-    folder: Path, *more: str, edit: Callable[[Path], object] = lambda model: None
+    folder: Path, *more: str, edit: Callable[[Path], object] = lambda model: None, iterations: int = 1
 ) -> Callable[..., Task]:
     """What makes the task of a stage of a run in `folder`, from its key; `edit` is given the folder of the
     base model before the run is planned."""
@@ -85,7 +85,7 @@ def tasks(
         ],
     )  # fmt: skip
     paths = RunPaths(folder / "run")
-    plan = make_plan(config, 1, paths)
+    plan = make_plan(config, iterations, paths)
 
     def task(key: str, should_stop: Callable[[], bool] = lambda: False) -> Task:
         progress = Progress(folder / f"{key}.json")
@@ -105,10 +105,20 @@ def run_e_step(folder: Path, *more: str) -> Task:
 
 def prepare_untrained(task: Callable[..., Task]) -> None:
     """Prepare, with the untrained base as the model of iteration 0."""
-    plan, paths = task("prepare").plan, task("prepare").paths
     prepare.run(task("prepare"))
-    shutil.copytree(paths.base, paths.model(0))
+    put_untrained(task, 0)
+
+
+def put_untrained(
+    task: Callable[..., Task], iteration: int, edit: Callable[[Path], object] = lambda model: None
+) -> None:
+    """The base as the model of an iteration; `edit` is given its folder."""
+    plan, paths = task("prepare").plan, task("prepare").paths
+    folder = paths.model(iteration)
+    shutil.copytree(paths.base, folder)
+    edit(folder)
     files = tuple(
-        manifest.describe(path) for path in sorted(paths.model(0).iterdir()) if path.name != manifest.NAME
+        manifest.describe(path) for path in sorted(folder.iterdir()) if path.name != manifest.NAME
     )
-    manifest.write(paths.model(0), Manifest("model", plan.output("iter-00/model"), True, files))
+    output = plan.output(str(folder.relative_to(paths.root)))
+    manifest.write(folder, Manifest("model", output, True, files))

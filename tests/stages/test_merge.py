@@ -157,6 +157,48 @@ def test_each_selected_thought_is_one_of_its_own_chunk(tmp_path: Path) -> None:
     assert (found["chunks"], found["documents"]) == (CHUNKS, (CHUNKS + 1) // 2)
 
 
+@settings(max_examples=12)
+@given(
+    seed=st.integers(0, 100),
+    num_shards=st.integers(1, 5),
+    option=st.sampled_from(["method=multinomial", "method=uniform", "method=systematic", "select=weighted"]),
+)
+def test_a_chunk_is_selected_as_if_all_had_as_many_thoughts(seed: int, num_shards: int, option: str) -> None:
+    most, mean = 7, 4
+    generator = np.random.default_rng(seed)
+    counts = generator.integers(1, most + 1, CHUNKS)
+    while counts.sum() != mean * CHUNKS:
+        row, step = generator.integers(CHUNKS), np.sign(mean * CHUNKS - counts.sum())
+        counts[row] = np.clip(counts[row] + step, 1, most)
+    rows, option = samples(most, seed), f"merge.{option}"
+
+    def first(row: dict[str, Any], count: int) -> dict[str, Any]:
+        return {name: value[:count] if isinstance(value, list) else value for name, value in row.items()}
+
+    ragged = [first(row, int(count)) for row, count in zip(rows, counts, strict=True)]
+    with tempfile.TemporaryDirectory() as folder:
+        found = merged(Path(folder) / "run", ragged, num_shards, option, f"sample.num_samples={mean}")
+        assert [row["chunk"] for row in found] == list(range(CHUNKS))
+        figures = statistics(Path(folder) / "run")
+        one = merged(Path(folder) / "one", ragged, 1, option, f"sample.num_samples={mean}")
+        assert found == one and figures == statistics(Path(folder) / "one")
+        for count in np.unique(counts).tolist():
+            alike = merged(Path(folder) / f"{count}", [first(row, count) for row in rows], 1, option)
+            for chunk in np.flatnonzero(counts == count).tolist():
+                assert found[chunk] == alike[chunk]
+    assert figures["ess_mean"] == pytest.approx(np.mean([row["ess"] for row in found]))
+    assert sum(figures["ess_histogram"]["counts"]) == CHUNKS or counts.max() > mean
+    assert [one["chunk"] for one in figures["examples"]] == [0, 1, 2, 3, 4]
+
+
+def test_thoughts_that_are_too_few_in_all_fail_the_merge(tmp_path: Path) -> None:
+    rows = samples(4)
+    for name, value in rows[3].items():
+        rows[3][name] = value[:3] if isinstance(value, list) else value
+    with pytest.raises(IncompleteError, match="91 thoughts, 92 were to be drawn"):
+        merged(tmp_path / "run", rows, 2)
+
+
 def test_weighted_each_different_thought_is_selected_with_its_probability(tmp_path: Path) -> None:
     rows = samples(6, scale=0.5)
     for row in rows:  # three kinds of two samples, each with the same weight
