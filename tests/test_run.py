@@ -191,7 +191,7 @@ class Tables(HTMLParser):
 def test_the_page_shows_what_the_report_holds(undisturbed: Path) -> None:
     report = json.loads((undisturbed / "report.json").read_text())
     page = (undisturbed / "report.html").read_text()
-    likelihoods, answered, changes, of_weights, thoughts, costs, examples = Tables(page).found
+    likelihoods, answered, changes, drift, of_weights, thoughts, costs, work = Tables(page).found
     for row, line in zip(report["iterations"], likelihoods[1:], strict=True):
         table = dict(zip(likelihoods[0], line, strict=True))
         for title, name in {
@@ -210,15 +210,18 @@ def test_the_page_shows_what_the_report_holds(undisturbed: Path) -> None:
     for title, name in {"ESS": "ess_mean", "different": "different_mean", "cut": "cut_share"}.items():
         assert table[title] == " ".join(shown(selection[name], selection["intervals"][name])), title
     assert table["all cut"] == str(selection["fallback_chunks"])
-    weights = {line[0]: 0.0 for line in thoughts[1:]}
+    _, chunk, _, weight = range(4)
+    weights = {line[chunk]: 0.0 for line in thoughts[1:]}
     for line in thoughts[1:]:
-        weights[line[0]] += float(line[2])
+        weights[line[chunk]] += float(line[weight])
     assert weights == pytest.approx(dict.fromkeys(weights, 1.0), abs=2e-3), "of two thoughts both are shown"
     taken = dict(zip(costs[0], costs[2], strict=True))
     assert taken["computed"] == str(report["iterations"][1]["tokens"]["computed"])
     assert taken["training FLOPs"] == f"{report['iterations'][1]['compute']['training_flops']:.2e}"
-    assert examples[0] == ["question", "thought", "answer", "expected"]
-    assert "None" not in {cell for line in examples for cell in line}
+    (moved,) = report["drift"]
+    assert dict(zip(drift[0], drift[1], strict=True))["chunks"] == str(moved["chunks"])
+    assert [line[0] for line in work[1:]] == [one["stage"] for one in report["work"]]
+    assert "None" not in {cell for table in Tables(page).found for line in table for cell in line}
 
 
 def test_recorded_log_probabilities_are_those_of_plain_transformers(undisturbed: Path) -> None:

@@ -30,4 +30,4 @@ def test_launched_again_a_run_has_one_set_of_curves_with_the_report_s_figures(
         assert shown[f"heldout/bound_{end}"] == pytest.approx(expected)
     assert shown["heldout/nll"] == pytest.approx({n: -rows[n]["nll"] for n in (0, 1)})
     assert shown["estep/ess_mean"] == pytest.approx({1: rows[1]["selection"]["ess_mean"]})
-    assert shown["tokens/sampled"] == pytest.approx({1: rows[1]["tokens"]["sampled"]})
+    assert shown["tokens/sampled"] == pytest.approx({0: 0, 1: rows[1]["tokens"]["sampled"]})
