@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("models/wordproblems"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--families", nargs="+", choices=list(FAMILIES), default=list(CORPUS))
-    parser.add_argument("--steps", type=int, default=1800)
+    parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--rows", type=int, default=16, help=f"rows of {ROW_LENGTH} tokens per step")
     args = parser.parse_args()
 
