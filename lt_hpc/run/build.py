@@ -129,6 +129,8 @@ class _Stages:
 def _prepare(stages: _Stages, sources: Mapping[str, Any]) -> None:
     config, paths = stages.config, relative_paths()
     settings = {"model": sources["model"], "resize": config.model.resize_embeddings}
+    if config.model.bos != "auto":
+        settings["bos"] = config.model.bos
     if not _markers(sources):
         settings["markers"] = False  # the base stays as it is
     base = fingerprint("base", settings, {})

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
+from lt_hpc.config.fields import walk
 from lt_hpc.config.load import config_from_dict, demo_file, load_config
-from lt_hpc.config.schema import CorpusConfig
+from lt_hpc.config.schema import Config, CorpusConfig
 from lt_hpc.errors import ConfigError
 from lt_hpc.run.build import build_plan, check_all_would_run, plan_from_json
 from lt_hpc.run.plan import Plan, plan_to_json
@@ -33,6 +37,45 @@ AFTER_WARM_START = {
 
 def test_another_k_redoes_what_depends_on_it() -> None:
     assert changed("sample.num_samples=4") == AFTER_WARM_START
+
+
+OF_SOURCES = ("corpus", "warm", "heldout", "teacher", "benchmark", "model.path", "model.revision")
+"""Sections and fields whose identity is worked out from what they name, and given to `build_plan`."""
+
+
+def another(kind: Any, value: Any) -> Any:
+    """Another value of a field of this type."""
+    choices = [arg for arg in get_args(kind) if arg is not NoneType]
+    if get_origin(kind) is Literal:
+        return next(one for one in choices if one != value)
+    if isinstance(value, bool):
+        return not value
+    return {int: lambda: (value or 1) + 1, float: lambda: (value or 0.5) / 2}[(choices or [kind])[0]]()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, declared, _ in walk(Config())
+        if not declared.execution and not name.startswith(OF_SOURCES)
+    ],
+)
+def test_each_setting_that_decides_results_is_in_a_fingerprint(name: str) -> None:
+    *sections, field = name.split(".")
+
+    def outputs(objective: str, engine: str, changed: bool) -> set[str]:
+        config = Config()
+        config.objective, config.sample.engine = objective, engine  # type: ignore[assignment]
+        section = functools.reduce(getattr, sections, config)
+        if changed:
+            value = another(get_type_hints(type(section))[field], getattr(section, field))
+            setattr(section, field, value)
+        stages = build_plan(config, 2 if config.objective == "em" else 1, dict(SOURCES)).stages
+        return {fingerprint for stage in stages for fingerprint in stage.outputs.values()}
+
+    cases = [("em", "torch"), ("em", "vllm"), ("raw", "torch")]
+    assert any(outputs(*case, changed=True) != outputs(*case, changed=False) for case in cases)
 
 
 def test_an_allocation_by_ess_begins_with_the_second_e_step() -> None:
