@@ -162,7 +162,7 @@ def available() -> tuple[bool, str]:
     try:
         answer = _run_once(["scontrol", "ping"])
     except StageError as error:
-        return False, f"no controller answers ({error})"
+        return False, f"no controller answers ({str(error).splitlines()[-1]})"
     return (True, "a controller answers") if "UP" in answer else (False, "the controller is down")
 
 
