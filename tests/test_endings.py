@@ -75,7 +75,9 @@ def test_names_that_are_markup_are_shown_as_they_are(
     assert "a[red]b[/i]" in said.out.replace("\n", "") and not said.err
 
 
-@pytest.mark.parametrize("command", ["status", "report", "launch --dry-run --run-dir"])
+@pytest.mark.parametrize(
+    "command", ["status", "report", "launch --dry-run model.path=builtin:demo_base --run-dir"]
+)
 def test_a_reader_that_has_gone_is_no_fault(command: str, run_folder: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
