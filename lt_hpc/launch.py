@@ -163,10 +163,13 @@ def configured(options: argparse.Namespace) -> tuple[Config, RunPaths, list[str]
     """
     own = state.own_config(RunPaths(options.run_dir)) if options.run_dir and not options.config else None
     file = options.config or (None if own else demo_file())
-    config = load_config(file, options.overrides, options.profile, own)
+    config = load_config(file, options.overrides, options.profile, own[0] if own else None)
     lines = []
     if own:
-        lines.append(f"{options.run_dir} goes on with its own configuration; --config takes another one")
+        lines += [
+            f"{options.run_dir} goes on with its own configuration; --config takes another one",
+            *own[1],
+        ]
         file = RunPaths(options.run_dir).config
     if options.profile and file and file.exists():
         beats = f"{options.profile} goes before the configuration"

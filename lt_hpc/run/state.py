@@ -64,32 +64,45 @@ def last_plan(paths: RunPaths) -> Plan:
     return read_plan(files[-1])
 
 
-def own_config(paths: RunPaths) -> Config | None:
-    """The configuration that a run folder was last launched with; None where it holds no run.
+def own_config(paths: RunPaths) -> tuple[Config, list[str]] | None:
+    """The configuration that a run folder was last launched with, and what to say of damage; None where it
+    holds no run. It is in two files, the last plan and config.yaml: one that can't be read is made up for by
+    the other.
 
     Raises:
-        ConfigError: when it is not known any more, or its config.yaml was edited since.
+        ConfigError: when neither can be read, or config.yaml is of no launch: then somebody has edited it.
     """
     if not paths.config.exists() and not paths.plans.exists():
         return None
+    written, damage = _written(paths.config)
     try:
         planned = last_plan(paths).config
     except ConfigError as error:
-        advice = (
-            f"--config {paths.config} goes on with that file" if paths.config.exists() else "give --config"
-        )
-        raise ConfigError(f"{error}; {advice}") from error
-    if not paths.config.exists():
-        return planned
-    with contextlib.suppress(ConfigError):
-        written = load_config(paths.config)
-        # A launch that was killed at the right moment left the file of the one before.
-        if written == planned or written in (plan.config for plan in plans(paths)):
-            return planned
+        if written is None:
+            raise ConfigError(f"{error}; give --config") from error
+        return written, [f"{error}; its settings are those of {paths.config}"]
+    if written is None:
+        said = f"{paths.config}: {damage}; the run goes on as it was launched, which writes it again"
+        return planned, [said] if damage else []
+    # A launch that was killed at the right moment left the file of the one before.
+    if written == planned or written in (plan.config for plan in plans(paths)):
+        return planned, []
     raise ConfigError(
         f"{paths.config}: not what the last launch wrote, but edited or damaged; --config {paths.config} "
         "takes it as it is; without that file the run goes on as it was launched"
     )
+
+
+def _written(file: Path) -> tuple[Config | None, str]:
+    """What config.yaml says, or None and what is wrong with it, nothing where it isn't there."""
+    if not file.exists():
+        return None, ""
+    if not file.stat().st_size:
+        return None, "empty"
+    try:
+        return load_config(file), ""
+    except ConfigError as error:
+        return None, str(error)
 
 
 def plans(paths: RunPaths) -> Iterator[Plan]:

@@ -157,9 +157,9 @@ def test_a_run_goes_on_with_the_configuration_of_its_last_launch(tmp_path: Path)
     plans = [planned("sample.num_samples=5"), planned("sample.num_samples=6", SETUP)]
     for plan in plans:
         state.pin_plan(paths, plan)
-    assert state.own_config(paths) == plans[1].config, "config.yaml need not be there"
+    assert state.own_config(paths) == (plans[1].config, []), "config.yaml need not be there"
     paths.config.write_text(config_to_yaml(plans[0].config))
-    assert state.own_config(paths) == plans[1].config, "killed before config.yaml was written anew"
+    assert state.own_config(paths) == (plans[1].config, []), "killed before config.yaml was written anew"
     own = load_config(None, ["sample.num_samples=7"], base=plans[1].config)
     assert (own.sample.num_samples, own.slurm.setup) == (7, ["cd ${HOME}"])
 
@@ -169,15 +169,24 @@ def test_a_config_that_was_edited_by_hand_is_neither_ignored_nor_taken_silently(
     plan = planned()
     state.pin_plan(paths, plan)
     text = config_to_yaml(plan.config)
-    for edited in (text.replace("num_samples: 16", "num_samples: 17"), "", text[: len(text) // 2]):
-        paths.config.write_text(edited)
-        with pytest.raises(ConfigError, match=rf"--config {paths.config}"):
-            state.own_config(paths)
-
-
-def test_a_run_whose_settings_are_lost_is_not_made_again_with_others(tmp_path: Path) -> None:
-    paths = RunPaths(tmp_path)
-    state.pin_plan(paths, planned())
-    paths.last_plan.write_text("{")
-    with pytest.raises(ConfigError, match="give --config"):
+    paths.config.write_text(text.replace("num_samples: 16", "num_samples: 17"))
+    with pytest.raises(ConfigError, match=rf"--config {paths.config}"):
         state.own_config(paths)
+
+
+@pytest.mark.parametrize("damage", ["", "{", "a: [1]\n"])
+def test_of_the_plan_and_the_config_each_makes_up_for_the_other(tmp_path: Path, damage: str) -> None:
+    paths, plan = RunPaths(tmp_path), planned("sample.num_samples=5")
+    state.pin_plan(paths, plan)
+    paths.config.write_text(damage)
+    found = state.own_config(paths)
+    assert found is not None and found[0] == plan.config and str(paths.config) in found[1][0]
+    for record in (paths.plan(plan.fingerprint), paths.last_plan):
+        state.pin_plan(paths, plan)
+        paths.config.write_text(config_to_yaml(plan.config))
+        record.write_text(damage)
+        found = state.own_config(paths)
+        assert found is not None and found[0] == plan.config and str(record) in found[1][0]
+        paths.config.write_text(damage)
+        with pytest.raises(ConfigError, match="give --config"):
+            state.own_config(paths)

@@ -195,7 +195,7 @@ def test_thoughts_that_are_too_few_in_all_fail_the_merge(tmp_path: Path) -> None
     rows = samples(4)
     for name, value in rows[3].items():
         rows[3][name] = value[:3] if isinstance(value, list) else value
-    with pytest.raises(IncompleteError, match="91 thoughts, 92 were to be drawn"):
+    with pytest.raises(IncompleteError, match="its shards hold 91 of 92 thoughts"):
         merged(tmp_path / "run", rows, 2)
 
 
