@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pty
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -148,7 +147,6 @@ def test_bash_completes_commands_options_fields_and_files(begun: str, tmp_path: 
     assert asked.stdout.split() == OFFERED[begun], asked.stderr
 
 
-@pytest.mark.skipif(shutil.which("zsh") is None, reason="needs zsh")
 @pytest.mark.parametrize("begun", ["st", "launch --it", "launch --iters 3 seed=1 sample.num_sa"])
 def test_zsh_completes_commands_options_and_fields(begun: str, tmp_path: Path) -> None:
     script = python("-m", "lt_hpc.cli", "completion", "zsh")[1]

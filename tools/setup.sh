@@ -46,7 +46,7 @@ python=${PYTHON:-python3}
 }
 if [[ -e /etc/debian_version ]]; then
   "$python" -c 'import ensurepip' 2>/dev/null || need python3-venv
-  if has dev; then need shellcheck; fi
+  if has dev; then need shellcheck zsh; fi
   # A test looks at reports in a browser. Ubuntu's package is a snap, which containers can't have.
   if has dev && grep -qx 'ID=debian' /etc/os-release; then need chromium; fi
   # reasoning-gym needs a compiler for one of its requirements.
