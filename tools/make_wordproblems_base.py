@@ -4,14 +4,14 @@
 
 The base plays the part of a pretrained language model: it has read prose, and problems of reasoning-gym with
 and without their worked solutions, half of these with the answer BEFORE the work (what the posterior needs).
-The problems of `builtin:wordproblems` are harder, and their solutions hidden. Each document ends with <eos>;
-the four special tokens of the method are added later, by the project.
+The problems of `builtin:wordproblems` have larger numbers, and their solutions are hidden. Each document ends
+with <eos>; the four special tokens of the method are added later, by the project.
 
     prose    a paragraph of a story that reasoning-gym ships, or of Python's own reference
     raw      question, answer                                     easy problems
     worked   question, "Solution: " work, answer                  easy problems
     after    question, answer, "Solution: " work                  easy problems
-    work     work alone                                           easy problems
+    work     work alone                                           hard problems
 
 The tokenizer is a byte-level BPE of the same documents, in which every digit is a token. The result is an
 ordinary Hugging Face folder, the same for the same seed, machine and versions.
@@ -62,7 +62,7 @@ def draw_documents(seed: int, families: Sequence[str]) -> Iterator[str]:
         if kind == "prose":
             yield paragraphs[rng.integers(len(paragraphs))]
             continue
-        one = problem(family, False, seed, index)
+        one = problem(family, "hard" if kind == "work" else "easy", seed, index)
         yield {
             "raw": f"{one.question}{one.answer}",
             "worked": f"{one.question}Solution: {one.thought}\n{one.answer}",

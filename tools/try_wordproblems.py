@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from lt_hpc.data import answers
 from lt_hpc.data.chain_task import Problem
-from lt_hpc.data.word_task import FAMILIES, problem
+from lt_hpc.data.word_task import FAMILIES, Level, problem
 from lt_hpc.latent import intervals
 
 SEED = 20_000
@@ -57,12 +58,11 @@ def main() -> None:
     model = AutoModelForCausalLM.from_pretrained(args.model).eval()
     print("| family | level | at once | after work | median tokens of work |\n|---|---|---|---|---|")
     for family in args.families:
-        for hard in (False, True):
-            problems = [problem(family, hard, SEED, index) for index in range(args.problems)]
+        for level in get_args(Level):
+            problems = [problem(family, level, SEED, index) for index in range(args.problems)]
             direct = continued(model, tokenizer, [one.question for one in problems], 16)
             worked = continued(model, tokenizer, [f"{one.question}Solution:" for one in problems], LONGEST)
             tokens = np.median([len(tokenizer(one.thought)["input_ids"]) for one in problems])
-            level = "hard" if hard else "easy"
             cells = [family, level, right(direct, problems), right(worked, problems), f"{tokens:.0f}"]
             print(f"| {' | '.join(cells)} |", flush=True)
 

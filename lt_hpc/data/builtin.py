@@ -15,7 +15,7 @@ from lt_hpc.errors import ConfigError
 _TASKS = {"builtin:chain": chain_task.problems, "builtin:routes": routes_task.problems}
 _GENERATED: dict[str, Callable[[int, int], chain_task.Problem]] = {
     "builtin:gsm": word_task.gsm_problem,
-    "builtin:wordproblems": word_task.hard_problem,
+    "builtin:wordproblems": word_task.corpus_problem,
 }
 """(seed, ordinal) -> problem, of reasoning-gym."""
 NAMES = (*_TASKS, *_GENERATED)

@@ -8,9 +8,10 @@ model can learn:
     thought   7 butterflys have 42 legs, 42 in all. 2 crabs have 20 legs, 62 in all. 6 sea slugs have 0 ...
     answer    The answer is 62.
 
-A family is a generator of reasoning-gym with two sets of settings: what `tools/make_wordproblems_base.py`
-shows a base model solved, and the harder problems of the corpora, whose solutions are hidden. Questions and
-answers are the generator's own; the worked solutions are made here, or the generator's where it has them.
+A family is a generator of reasoning-gym with settings by level: `easy` problems, which
+`tools/make_wordproblems_base.py` shows a base model solved, `hard` ones, of which it shows the work alone,
+and `unseen` ones, those of the corpora, whose solutions are hidden. Questions and answers are the
+generator's own; the worked solutions are made here, or the generator's where it has them.
 
 Problem ``i`` of a stream depends only on ``(seed, i)``.
 """
@@ -19,11 +20,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from lt_hpc.data.chain_task import Problem
 from lt_hpc.latent import seeds
 
+Level = Literal["easy", "hard", "unseen"]
 ANSWER = "The answer is {}."
 _TRIES = 1000
 """Draws for one problem that a family takes; far more than any of them needs."""
@@ -31,14 +33,13 @@ _TRIES = 1000
 
 @dataclass(frozen=True)
 class Family:
-    """`easy`, `hard`: settings of the generator `dataset`; `work`: entry -> worked solution, without the
-    answer; `takes`: whether an entry is of the level, where settings alone do not say."""
+    """`levels`: settings of the generator `dataset`; `work`: entry -> worked solution, without the answer;
+    `takes`: whether an entry is of the level, where settings alone do not say."""
 
     dataset: str
-    easy: Mapping[str, Any]
-    hard: Mapping[str, Any]
+    levels: Mapping[Level, Mapping[str, Any]]
     work: Callable[[Mapping[str, Any]], str]
-    takes: Callable[[str, bool], bool] = lambda work, hard: True
+    takes: Callable[[str, Level], bool] = lambda work, level: True
 
 
 def _legs(entry: Mapping[str, Any]) -> str:
@@ -69,14 +70,28 @@ def _given(entry: Mapping[str, Any]) -> str:
 FAMILIES: dict[str, Family] = {
     "legs": Family(
         "leg_counting",
-        {"min_animals": 1, "max_animals": 4, "max_instances": 5},
-        {"min_animals": 3, "max_animals": 4, "max_instances": 9},
+        {
+            "easy": {"min_animals": 1, "max_animals": 4, "max_instances": 5},
+            "hard": {"min_animals": 3, "max_animals": 6, "max_instances": 5},
+            "unseen": {"min_animals": 3, "max_animals": 4, "max_instances": 9},
+        },
         _legs,
     ),
     "letters": Family(
-        "letter_counting", {"min_words": 2, "max_words": 5}, {"min_words": 6, "max_words": 10}, _letters
+        "letter_counting",
+        {
+            "easy": {"min_words": 2, "max_words": 5},
+            "hard": {"min_words": 6, "max_words": 10},
+            "unseen": {"min_words": 11, "max_words": 14},
+        },
+        _letters,
     ),
-    "gsm": Family("gsm_symbolic", {}, {}, _given, lambda work, hard: (len(work.splitlines()) > 2) == hard),
+    "gsm": Family(
+        "gsm_symbolic",
+        {"easy": {}, "hard": {}, "unseen": {}},
+        _given,
+        lambda work, level: (len(work.splitlines()) > 2) == (level != "easy"),
+    ),
 }
 
 CORPUS = ("legs",)
@@ -93,20 +108,20 @@ def gsm_problem(seed: int, index: int) -> Problem:
     return Problem(entry["question"], entry["answer"], entry["metadata"]["answer_cot"])
 
 
-def hard_problem(seed: int, index: int) -> Problem:
+def corpus_problem(seed: int, index: int) -> Problem:
     """Problem `index` of the stream `seed` of `builtin:wordproblems`."""
-    return problem(CORPUS[index % len(CORPUS)], True, seed, index)
+    return problem(CORPUS[index % len(CORPUS)], "unseen", seed, index)
 
 
-def problem(family: str, hard: bool, seed: int, index: int) -> Problem:
+def problem(family: str, level: Level, seed: int, index: int) -> Problem:
     """Problem `index` of the stream `seed` of a family at one of its levels."""
     from reasoning_gym import create_dataset
 
     one = FAMILIES[family]
     for attempt in range(_TRIES):
-        drawn = seeds.derive(seed, f"word problem {family} {'hard' if hard else 'easy'}", index, attempt)
-        entry = create_dataset(one.dataset, seed=drawn, size=1, **(one.hard if hard else one.easy))[0]
+        drawn = seeds.derive(seed, f"word problem {family} {level}", index, attempt)
+        entry = create_dataset(one.dataset, seed=drawn, size=1, **one.levels[level])[0]
         work = one.work(entry)
-        if one.takes(work, hard):
+        if one.takes(work, level):
             return Problem(entry["question"].strip() + "\n", ANSWER.format(entry["answer"]), work)
     raise RuntimeError(f"family {family}: no problem of this level in {_TRIES} draws")
