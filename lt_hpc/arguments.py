@@ -14,7 +14,7 @@ COMMANDS = {
     "status": "what is done, running and missing",
     "benchmark": "have a model answer tasks of lm-evaluation-harness",
     "prefetch": "fetch a run's model and the data of its benchmarks from the hub",
-    "report": "write report.json and report.html of a run and print its table",
+    "report": "write the report of a run and print its table; of several, compare them",
     "experiment": "run the arms of an experiment with several seeds and print their tables",
     "completion": "print what has bash or zsh complete these commands",
 }

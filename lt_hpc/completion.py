@@ -21,7 +21,7 @@ from lt_hpc.errors import ConfigError, guarded
 from lt_hpc.experiments import definition
 from lt_hpc.report import __main__ as report
 
-FILES, FOLDERS = ("config", "profile"), ("run_dir", "against", "out", "model")
+FILES, FOLDERS = ("config", "profile", "output"), ("run_dir", "run_dirs", "out", "model")
 """Arguments that are paths."""
 WORDS = {"overrides": "_lt_hpc_fields", "name": "_lt_hpc_experiments"}
 """Arguments with a function of `_FUNCTIONS`."""

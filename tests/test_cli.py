@@ -126,6 +126,7 @@ OFFERED = {
     "experiment fine": ["finetuned"],
     "launch --config si": ["site.yaml"],
     "status ru": ["runs"],
+    "report ru": ["runs"],
     "completion z": ["zsh"],
 }
 

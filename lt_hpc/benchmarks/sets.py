@@ -31,7 +31,7 @@ def word_problems(**settings: Any) -> dict[str, Any]:
     return _of("builtin:gsm")
 
 
-def hard_word_problems(**settings: Any) -> dict[str, Any]:
+def unseen_word_problems(**settings: Any) -> dict[str, Any]:
     """The same of `builtin:wordproblems`."""
     return _of("builtin:wordproblems")
 

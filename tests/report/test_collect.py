@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,6 @@ from lt_hpc.report.rows import Report
 from lt_hpc.run.state import last_plan
 from lt_hpc.store.figures import HeldOut, Precision, SelectionStatistics
 from lt_hpc.store.paths import RunPaths
-
-RUN = Path(__file__).parents[1] / "run" / "run_of_f8de9d8.tar.xz"
-
-
-@pytest.fixture
-def paths(tmp_path: Path) -> RunPaths:
-    with tarfile.open(RUN) as archive:
-        archive.extractall(tmp_path, filter="data")
-    return RunPaths(tmp_path / "run")
 
 
 def collected(paths: RunPaths) -> Report:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -16,15 +14,6 @@ from lt_hpc.report.thoughts import Seen, Selected, drifts, moved, passages
 from lt_hpc.report.warnings import warnings
 from lt_hpc.run.state import last_plan
 from lt_hpc.store.paths import RunPaths
-
-RUN = Path(__file__).parents[1] / "run" / "run_of_f8de9d8.tar.xz"
-
-
-@pytest.fixture
-def paths(tmp_path: Path) -> RunPaths:
-    with tarfile.open(RUN) as archive:
-        archive.extractall(tmp_path, filter="data")
-    return RunPaths(tmp_path / "run")
 
 
 def test_chunks_are_those_of_the_documents_with_the_thoughts_that_were_selected(paths: RunPaths) -> None:
