@@ -22,7 +22,12 @@ def _seconds(report: Report) -> float:
     return sum(row.seconds for row in report.iterations)
 
 
+def _sampled(report: Report) -> float:
+    return sum(row.tokens["sampled"] for row in report.iterations)
+
+
 COSTS: dict[str, Callable[[Report], float | None]] = {
+    "sampled tokens": _sampled,
     **{title: functools.partial(arms.cost, name=name) for name, title in arms.COSTS.items()},
     "seconds of all tasks": _seconds,
 }

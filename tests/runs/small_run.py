@@ -28,7 +28,7 @@ SMALL_RUN = [
     "train.steps=6",
     "train.checkpoint_steps=2",
 ]
-TIMEOUT_SECONDS = 300
+TIMEOUT_SECONDS = 600
 
 
 def launch(run: Path, *more: str) -> subprocess.Popen[str]:
