@@ -47,7 +47,7 @@ class Definition:
         overrides: of all arms.
         pairs: (first, second): the last model of one arm less that of another.
         measures: names in `MEASURES`, and of scores.
-        by_iteration: arms whose accuracy is also shown iteration by iteration.
+        by_iteration: arms that are also shown iteration by iteration.
     """
 
     name: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 
-from lt_hpc.experiments.definition import is_score
+from lt_hpc.experiments.definition import HELD_OUT, PAIRED, is_score
 from lt_hpc.experiments.results import Results, matching, over_seeds, value_of, without_scores
 from lt_hpc.report import arms, columns
 from lt_hpc.report.columns import Shown
@@ -92,21 +92,27 @@ def _pairing(measures: Sequence[str]) -> str:
 
 
 def _by_iteration(results: Results, arm: str) -> Iterator[str]:
-    """A line per iteration of an arm, and how far its accuracy has moved."""
+    """A line per iteration of an arm: its model, and how far its answers have moved."""
     reports = list(results.reports[arm].values())
+    measures = [name for name in results.definition.measures if name in HELD_OUT]
+    moving = [name for name in measures if name in PAIRED and name.startswith("accuracy")]
     yield f"\n{arm}, by iteration; changes are paired over documents within each seed:\n"
-    yield from _head(["iteration", "accuracy", "change of accuracy", "verdicts by seed, by log p(x \\| c)"])
+    titles = [TITLES.get(name, name) for name in measures]
+    changes = [f"change of {TITLES.get(name, name)}" for name in moving]
+    yield from _head(["iteration", *titles, *changes, "verdicts by seed, by log p(x \\| c)"])
     for rows in zip(*(report.iterations for report in reports), strict=True):
         number = rows[0].number
-        changes = [row.change for row in rows if row.change is not None]
-        moved = over_seeds(one.values.accuracy for one in changes)
-        reached = over_seeds((value_of(report, number, "accuracy") for report in reports), "accuracy")
+        moved = [row.change for row in rows if row.change is not None]
+        reached = [
+            over_seeds((value_of(report, number, name) for report in reports), name) for name in measures
+        ]
+        gained = [over_seeds(columns.changed(one, name).value for one in moved) for name in moving]
         yield _line(
             [
                 str(number),
-                _cell(reached, len(rows)),
-                _cell(moved, len(changes), "+"),
-                ", ".join(one.verdict for one in changes),
+                *(_cell(one, len(rows)) for one in reached),
+                *(_cell(one, len(moved), "+") for one in gained),
+                ", ".join(one.verdict for one in moved),
             ]
         )
 

@@ -50,6 +50,7 @@ def compare(before: Measured, after: Measured) -> Change:
     found: dict[str, Any] = {
         "nll": _moved(before, rows, before.nll[rows], after.nll[others]),
         **_accuracy(before, after, rows, others),
+        **_sampled(before, after, rows, others),
     }
     if before.log_weights is not None and after.log_weights is not None:
         bounds = (
@@ -124,3 +125,15 @@ def _accuracy(
     return {
         "accuracy": intervals.share_difference(int((new & ~old).sum()), int((old & ~new).sum()), len(rows))
     }
+
+
+def _sampled(
+    before: Measured, after: Measured, rows: np.ndarray, others: np.ndarray
+) -> dict[str, tuple[float, Interval | None]]:
+    """Of a chunk's mean over its sampled answers, where both models gave such."""
+    first, second = (one.correct_sampled for one in (before, after))
+    if not (first.size and second.size):
+        return {}
+    moved, documents = second[others].mean(axis=1) - first[rows].mean(axis=1), before.document[rows]
+    sums, counts = (intervals.by_document(documents, one) for one in (moved, np.ones(len(rows))))
+    return {"accuracy_sampled": intervals.ratio(sums, counts)}

@@ -46,7 +46,13 @@ ANSWERS = {
     "any": "accuracy_pass",
     "p(x | c, z), prior z": "likelihood_prior",
 }
-CHANGES = {"log p(x | c)": "log_likelihood", "bound": "bound", "raw text": "nll", "accuracy": "accuracy"}
+CHANGES = {
+    "log p(x | c)": "log_likelihood",
+    "bound": "bound",
+    "raw text": "nll",
+    "accuracy": "accuracy",
+    "sampled": "accuracy_sampled",
+}
 WEIGHTS = {
     "ESS": "ess_mean",
     "different": "different_mean",

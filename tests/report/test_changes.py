@@ -108,3 +108,19 @@ def test_chunks_are_paired_by_their_ids_and_answers_with_them() -> None:
     change = compare(before, replace(after, chunk=order))
     assert (change.values.log_likelihood, change.values.nll, change.values.accuracy) == (0.0, 0.0, 0.0)
     assert change.chunks == 6 and change.values.bound is None
+
+
+def test_sampled_answers_are_paired_by_document() -> None:
+    """As though each document were asked twice: what differs between documents is not in the interval."""
+    tokens = np.full(40, 3)
+    share = np.repeat([[True, False], [True, True]], 20, axis=0)
+    before = replace(measured(None, np.zeros((0, 0)), tokens), correct_sampled=share)
+    better = share.copy()
+    better[:20, 1] = np.arange(20) % 2 == 0
+    change = compare(before, replace(before, correct_sampled=better))
+    assert change.values.accuracy_sampled == pytest.approx(0.125)
+    low, high = change.intervals.accuracy_sampled or (0, 0)
+    error = np.std(np.repeat([0.5, 0.0], [10, 30]), ddof=1) / np.sqrt(40)
+    assert (high - low) / 2 == pytest.approx(2.0227 * error, rel=1e-3)
+    raw = replace(before, correct_sampled=np.zeros((0, 0)))
+    assert compare(raw, before).values.accuracy_sampled is None

@@ -107,7 +107,7 @@ def test_figures_have_their_intervals_and_raw_text_is_shown_as_log_probability()
     named = dict(zip(titles, row, strict=True))
     assert named["raw text"] == "-2.000 [-2.250, -1.750]" and named["bound"] == "-1.500 [-1.750, -1.250]"
     changes = [
-        "0.250 [0.100, 0.400]", "0.500 [0.300, 0.700]", "0.125 [0.050, 0.200]", "0.100 [0.050, 0.150]"
+        "0.250 [0.100, 0.400]", "0.500 [0.300, 0.700]", "0.125 [0.050, 0.200]", "0.100 [0.050, 0.150]", "–"
     ]  # fmt: skip
     assert ["1", "better", *changes, "0.010", "64", "64"] in lines
     assert ["1", "50", "2.500", "0.000", "250", "200", "3.00e+12", "1.00e+12", "4.00e+12", "30.000"] in lines
