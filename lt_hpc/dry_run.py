@@ -17,7 +17,7 @@ from lt_hpc.latent.cost import cost_of
 from lt_hpc.run import causes, events, state
 from lt_hpc.run.costs import Cost, has_gpus, of_stages, on_disk, total
 from lt_hpc.run.engine_work import Answering, Evaluation, Sampling, Synthesis, Throughput
-from lt_hpc.run.estimate import Estimate, Training, disk_bytes, estimate
+from lt_hpc.run.estimate import DATA_MEMORY_BYTES, Estimate, Training, disk_bytes, estimate
 from lt_hpc.run.events import described
 from lt_hpc.run.plan import Plan, Stage
 
@@ -141,7 +141,7 @@ def _basis(plan: Plan, found: Estimate) -> Iterator[str]:
     yield "tokens: of documents; sampled and scored, without prefixes; trained on; of a teacher's answers"
     most = disk_bytes(plan, found)
     if most is not None:
-        yield f"disk of models, thoughts and checkpoints: up to {_memory(most)} at one time"
+        yield f"disk of models, thoughts, checkpoints and training data: up to {_memory(most)} at one time"
     yield f"length of thoughts: {found.thoughts or 'not known; estimate.thought_tokens sets it'}"
 
 
@@ -164,10 +164,10 @@ def lines(plan: Plan, found: Estimate) -> Iterator[str]:
     for training in found.training:
         same = f" and {training.more} more like it" if training.more else ""
         yield f"{training.stage}{same}: {_amount(training)}"
-        if training.held_bytes is not None:
+        if training.data_bytes is not None:
             yield (
-                f"  documents and thoughts take {_memory(training.held_bytes)} of host memory per rank, "
-                f"{_memory(training.held_bytes * training.ranks_per_node)} per node"
+                f"  documents and thoughts: {_memory(training.data_bytes)} of files, which the ranks of a "
+                f"node share; up to {_memory(DATA_MEMORY_BYTES)} of host memory per rank"
             )
         if found.shape is not None:
             yield from (f"  {line}" for line in _cost(plan, training, found.shape.parameters))

@@ -36,7 +36,7 @@ def main() -> None:
             sizes, capacity = lengths(kind, options.examples, rng)
             order = packing.shuffled(options.examples, rng)
             started = time.process_time()
-            rows = packing.pack(sizes, order, capacity)
+            rows = list(packing.pack(sizes, order, capacity))
             seconds.append(time.process_time() - started)
             shares.append(sizes.sum() / (capacity * len(rows)))
         print(

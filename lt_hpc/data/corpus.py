@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -11,10 +11,20 @@ import numpy as np
 
 from lt_hpc.latent.layout import prefix_budgets
 from lt_hpc.store import manifest, tables
+from lt_hpc.store.arrays import IN_MEMORY, Arrays, Columns
 from lt_hpc.store.lists import Lists
-from lt_hpc.store.tables import Joined
 
-_LISTS = ("context", "tokens", "chunk_lengths", "chunk_bytes")
+_BATCH_TOKENS = 1 << 20
+"""Tokens of text that are read or worked on at once, where no document has more."""
+_LISTS = ("question", "tokens", "lengths", "thoughts")
+_TYPES = {
+    **dict.fromkeys(_LISTS, np.int32),
+    **{f"{name}_ends": np.int64 for name in _LISTS},
+    "bytes": np.int32,
+    "first_thought": np.int64,
+    "first_chunk": np.int64,
+    "chunk_ends": np.int64,
+}
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,7 @@ class Corpus:
             have them, one after the other. A document has one thought per chunk or none.
         first_thought: [documents] int64, index of a document's first thought in `thoughts`, or -1.
         first_chunk: [documents] int64, chunk id of a document's first chunk.
+        chunk_ends: `ends`, where they need not be worked out.
     """
 
     view: View
@@ -79,6 +90,7 @@ class Corpus:
     thoughts: Lists
     first_thought: np.ndarray
     first_chunk: np.ndarray
+    chunk_ends: np.ndarray | None = None
 
     @property
     def num_chunks(self) -> int:
@@ -87,72 +99,99 @@ class Corpus:
     @cached_property
     def document(self) -> np.ndarray:
         """[num_chunks] int64, the document of each chunk, as an index."""
-        return np.repeat(np.arange(len(self.first_chunk)), np.diff(self.lengths[1]))
+        return self.documents_of(np.arange(self.num_chunks))
+
+    def documents_of(self, chunks: np.ndarray) -> np.ndarray:
+        """[...] int64, the documents of these chunks [...], as indices."""
+        return np.asarray(np.searchsorted(self.lengths[1], chunks, side="right") - 1)
 
     @cached_property
     def ends(self) -> np.ndarray:
         """[num_chunks + 1] int64, where in the values of `tokens` chunk n begins, and n - 1 ends."""
+        if self.chunk_ends is not None:
+            return self.chunk_ends
         return np.concatenate([[0], np.cumsum(self.lengths[0], dtype=np.int64)])
 
-    @cached_property
-    def given(self) -> np.ndarray:
-        """[num_chunks] bool, whether the prefix is a question (see `Chunk`)."""
-        given = np.zeros(self.num_chunks, bool)
-        asked = np.flatnonzero((np.diff(self.question[1]) > 0) & (np.diff(self.lengths[1]) > 0))
-        given[self.lengths[1][asked]] = True
-        return given
+    def given(self, chunks: np.ndarray) -> np.ndarray:
+        """[...] bool, whether the prefix of these chunks [...] is a question (see `Chunk`)."""
+        document = self.documents_of(chunks)
+        return np.asarray((self._asked(document) > 0) & (chunks == self.lengths[1][document]))
 
-    @cached_property
-    def _whole_prefixes(self) -> np.ndarray:
-        """[num_chunks] int64, tokens of each chunk's prefix before it is cut."""
-        question = np.diff(self.question[1])[self.document]
-        return np.asarray(question + self.ends[:-1] - self.ends[self._first_of_prefix])
+    def _asked(self, document: np.ndarray) -> np.ndarray:
+        return np.asarray(self.question[1][document + 1] - self.question[1][document])
 
-    @cached_property
-    def prefix_lengths(self) -> np.ndarray:
-        """[num_chunks] int64, tokens of each chunk's prefix after it is cut, its bos token counted."""
-        return self._num_kept + (self.view.bos is not None)
+    def prefix_lengths(self, chunks: np.ndarray) -> np.ndarray:
+        """[...] int64, tokens of the prefixes of these chunks [...] after they are cut, the bos token
+        counted."""
+        return self._prefixes(chunks)[2] + (self.view.bos is not None)
 
-    @cached_property
-    def _num_kept(self) -> np.ndarray:
-        """[num_chunks] int64, tokens of text in each chunk's prefix."""
+    def _prefixes(self, chunks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of the prefixes of these chunks [...]: where in the values of `tokens` they begin, their tokens
+        with the question, and how many of these are kept; the bos token not counted."""
+        document = self.documents_of(chunks)
+        first = np.maximum(self.lengths[1][document], chunks - self.view.prefix_chunks)
+        begin, end = self.ends[first], self.ends[chunks]
+        whole = self._asked(document) + end - begin
         longest = self.view.context_length - (self.view.bos is not None)
-        budgets = prefix_budgets(longest, self.view.max_thought_tokens, self.lengths[0])
-        return np.asarray(np.minimum(self._whole_prefixes, budgets))
+        budgets = prefix_budgets(longest, self.view.max_thought_tokens, self.ends[chunks + 1] - end)
+        return begin, whole, np.minimum(whole, budgets)
 
-    @cached_property
-    def _first_of_prefix(self) -> np.ndarray:
-        """[num_chunks] int64, the first chunk of each chunk's prefix; the chunk itself where there is
-        none."""
-        first_of_document = self.lengths[1][self.document]
-        earliest = np.arange(self.num_chunks) - self.view.prefix_chunks
-        return np.asarray(np.maximum(first_of_document, earliest))
-
-    @cached_property
-    def thought_rows(self) -> np.ndarray:
-        """[num_chunks] int64, index of each chunk's own thought in `thoughts`, or -1."""
-        first = self.first_thought[self.document]
-        index = np.arange(self.num_chunks) - self.lengths[1][self.document]
-        return np.where(first >= 0, first + index, -1)
+    def thought_rows(self, chunks: np.ndarray) -> np.ndarray:
+        """[...] int64, index of the own thought of these chunks [...] in `thoughts`, or -1."""
+        document = self.documents_of(chunks)
+        first = self.first_thought[document]
+        return np.where(first >= 0, first + chunks - self.lengths[1][document], -1)
 
     def chunk(self, n: int) -> Chunk:
         """The n-th chunk."""
-        begin, end = self.ends[self._first_of_prefix[n]], self.ends[n]
-        before = np.concatenate([row(self.question, self.document[n]), self.tokens[0][begin:end]])
-        thought, bos = self.thought_rows[n], self.view.bos
+        one = np.asarray(n)
+        begin, whole, kept = self._prefixes(one)
+        end, bos, thought = self.ends[n], self.view.bos, int(self.thought_rows(one))
+        before = np.concatenate([row(self.question, int(self.documents_of(one))), self.tokens[0][begin:end]])
         return Chunk(
             chunk_id=int(self.first_chunk[0]) + n,
-            prefix=([] if bos is None else [bos]) + before[len(before) - self._num_kept[n] :].tolist(),
+            prefix=([] if bos is None else [bos]) + before[len(before) - kept :].tolist(),
             suffix=self.tokens[0][end : self.ends[n + 1]].tolist(),
             num_bytes=int(self.bytes[n]),
-            given=bool(self.given[n]),
+            given=bool(self.given(one)),
             thought=row(self.thoughts, thought).tolist() if thought >= 0 else None,
-            num_cut=int(self._whole_prefixes[n] - self._num_kept[n]),
+            num_cut=int(whole - kept),
         )
 
     def chunks(self) -> Iterator[Chunk]:
         """All chunks in order of their ids."""
         return map(self.chunk, range(self.num_chunks))
+
+    def part(self, start: int, stop: int) -> Corpus:
+        """Documents start to stop - 1; not empty."""
+        first = self.first_thought[start:stop]
+        taught = np.flatnonzero(first >= 0)
+        begin = end = 0
+        if len(taught):
+            begin, last = int(first[taught[0]]), taught[-1]
+            counts = self.lengths[1][start + last : start + last + 2]
+            end = int(first[last] + counts[1] - counts[0])
+        chunks = self.lengths[1][start], self.lengths[1][stop]
+        return replace(
+            self,
+            question=_part(self.question, start, stop),
+            tokens=_part(self.tokens, start, stop),
+            lengths=_part(self.lengths, start, stop),
+            bytes=self.bytes[slice(*chunks)],
+            thoughts=_part(self.thoughts, begin, end),
+            first_thought=np.where(first >= 0, first - begin, -1),
+            first_chunk=self.first_chunk[start:stop],
+            chunk_ends=None,
+        )
+
+    def parts(self) -> Iterator[tuple[int, Corpus]]:
+        """All documents, some at a time, with the index of the first of them."""
+        start, ends = 0, self.tokens[1]
+        while start < len(self.first_chunk):
+            stop = int(np.searchsorted(ends, ends[start] + _BATCH_TOKENS, side="right")) - 1
+            stop = min(max(stop, start + 1), start + _BATCH_TOKENS)
+            yield start, self.part(start, stop)
+            start = stop
 
 
 def row(lists: Lists, index: int) -> np.ndarray:
@@ -161,8 +200,19 @@ def row(lists: Lists, index: int) -> np.ndarray:
     return values[offsets[index] : offsets[index + 1]]
 
 
+def _part(lists: Lists, start: int, stop: int) -> Lists:
+    """Lists start to stop - 1."""
+    values, offsets = lists
+    return values[offsets[start] : offsets[stop]], offsets[start : stop + 1] - offsets[start]
+
+
 def read_corpus(
-    folder: Path, fingerprint: str, view: View, start: int = 0, stop: int | None = None
+    folder: Path,
+    fingerprint: str,
+    view: View,
+    start: int = 0,
+    stop: int | None = None,
+    arrays: Arrays = IN_MEMORY,
 ) -> Corpus:
     """The documents whose chunks may have ids in [start, stop), from verified files only; stop None: to
     the end. Whole files are read, so there may be more documents than asked for.
@@ -170,30 +220,63 @@ def read_corpus(
     Raises:
         IncompleteError: when the folder or a file that is needed does not verify.
     """
-    found = manifest.verified(folder, fingerprint, checksums=False)
-    joined = {name: Joined() for name in (*_LISTS, "thoughts")}
-    counts, first_chunks, seen = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
-    for entry in found.files:
+    return joined(arrays, "documents", view, lambda: _read_parts(folder, fingerprint, view, start, stop))
+
+
+def _read_parts(folder: Path, fingerprint: str, view: View, start: int, stop: int | None) -> Iterator[Corpus]:
+    seen = 0
+    for entry in manifest.verified(folder, fingerprint, checksums=False).files:
         first, seen = seen, seen + entry.counts["chunks"]
         if seen > start and (stop is None or first < stop):
             problem = manifest.file_problem(folder, entry, checksums=True)
             if problem:
                 raise manifest.withdrawn(folder, problem)
-            table = tables.read(folder / entry.name, tables.DOCUMENTS)
-            for name in _LISTS:
-                joined[name].add(tables.flat_lists(table[name]))
-            thoughts, rows = tables.nested_lists(table["thoughts"])
-            joined["thoughts"].add(thoughts)
-            counts.append(np.diff(rows))
-            first_chunks.append(table["first_chunk"].to_numpy())
-    count = np.concatenate(counts)
+            per_document = entry.counts.get("tokens", 0) // max(1, entry.counts.get("kept", 1))
+            num_rows = max(1, _BATCH_TOKENS // max(1, per_document))
+            for table in tables.batches(folder / entry.name, tables.DOCUMENTS, num_rows):
+                thoughts, rows = tables.nested_lists(table["thoughts"])
+                yield Corpus(
+                    view=view,
+                    question=tables.flat_lists(table["context"]),
+                    tokens=tables.flat_lists(table["tokens"]),
+                    lengths=tables.flat_lists(table["chunk_lengths"]),
+                    bytes=tables.flat_lists(table["chunk_bytes"])[0],
+                    thoughts=thoughts,
+                    first_thought=np.where(np.diff(rows) > 0, rows[:-1], -1),
+                    first_chunk=table["first_chunk"].to_numpy(),
+                )
+
+
+def joined(arrays: Arrays, name: str, view: View, parts: Callable[[], Iterator[Corpus]]) -> Corpus:
+    """The documents of all parts, one after the other, as one corpus in `arrays`."""
+
+    def blocks() -> Iterator[Columns]:
+        lists, values = dict.fromkeys(_LISTS, 0), dict.fromkeys(_LISTS, 0)
+        yield {name: np.zeros(1, np.int64) for name in ("chunk_ends", *(f"{one}_ends" for one in _LISTS))}
+        for part in parts():
+            first = part.first_thought
+            columns = {
+                "bytes": part.bytes,
+                "first_thought": np.where(first >= 0, first + lists["thoughts"], -1),
+                "first_chunk": part.first_chunk,
+                "chunk_ends": part.ends[1:] + values["tokens"],
+            }
+            for one in _LISTS:
+                of_part, offsets = getattr(part, one)
+                columns |= {one: of_part, f"{one}_ends": offsets[1:] + values[one]}
+                lists[one] += len(offsets) - 1
+                values[one] += len(of_part)
+            yield columns
+
+    found = arrays.columns(name, _TYPES, blocks)
     return Corpus(
         view=view,
-        question=joined["context"].lists(),
-        tokens=joined["tokens"].lists(),
-        lengths=joined["chunk_lengths"].lists(),
-        bytes=joined["chunk_bytes"].lists()[0],
-        thoughts=joined["thoughts"].lists(),
-        first_thought=np.where(count > 0, np.cumsum(count) - count, -1),
-        first_chunk=np.concatenate(first_chunks),
+        question=(found["question"], found["question_ends"]),
+        tokens=(found["tokens"], found["tokens_ends"]),
+        lengths=(found["lengths"], found["lengths_ends"]),
+        bytes=found["bytes"],
+        thoughts=(found["thoughts"], found["thoughts_ends"]),
+        first_thought=found["first_thought"],
+        first_chunk=found["first_chunk"],
+        chunk_ends=found["chunk_ends"],
     )

@@ -25,7 +25,7 @@ from lt_hpc.dry_run import too_large
 from lt_hpc.errors import ConfigError, explained, guarded
 from lt_hpc.launch import configured, iterations, make_plan, run_folder
 from lt_hpc.run import engine_work, state
-from lt_hpc.run.estimate import Estimate, Training, disk_bytes, estimate
+from lt_hpc.run.estimate import DATA_MEMORY_BYTES, Estimate, Training, disk_bytes, estimate
 from lt_hpc.run.plan import Plan
 from lt_hpc.store.paths import RunPaths
 
@@ -115,15 +115,13 @@ def _on_slurm(config: Config, paths: RunPaths, plan: Plan | None, found: Estimat
     yield from _of_launch(paths)
 
 
-def _host_bytes(plan: Plan, training: Training) -> float | None:
-    """What a training takes of a node's own memory: documents and thoughts, and on CPUs all the rest."""
+def _host_bytes(plan: Plan, training: Training) -> float:
+    """What a training takes of a node's own memory: each rank for its data, and on CPUs all the rest."""
     stage = plan.stage(training.stage)
-    held = training.held_bytes
     if plan.config.slurm.job(stage.name).gpus_per_node:
-        return None if held is None else held * training.ranks_per_node
-    on_cpus = training.memory.get(plan.training(stage).zero_stage)
-    known = [value for value in (held, on_cpus) if value is not None]
-    return sum(known) * plan.config.slurm.job(stage.name).tasks_per_node if known else None
+        return DATA_MEMORY_BYTES * training.ranks_per_node
+    on_cpus = training.memory.get(plan.training(stage).zero_stage, 0.0)
+    return (DATA_MEMORY_BYTES + on_cpus) * plan.config.slurm.job(stage.name).tasks_per_node
 
 
 def _heads(config: Config) -> int | None:

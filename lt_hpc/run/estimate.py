@@ -26,6 +26,9 @@ from lt_hpc.run.plan import Plan, Stage
 from lt_hpc.store.paths import RunPaths
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2}
+DATA_MEMORY_BYTES = 2e8
+"""What a rank of training holds of its data besides mapped files, however much it is: twice as much as
+tools/bench_memory.py found."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Training:
         epochs: passes that the settings ask for where they don't set steps.
         epoch_tokens: tokens of one pass at most: prefixes and thoughts included.
         ranks, ranks_per_node: what the job section asks for, or else this machine.
-        held_bytes: bytes of documents and thoughts in the host memory of each rank.
+        data_bytes: bytes of documents and thoughts, in files that the ranks share.
         memory: ZeRO stage -> bytes per rank for weights, gradients, optimizer, buffers and activations.
         activation_bytes: bytes per rank for the activations of one micro-batch.
         micro_batch_tokens: tokens per micro-batch and rank.
@@ -56,7 +59,7 @@ class Training:
     epoch_tokens: float | None
     ranks: int
     ranks_per_node: float
-    held_bytes: float | None
+    data_bytes: float | None
     memory: dict[int, float]
     activation_bytes: float | None
     micro_batch_tokens: int
@@ -198,7 +201,7 @@ def _training(plan: Plan, stage: Stage, more: int, shape: ModelShape | None, pat
         epoch_tokens=_epoch_tokens(plan, stage, paths),
         ranks=ranks,
         ranks_per_node=ranks / job.nodes,
-        held_bytes=None if raw is None or thought is None else 4.0 * raw * (1 + thought),
+        data_bytes=None if raw is None or thought is None else 4.0 * raw * (1 + thought),
         memory=memory,
         activation_bytes=activations,
         micro_batch_tokens=tokens,
@@ -209,8 +212,8 @@ def _training(plan: Plan, stage: Stage, more: int, shape: ModelShape | None, pat
 
 def disk_bytes(plan: Plan, found: Estimate) -> float | None:
     """What a run takes on disk at most at one time, without documents: the model of every iteration, the
-    checkpoints that are kept and one that is being written, and the ids of all thoughts, 4 bytes each; None
-    where the model's shape is not known."""
+    checkpoints that are kept and one that is being written, the ids of all thoughts, 4 bytes each, and the
+    files of one training's data; None where the model's shape is not known."""
     if found.shape is None:
         return None
     trained = [plan.training(stage) for stage in plan.stages if stage.kind.ranked]
@@ -218,4 +221,5 @@ def disk_bytes(plan: Plan, found: Estimate) -> float | None:
     models = sum(DTYPE_BYTES[settings.dtype] for settings in trained) * parameters + 4 * parameters
     kept = max((settings.keep_checkpoints + 1 for settings in trained), default=0)
     thoughts = 4 * found.sampling.sampled_tokens * (found.sampling.more + 1) if found.sampling else 0
-    return models + kept * MASTER_BYTES * parameters + thoughts
+    data = max((training.data_bytes or 0.0 for training in found.training), default=0.0)
+    return models + kept * MASTER_BYTES * parameters + thoughts + data

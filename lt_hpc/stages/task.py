@@ -16,6 +16,7 @@ from lt_hpc.run import state
 from lt_hpc.run.plan import Plan, Stage
 from lt_hpc.run.progress import Progress
 from lt_hpc.store import manifest
+from lt_hpc.store.arrays import IN_MEMORY, Arrays
 from lt_hpc.store.manifest import Manifest
 from lt_hpc.store.paths import LAYOUT, RunPaths
 
@@ -70,14 +71,17 @@ class Task:
         expected = self.plan.output(self.stage.inputs[role])
         return manifest.verified(self.folder(role), expected, checksums)
 
-    def documents(self, role: str, start: int = 0, stop: int | None = None) -> Corpus:
-        """An input of documents: those whose chunks may lie in [start, stop), from verified files.
+    def documents(
+        self, role: str, start: int = 0, stop: int | None = None, arrays: Arrays = IN_MEMORY
+    ) -> Corpus:
+        """An input of documents: those whose chunks may lie in [start, stop), from verified files, put into
+        `arrays`.
 
         Raises:
             IncompleteError: with the reason, when they are not done.
         """
         fingerprint = self.plan.output(self.stage.inputs[role])
-        return read_corpus(self.folder(role), fingerprint, self.view, start, stop)
+        return read_corpus(self.folder(role), fingerprint, self.view, start, stop, arrays)
 
     def check_inputs(self) -> None:
         """A stage may start after what it needs has failed. One that repairs its input looks at each

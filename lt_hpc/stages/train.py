@@ -19,9 +19,9 @@ from lt_hpc.cluster import rendezvous
 from lt_hpc.errors import Interrupted, StageError
 from lt_hpc.latent import cost, seeds
 from lt_hpc.run import state
-from lt_hpc.stages import train_data
+from lt_hpc.stages import train_files
 from lt_hpc.stages.task import Task
-from lt_hpc.stages.train_data import StepSize
+from lt_hpc.stages.train_steps import StepSize
 from lt_hpc.store import manifest
 from lt_hpc.store.atomic import atomic_folder, clean_temporaries
 from lt_hpc.store.checkpoints import Cost
@@ -86,8 +86,7 @@ class _Training:
         self.task, self.ranks = task, ranks
         self.config = task.plan.training(task.stage)
         self.layout = task.vocabulary
-        self.data = train_data.data_of(task)
-        self.steps = train_data.plan_steps(task, self.data)
+        self.data, self.steps = train_files.shared(task, ranks)
         rows_per_rank = -(-self.steps.rows_per_step // task.place.count)
         self.micro_rows = min(self.config.micro_batch_rows, rows_per_rank)
         self.micro_batches = -(-rows_per_rank // self.micro_rows)
@@ -243,7 +242,7 @@ class _Training:
                 shutil.copyfile(path, folder / path.name)
         lines, saved = train_log.read(self.log_path)
         sizes = [self.steps.size(step) for step in range(self.steps.count)]
-        positions = len(self.steps.rows) * self.task.plan.config.model.context_length
+        positions = self.steps.num_rows * self.task.plan.config.model.context_length
         statistics = {
             "losses": [line["loss"] for line in lines],
             "examples": len(self.data),

@@ -1,25 +1,31 @@
-"""What the M-step trains on, and in which optimizer steps: a function of the plan alone."""
+"""What the M-step trains on: a function of the plan alone."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from lt_hpc.data import base_model
-from lt_hpc.data.corpus import Corpus
+from lt_hpc.data.corpus import Corpus, joined
 from lt_hpc.data.encoding import Encoder
-from lt_hpc.errors import IncompleteError, StageError
+from lt_hpc.errors import IncompleteError
 from lt_hpc.run.build import WHOLE_DOCUMENTS
 from lt_hpc.stages.shards import part_files
 from lt_hpc.stages.task import Task
 from lt_hpc.store import shards, tables
+from lt_hpc.store.arrays import IN_MEMORY, Arrays, Columns, spans
 from lt_hpc.store.lists import Lists
-from lt_hpc.store.tables import Joined
-from lt_hpc.training.batches import Epoch, Examples, examples_of_corpus, pack_epoch
+from lt_hpc.training.batches import Blocks, Examples, examples_in
 from lt_hpc.training.raw_text import examples_of_text, in_other_words, with_thoughts
+
+_ROWS = 1 << 12
+"""Chunks of which thoughts are read at once."""
+_THOUGHTS = {"ids": np.int32, "ends": np.int64}
 
 
 @dataclass(frozen=True)
@@ -36,45 +42,76 @@ class Data:
         return sum(len(one) for one in (*self.draws[:1], self.text) if one is not None)
 
 
-def data_of(task: Task) -> Data:
-    """The iteration's training examples, in the order of chunks and documents.
+def data_of(task: Task, arrays: Arrays = IN_MEMORY) -> Data:
+    """The iteration's training examples, in the order of chunks and documents, put into `arrays`.
 
     Raises:
         IncompleteError: when the corpus or the selection does not verify.
     """
-    corpus = task.documents("data")
+    corpus = task.documents("data", arrays=arrays)
     whole = task.stage.settings.get("text") == WHOLE_DOCUMENTS
     mixed = task.plan.training(task.stage).raw_share > 0
-    text = examples_of_text(corpus, task.plan.config.model.context_length) if whole or mixed else None
+    length = task.plan.config.model.context_length
+    text = examples_of_text(corpus, length, arrays, "text") if whole or mixed else None
     if whole:
         return Data([], text)
     if "selected" in task.stage.inputs:
-        return Data(_with_selected(task, corpus), text)
+        return Data(_with_selected(task, corpus, arrays), text)
     if "taught" in task.stage.inputs:
-        return Data(_with_taught(task, corpus), text)
-    everything = np.arange(corpus.num_chunks)  # with the teacher's thoughts, where it has any
-    return Data([examples_of_corpus(corpus, everything, corpus.thoughts, corpus.thought_rows)], text)
+        return Data(_with_taught(task, corpus, arrays), text)
+
+    def everything() -> Blocks:  # with the teacher's thoughts, where it has any
+        for chunks in _chunks(corpus):
+            yield chunks, corpus.thought_rows(chunks), None
+
+    return Data([examples_in(arrays, "examples", corpus, corpus.thoughts, everything)], text)
 
 
-def _with_taught(task: Task, corpus: Corpus) -> list[Examples]:
+def _chunks(corpus: Corpus) -> Iterator[np.ndarray]:
+    return (np.arange(span.start, span.stop) for span in spans(corpus.num_chunks))
+
+
+def _with_taught(task: Task, corpus: Corpus, arrays: Arrays) -> list[Examples]:
     """What the teacher's answers are used for, once for each answer of a chunk; one with fewer than others
     comes with the same again."""
-    accepted, edges = _taught(task, corpus.num_chunks)
-    counts = np.diff(edges)
-    lists, teacher = [], task.plan.config.teacher
-    for number in range(teacher.answers):
-        rows = np.where(counts > 0, edges[:-1] + number % np.maximum(counts, 1), -1)
+    accepted, edges = _taught(task, corpus.num_chunks, arrays)
+    teacher, length = task.plan.config.teacher, task.plan.config.model.context_length
+
+    def rows(number: int, chunks: np.ndarray) -> np.ndarray:
+        counts = edges[chunks + 1] - edges[chunks]
+        return np.where(counts > 0, edges[chunks] + number % np.maximum(counts, 1), -1)
+
+    def thoughts(number: int) -> Blocks:
+        for chunks in _chunks(corpus):
+            own = rows(number, chunks)
+            yield chunks[own >= 0], own[own >= 0], None
+
+    def examples(number: int) -> Examples:
         if teacher.use == "thought":
-            taught = np.flatnonzero(counts)
-            lists.append(examples_of_corpus(corpus, taught, accepted, rows[taught]))
-            continue
-        own = tables.rows(accepted, rows)
-        if teacher.use == "surface":
-            text = with_thoughts(corpus, own, _separator(task))
+            return examples_in(arrays, f"examples-{number}", corpus, accepted, partial(thoughts, number))
+        parts = partial(_rewritten, task, corpus, accepted, partial(rows, number))
+        text = joined(arrays, f"written-{number}", corpus.view, parts)
+        return examples_of_text(text, length, arrays, f"examples-{number}")
+
+    return [examples(number) for number in range(teacher.answers)]
+
+
+def _rewritten(
+    task: Task, corpus: Corpus, accepted: Lists, rows: Callable[[np.ndarray], np.ndarray]
+) -> Iterator[Corpus]:
+    """Documents of plain text, made of those of a corpus and of an answer for each chunk, by `rows`."""
+    surface = task.plan.config.teacher.use == "surface"
+    between = _separator(task) if surface else []
+    written = 0
+    for first, part in corpus.parts():
+        start = int(corpus.lengths[1][first])
+        own = tables.rows(accepted, rows(np.arange(start, start + part.num_chunks)))
+        if surface:
+            yield with_thoughts(part, own, between)
         else:
-            text = in_other_words(corpus, own, task.vocabulary.eos)
-        lists.append(examples_of_text(text, task.plan.config.model.context_length))
-    return lists
+            text = in_other_words(part, own, task.vocabulary.eos)
+            yield replace(text, first_chunk=text.first_chunk + written)
+            written += text.num_chunks
 
 
 def _separator(task: Task) -> list[int]:
@@ -84,153 +121,76 @@ def _separator(task: Task) -> list[int]:
     return [] if encoded.unknown else encoded.ids
 
 
-def _taught(task: Task, num_chunks: int) -> tuple[Lists, np.ndarray]:
+def _taught(task: Task, num_chunks: int, arrays: Arrays) -> tuple[Lists, np.ndarray]:
     """The accepted answers of all chunks, and where those of each begin [chunks + 1]."""
-    folder = task.input("taught")
-    shard_map = shards.read(folder)
-    assert shard_map is not None  # it verifies
-    joined, counts = Joined(), [np.zeros(0, np.int64)]
-    for shard in range(shard_map.num_shards):
-        for path in part_files(folder, shard_map, shard):
-            answers, edges = tables.nested_lists(tables.read(path, tables.TAUGHT)["answers"])
-            joined.add(answers)
-            counts.append(np.diff(edges))
-    edges = np.append(0, np.cumsum(np.concatenate(counts)))
-    if len(edges) - 1 != num_chunks:
+    folder = task.folder("taught")
+
+    def columns() -> Iterator[Columns]:
+        task.input("taught")
+        shard_map, counted, written = shards.read(folder), 0, 0
+        assert shard_map is not None  # it verifies
+        yield {"ends": np.zeros(1, np.int64), "edges": np.zeros(1, np.int64)}
+        for shard in range(shard_map.num_shards):
+            for path in part_files(folder, shard_map, shard):
+                for table in tables.batches(path, tables.TAUGHT, _ROWS, ["answers"]):
+                    (ids, ends), edges = tables.nested_lists(table["answers"])
+                    yield {"ids": ids, "ends": ends[1:] + written, "edges": edges[1:] + counted}
+                    written, counted = written + len(ids), counted + int(edges[-1])
+
+    found = arrays.columns("answers", {**_THOUGHTS, "edges": np.int64}, columns)
+    if len(found["edges"]) - 1 != num_chunks:
         raise IncompleteError(f"{folder}: its rows are not the {num_chunks} chunks of the documents")
-    return joined.lists(), edges
+    return (found["ids"], found["ends"]), found["edges"]
 
 
-def _with_selected(task: Task, corpus: Corpus) -> list[Examples]:
+def _with_selected(task: Task, corpus: Corpus, arrays: Arrays) -> list[Examples]:
     """The chunks with their selected thoughts."""
     merge, folder = task.plan.config.merge, task.folder("selected")
-    found = task.record("selected")
-    joined = Joined()
-    chunk, counts, loss = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
-    sample = [np.zeros(0, np.int64)]
-    for entry in found.files:
-        table = tables.read(folder / entry.name, tables.SELECTED)
-        joined.add(tables.nested_lists(table["thoughts"])[0])
-        chunk.append(table["chunk"].to_numpy())
-        values, edges = tables.flat_lists(table["samples"])
-        sample.append(values)
-        counts.append(np.diff(edges))
-        loss.append(tables.flat_lists(table["loss_weights"])[0])
-    chunks, count = np.concatenate(chunk), np.concatenate(counts)
-    if len(chunks) != corpus.num_chunks or (chunks != np.arange(len(chunks))).any():
-        raise IncompleteError(f"{folder}: its rows are not the {corpus.num_chunks} chunks of the corpus")
-    thoughts, samples, losses = joined.lists(), np.concatenate(sample), np.concatenate(loss)
-    of_chunk, rows = np.repeat(chunks, count), np.where(samples >= 0, np.arange(len(samples)), -1)
-    kept = np.ones(len(rows), bool) if merge.unfinished == "raw" else rows >= 0
-    draw = np.arange(len(rows)) - np.repeat(np.cumsum(count) - count, count)
+
+    def read(*columns: str) -> Iterator[pa.Table]:
+        for entry in task.record("selected", checksums=False).files:
+            yield from tables.batches(folder / entry.name, tables.SELECTED, _ROWS, list(columns))
+
+    def selected() -> Iterator[Columns]:
+        task.record("selected")
+        chunks = written = 0
+        yield {"ends": np.zeros(1, np.int64)}
+        for table in read("chunk", "thoughts"):
+            (ids, ends), _ = tables.nested_lists(table["thoughts"])
+            _check_chunks(folder, corpus, table["chunk"].to_numpy(), chunks)
+            yield {"ids": ids, "ends": ends[1:] + written}
+            chunks, written = chunks + table.num_rows, written + len(ids)
+        if chunks != corpus.num_chunks:
+            raise _not_the_chunks(folder, corpus)
+
+    found = arrays.columns("thoughts", _THOUGHTS, selected)
+    thoughts = found["ids"], found["ends"]
+
+    def blocks(draw: int | None) -> Blocks:
+        first = 0
+        for table in read("chunk", "samples", "loss_weights"):
+            samples, edges = tables.flat_lists(table["samples"])
+            counts = np.diff(edges)
+            rows = np.where(samples >= 0, first + np.arange(len(samples)), -1)
+            kept = np.ones(len(rows), bool) if merge.unfinished == "raw" else rows >= 0
+            if draw is not None:
+                kept &= np.arange(len(rows)) - np.repeat(edges[:-1], counts) == draw
+            of_chunk, losses = np.repeat(table["chunk"].to_numpy(), counts), table["loss_weights"]
+            yield of_chunk[kept], rows[kept], tables.flat_lists(losses)[0][kept]
+            first += len(samples)
+
     # Weighted ones are all of one epoch.
-    lists = [kept] if merge.select == "weighted" else [kept & (draw == d) for d in range(merge.num_selected)]
-    return [examples_of_corpus(corpus, of_chunk[one], thoughts, rows[one], losses[one]) for one in lists]
+    draws = [None] if merge.select == "weighted" else list(range(merge.num_selected))
+    return [
+        examples_in(arrays, f"examples-{n}", corpus, thoughts, partial(blocks, draw))
+        for n, draw in enumerate(draws)
+    ]
 
 
-@dataclass(frozen=True)
-class StepSize:
-    """Tokens that take a loss, as many as these weigh, all tokens, and the packed documents that they make
-    up."""
-
-    scored: int
-    weight: float
-    tokens: int
-    documents: int
+def _check_chunks(folder: Path, corpus: Corpus, chunks: np.ndarray, first: int) -> None:
+    if (chunks != np.arange(first, first + len(chunks))).any():
+        raise _not_the_chunks(folder, corpus)
 
 
-Row = tuple[Epoch, int]
-"""A packed row: its epoch, and which one there."""
-
-
-@dataclass(frozen=True)
-class Steps:
-    """Which packed rows each optimizer step takes: the same for every world size."""
-
-    rows: list[Row]
-    rows_per_step: int
-    count: int
-
-    def of(self, step: int) -> list[Row]:
-        start = step * self.rows_per_step
-        return self.rows[start : start + self.rows_per_step]
-
-    def size(self, step: int) -> StepSize:
-        """What a step trains on, over all ranks."""
-        tokens = scored = documents = 0
-        weight = 0.0
-        for epoch, row in self.of(step):
-            members = epoch.rows[row]
-            losses = epoch.lengths[members] - epoch.examples.unscored[members]
-            tokens += int(epoch.lengths[members].sum())
-            scored += int(losses.sum())
-            weight += float(losses @ epoch.examples.weights[members])
-            documents += len(members)
-        return StepSize(scored, weight, tokens, documents)
-
-    def passes(self, over: Sequence[Examples]) -> float:
-        """How often these examples are gone through, all of them together."""
-        return sum(
-            1 / len(epoch.rows) for epoch, _ in self.rows if any(epoch.examples is one for one in over)
-        )
-
-
-def plan_steps(task: Task, data: Data) -> Steps:
-    """Pack as many epochs as the settings ask for. The last step may be smaller: no chunk is
-    dropped, and a step's loss is normalised by its own tokens."""
-    settings = task.plan.training(task.stage)
-    rows_per_step = settings.batch_tokens // task.plan.config.model.context_length
-    wanted = None if settings.steps is None else settings.steps * rows_per_step
-    draws, text = data.draws, [data.text] if data.text is not None else []
-    if not len((draws or text)[0]):
-        raise StageError(
-            "nothing is left to train on: all thoughts of every chunk were cut (raise "
-            "sample.max_thought_tokens, or merge.unfinished=raw), or no text has two tokens"
-        )
-    rows = _rows(task, draws or text, settings.epochs, wanted)
-    if draws and text:
-        rows = _mixed(rows, _endless(task, text), settings.raw_share)
-    count = settings.steps or -(-len(rows) // rows_per_step)
-    return Steps(rows[: count * rows_per_step], rows_per_step, count)
-
-
-def _epoch(task: Task, draws: list[Examples], index: int) -> Epoch:
-    config = task.plan.config
-    examples = draws[index % len(draws)]
-    return pack_epoch(examples, config.seed, task.stage.iteration, index, config.model.context_length)
-
-
-def _rows(task: Task, draws: list[Examples], epochs: float, wanted: int | None) -> list[Row]:
-    """The rows of so many epochs, or of as many as make up the wanted number or more."""
-    rows: list[Row] = []
-    for index in itertools.count():
-        if len(rows) >= wanted if wanted is not None else index >= epochs:
-            return rows
-        epoch = _epoch(task, draws, index)
-        share = 1.0 if wanted is not None else min(1.0, epochs - index)
-        rows += [(epoch, row) for row in range(max(1, round(share * len(epoch.rows))))]
-    raise AssertionError
-
-
-def _endless(task: Task, draws: list[Examples]) -> Iterator[Row]:
-    for index in itertools.count():
-        epoch = _epoch(task, draws, index)
-        yield from ((epoch, row) for row in range(len(epoch.rows)))
-
-
-def _mixed(rows: list[Row], others: Iterator[Row], share: float) -> list[Row]:
-    """Rows with others evenly between them, which make up that share of the tokens."""
-    mixed: list[Row] = []
-    own = other = 0
-    for row in rows:
-        mixed.append(row)
-        own += _tokens(row)
-        while other < share * (own + other):
-            mixed.append(next(others))
-            other += _tokens(mixed[-1])
-    return mixed
-
-
-def _tokens(row: Row) -> int:
-    epoch, number = row
-    return int(epoch.lengths[epoch.rows[number]].sum())
+def _not_the_chunks(folder: Path, corpus: Corpus) -> IncompleteError:
+    return IncompleteError(f"{folder}: its rows are not the {corpus.num_chunks} chunks of the corpus")

@@ -8,7 +8,8 @@ runs/NAME/
   thoughts/shard-00000/part-00000.parquet, asked-00000.jsonl, manifest.json     of a teacher
   iter-01/samples/shard-00007/part-00012.parquet, manifest.json
           selected/shard-00007.parquet, manifest.json
-          checkpoints/FINGERPRINT/  model/
+          checkpoints/FINGERPRINT/step-00000400-ATTEMPT/, data/    until there is the model
+          model/
           eval/part-00000.parquet, metrics.json, manifest.json
           answers/shard-00000/part-00000.parquet, manifest.json    to benchmarks
           benchmark/results.json, items.parquet, manifest.json
@@ -109,6 +110,10 @@ class RunPaths:
     def checkpoints(self, iteration: int, fingerprint: str) -> Path:
         """Of one model: other settings never meet its checkpoints or its log."""
         return self.iteration(iteration) / "checkpoints" / fingerprint
+
+    def training_data(self, iteration: int, fingerprint: str) -> Path:
+        """Of one model, what it is trained on, as arrays; deleted with its checkpoints."""
+        return self.checkpoints(iteration, fingerprint) / "data"
 
     def model(self, iteration: int) -> Path:
         return self.iteration(iteration) / "model"

@@ -156,11 +156,29 @@ def read(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.
     """
     # Less work for a small file than pq.read_table; threads for large ones alone, where they save time.
     with pq.ParquetFile(path) as file:
-        found = file.schema_arrow
-        earlier = pa.schema([field for field in schema if field.name not in _LATER])
-        if not found.equals(schema) and not found.equals(earlier):
-            raise IncompleteError(f"{path} has the columns {found.names}, expected {schema.names}")
+        _check_columns(path, file, schema)
         return file.read(columns=columns, use_threads=path.stat().st_size > _LARGE)
+
+
+def batches(
+    path: Path, schema: pa.Schema, num_rows: int, columns: list[str] | None = None
+) -> Iterator[pa.Table]:
+    """The same in order, at most `num_rows` rows at a time, of which alone memory is taken.
+
+    Raises:
+        IncompleteError: as `read`.
+    """
+    with pq.ParquetFile(path, memory_map=True, pre_buffer=False) as file:
+        _check_columns(path, file, schema)
+        for batch in file.iter_batches(num_rows, columns=columns, use_threads=False):
+            yield pa.Table.from_batches([batch])
+
+
+def _check_columns(path: Path, file: pq.ParquetFile, schema: pa.Schema) -> None:
+    found = file.schema_arrow
+    earlier = pa.schema([field for field in schema if field.name not in _LATER])
+    if not found.equals(schema) and not found.equals(earlier):
+        raise IncompleteError(f"{path} has the columns {found.names}, expected {schema.names}")
 
 
 def hashes(path: Path) -> np.ndarray | None:
@@ -211,28 +229,6 @@ def rows(lists: Lists, chosen: np.ndarray) -> Lists:
     length = np.where(chosen >= 0, np.append(np.diff(offsets), 0)[chosen], 0)
     start = np.where(chosen >= 0, offsets[:-1][chosen] if len(offsets) > 1 else 0, 0)
     return slices(values, start, length)
-
-
-class Joined:
-    """Lists of several tables end to end, put there table by table: arrays that are resized keep
-    their memory, so that of billions of tokens no more than a file's are held twice."""
-
-    def __init__(self) -> None:
-        self._values = np.zeros(0, np.int32)
-        self._offsets = np.zeros(1, np.int64)
-
-    def add(self, lists: Lists) -> None:
-        """Put the lists of one more table behind those before."""
-        values, offsets = lists
-        start, row = len(self._values), len(self._offsets)
-        self._values.resize(start + len(values), refcheck=False)
-        self._values[start:] = values
-        self._offsets.resize(row + len(offsets) - 1, refcheck=False)
-        self._offsets[row:] = offsets[1:] + start
-
-    def lists(self) -> Lists:
-        """All of them, values int32."""
-        return self._values, self._offsets
 
 
 def matrix(column: pa.ChunkedArray, width: int) -> np.ndarray:

@@ -12,15 +12,15 @@ contexts that training never shows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from lt_hpc.data.corpus import Chunk, Corpus, row
 from lt_hpc.latent import seeds
 from lt_hpc.latent.layout import NUM_JOINT_MARKERS, NUM_MARKERS, Layout
+from lt_hpc.store.arrays import BLOCK, IN_MEMORY, Arrays, Columns, spans
 from lt_hpc.store.lists import Lists
 from lt_hpc.training import packing
 
@@ -66,10 +66,11 @@ class Examples:
     def __getitem__(self, index: int) -> Example:
         return self.make(index)
 
-    def lengths(self, thought_first: np.ndarray) -> np.ndarray:
-        """[N] tokens of each example's layout, for its order."""
-        with_thought = self.text + self.thought + np.where(thought_first, NUM_JOINT_MARKERS, NUM_MARKERS)
-        return np.where(self.thought < 0, self.text, with_thought)
+    def lengths(self, thought_first: np.ndarray, members: slice | np.ndarray = slice(None)) -> np.ndarray:
+        """[M] tokens of the layouts of some examples, or of all; `thought_first` [M]: their orders."""
+        text, thought = self.text[members], self.thought[members]
+        with_thought = text + thought + np.where(thought_first, NUM_JOINT_MARKERS, NUM_MARKERS)
+        return np.where(thought < 0, text, with_thought)
 
 
 def examples_of_list(examples: list[Example]) -> Examples:
@@ -93,16 +94,46 @@ def examples_of_corpus(
 ) -> Examples:
     """Chunks `chunks` [N] of a corpus, with the thoughts of these rows of `thoughts` (-1: none), and the
     weights of their losses, all 1 unless given."""
-    lengths = np.append(np.diff(thoughts[1]), -1)
+    prefixes, offsets = corpus.prefix_lengths(chunks), thoughts[1]
+    there = np.flatnonzero(rows >= 0)
+    lengths = np.full(len(chunks), -1)
+    lengths[there] = offsets[rows[there] + 1] - offsets[rows[there]]
+    return Examples(
+        _maker(corpus, chunks, thoughts, rows),
+        prefixes + corpus.ends[chunks + 1] - corpus.ends[chunks],
+        lengths,
+        unscored_lengths(corpus.given(chunks), prefixes),
+        np.ones(len(chunks)) if weights is None else weights,
+    )
 
+
+def _maker(corpus: Corpus, chunks: np.ndarray, thoughts: Lists, rows: np.ndarray) -> Callable[[int], Example]:
     def make(index: int) -> Example:
         thought = row(thoughts, rows[index]).tolist() if rows[index] >= 0 else None
         return Example(corpus.chunk(int(chunks[index])), thought)
 
-    prefixes = corpus.prefix_lengths[chunks]
-    text = prefixes + corpus.lengths[0][chunks]
-    unscored = unscored_lengths(corpus.given[chunks], prefixes)
-    return Examples(make, text, lengths[rows], unscored, np.ones(len(chunks)) if weights is None else weights)
+    return make
+
+
+Blocks = Iterable[tuple[np.ndarray, np.ndarray, np.ndarray | None]]
+"""Chunks, rows of thoughts, and weights where they are not all 1: what `examples_of_corpus` takes."""
+
+
+def examples_in(
+    arrays: Arrays, name: str, corpus: Corpus, thoughts: Lists, blocks: Callable[[], Blocks]
+) -> Examples:
+    """The examples of all blocks, one after the other, in `arrays`."""
+
+    def columns() -> Iterator[Columns]:
+        for chunks, rows, weights in blocks():
+            one = examples_of_corpus(corpus, chunks, thoughts, rows, weights)
+            sizes = {"text": one.text, "thought": one.thought, "unscored": one.unscored}
+            yield {"chunk": chunks, "row": rows, "weight": one.weights, **sizes}
+
+    sizes = dict.fromkeys(("text", "thought", "unscored"), np.int32)
+    found = arrays.columns(name, {"chunk": np.int64, "row": np.int64, "weight": np.float64, **sizes}, columns)
+    make = _maker(corpus, found["chunk"], thoughts, found["row"])
+    return Examples(make, found["text"], found["thought"], found["unscored"], found["weight"])
 
 
 def unscored_lengths(given: np.ndarray, prefixes: np.ndarray) -> np.ndarray:
@@ -115,27 +146,88 @@ class Epoch:
     """One pass over N examples: packed rows of indices into `examples`, and the order of each."""
 
     examples: Examples
-    rows: list[list[int]]
+    rows: Sequence[Sequence[int]] | PackedRows
     thought_first: np.ndarray
     """[N] bool: the joint order rather than the posterior's."""
 
-    @cached_property
-    def lengths(self) -> np.ndarray:
-        """[N] tokens of each example."""
-        return self.examples.lengths(self.thought_first)
+    def lengths(self, row: int) -> np.ndarray:
+        """Tokens of each example of a row."""
+        members = np.asarray(self.rows[row], np.int64)
+        return self.examples.lengths(self.thought_first[members], members)
+
+
+@dataclass(frozen=True, eq=False)
+class PackedRows:
+    """R rows of N examples: row r has members[ends[order[r]] : ends[order[r] + 1]]. Arrays [N], [R + 1],
+    [R]."""
+
+    members: np.ndarray
+    ends: np.ndarray
+    order: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, row: int) -> list[int]:
+        if not 0 <= row < len(self):
+            raise IndexError(row)  # so that iteration ends
+        place = int(self.order[row])
+        members: list[int] = self.members[self.ends[place] : self.ends[place + 1]].tolist()
+        return members
 
 
 _EMPTY = Epoch(examples_of_list([]), [[]], np.zeros(0, bool))
 
 
-def pack_epoch(examples: Examples, run_seed: int, iteration: int, index: int, capacity: int) -> Epoch:
+def pack_epoch(
+    examples: Examples,
+    run_seed: int,
+    iteration: int,
+    index: int,
+    capacity: int,
+    arrays: Arrays = IN_MEMORY,
+    name: str = "epoch",
+) -> Epoch:
     """The packed rows of epoch `index`, at most `capacity` tokens each; each chunk's order is a
-    fair coin of its own."""
-    coins = seeds.generator(run_seed, "order", iteration, index).random(len(examples)) < 0.5
-    shuffle = packing.shuffled(len(examples), seeds.generator(run_seed, "shuffle", iteration, index))
-    rows = packing.pack(examples.lengths(coins), shuffle, capacity)
-    mixed = packing.shuffled(len(rows), seeds.generator(run_seed, "rows", iteration, index))
-    return Epoch(examples, [rows[i] for i in mixed], coins)
+    fair coin of its own. They are put into `arrays` under `name`."""
+
+    def stream(purpose: str) -> np.random.Generator:
+        return seeds.generator(run_seed, purpose, iteration, index)
+
+    def flips() -> Iterator[Columns]:
+        generator = stream("order")
+        return ({"coin": generator.random(s.stop - s.start) < 0.5} for s in spans(len(examples)))
+
+    coins = arrays.columns(f"{name}-order", {"coin": np.bool_}, flips)["coin"]
+
+    def packed() -> Iterator[Columns]:
+        sizes = arrays.scratch(len(examples))
+        for span in spans(len(examples)):
+            sizes[span] = examples.lengths(coins[span], span)
+        order = packing.shuffled(len(examples), stream("shuffle"), arrays.scratch)
+        return _blocks_of_rows(packing.pack(sizes, order, capacity, arrays.scratch))
+
+    found = arrays.columns(name, {"members": np.int64, "ends": np.int64}, packed)
+    num_rows = len(found["ends"]) - 1
+
+    def mixed() -> Iterator[Columns]:
+        order = packing.shuffled(num_rows, stream("rows"), arrays.scratch)
+        return ({"row": order[span]} for span in spans(num_rows))
+
+    order = arrays.columns(f"{name}-rows", {"row": np.int64}, mixed)["row"]
+    return Epoch(examples, PackedRows(found["members"], found["ends"], order), coins)
+
+
+def _blocks_of_rows(rows: Iterator[list[int]]) -> Iterator[Columns]:
+    members: list[int] = []
+    ends, before = [0], 0
+    for packed in rows:
+        members += packed
+        ends.append(before + len(members))
+        if len(members) >= BLOCK:
+            yield {"members": np.array(members, np.int64), "ends": np.array(ends, np.int64)}
+            before, members, ends = ends[-1], [], []
+    yield {"members": np.array(members, np.int64), "ends": np.array(ends, np.int64)}
 
 
 @dataclass(frozen=True)

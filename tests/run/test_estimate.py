@@ -40,8 +40,8 @@ def test_the_published_run_is_33060_steps_and_13b_tokens(tmp_path: Path) -> None
     assert "K=4, 18.4B tokens to sample" in text  # about 18B in the publication
     # 8,000 chunks of 187.5 tokens: 8 thoughts each, 128 more of 64, all 2.4 times as long; the text twice.
     assert "evaluate-00 and 3 more like it: 32.5M tokens to sample and 49M to score, at most" in text
-    # 1.92B tokens of text and 2.4 times as many of thoughts, 4 bytes each, on 8 ranks.
-    assert "26.1 GB of host memory per rank, 208.9 GB per node" in text
+    # 1.92B tokens of text and 2.4 times as many of thoughts, 4 bytes each, once for all ranks.
+    assert "documents and thoughts: 26.1 GB of files" in text and "200 MB of host memory per rank" in text
 
 
 def test_its_dry_run_needs_neither_torch_nor_a_network(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lt_hpc.stages import train_data
+from lt_hpc.stages import train_data, train_steps
 from tests.runs.tiny_run import run_e_step
 
 
@@ -16,10 +16,10 @@ def test_a_share_of_an_epoch_is_at_least_one_step(
     tmp_path: Path, epochs: float, least: int, most: int
 ) -> None:
     task = run_e_step(tmp_path, "train.steps=null", f"train.epochs={epochs}")
-    steps = train_data.plan_steps(task, train_data.data_of(task))
+    steps = train_steps.plan_steps(task, train_data.data_of(task))
     assert least <= steps.count <= most
     rows = sum(len(steps.of(step)) for step in range(steps.count))
-    assert rows == len(steps.rows) > 0, "each row is trained on once"
+    assert rows == steps.num_rows > 0, "each row is trained on once"
     assert all(steps.size(step).scored > 0 for step in range(steps.count))
 
 
@@ -27,21 +27,17 @@ def test_a_share_of_raw_text_lies_evenly_between_the_thoughts(tmp_path: Path) ->
     share = 0.6
     task = run_e_step(tmp_path, "train.steps=null", "train.epochs=2", f"train.raw_share={share}")
     data = train_data.data_of(task)
-    steps = train_data.plan_steps(task, data)
+    steps = train_steps.plan_steps(task, data)
     assert data.text is not None
-    raw = [epoch.examples is data.text for epoch, _ in steps.rows]
-    tokens = [int(epoch.lengths[epoch.rows[row]].sum()) for epoch, row in steps.rows]
+    rows = [one for step in range(steps.count) for one in steps.of(step)]
+    raw = [epoch.examples is data.text for epoch, _ in rows]
+    tokens = [int(epoch.lengths(row).sum()) for epoch, row in rows]
     length = task.plan.config.model.context_length
     for count in range(1, len(raw) + 1):
         mixed = sum(itertools.compress(tokens[:count], raw))
         assert abs(mixed - share * sum(tokens[:count])) <= length
     of_text, thoughts = (
-        [
-            int(i)
-            for (epoch, row), of in zip(steps.rows, raw, strict=True)
-            if of is own
-            for i in epoch.rows[row]
-        ]
+        [int(i) for (epoch, row), of in zip(rows, raw, strict=True) if of is own for i in epoch.rows[row]]
         for own in (True, False)
     )
     documents = len(data.text)

@@ -80,15 +80,16 @@ def test_flat_lists_hold_the_rows_of_any_slice_of_any_pieces(
     assert offsets[0] == 0 and len(values) == offsets[-1]
 
 
-@given(st.lists(st.lists(st.lists(st.integers(-9, 9), max_size=4), max_size=5), max_size=4))
-def test_lists_of_several_tables_are_joined_end_to_end(pieces: list[list[list[int]]]) -> None:
-    joined = tables.Joined()
-    for piece in pieces:
-        joined.add(tables.flat_lists(pa.array(piece, pa.list_(pa.int32()))))
-    values, offsets = joined.lists()
-    rows = [values[offsets[row] : offsets[row + 1]].tolist() for row in range(len(offsets) - 1)]
-    assert rows == [row for piece in pieces for row in piece]
-    assert len(values) == offsets[-1] and offsets.dtype == np.int64
+@pytest.mark.parametrize("num_rows", [1, 3, 100])
+def test_a_table_is_read_some_rows_at_a_time(tmp_path: Path, num_rows: int) -> None:
+    many = {name: values * 5 for name, values in SAMPLES.items()}
+    tables.write(tmp_path / "part", tables.SAMPLES, many)
+    found = list(tables.batches(tmp_path / "part", tables.SAMPLES, num_rows))
+    assert pa.concat_tables(found).to_pydict() == many
+    assert all(table.num_rows <= num_rows for table in found)
+    lists = [tables.nested_lists(table["thoughts"])[0] for table in found]
+    ids = [v[o[n] : o[n + 1]].tolist() for v, o in lists for n in range(len(o) - 1)]
+    assert ids == [thought for row in many["thoughts"] for thought in row]
 
 
 def test_a_matrix_has_a_row_a_chunk(tmp_path: Path) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lt_hpc.data.corpus import Chunk, Corpus, View
+from lt_hpc.data.corpus import Chunk, Corpus, View, joined
 from lt_hpc.latent.layout import Layout
+from lt_hpc.store.arrays import IN_MEMORY
 from lt_hpc.training.batches import (
     IGNORED,
     Epoch,
@@ -65,8 +69,8 @@ def test_both_orders_are_drawn_afresh_in_each_epoch_about_equally() -> None:
     assert abs(coins.mean() - 0.5) < 4 * 0.5 / np.sqrt(coins.size)
     assert coins.mean(axis=0).min() > 0 and coins.mean(axis=0).max() < 1
     again = pack_epoch(examples, 7, 1, 3, 64)
-    assert again.rows == pack_epoch(examples, 7, 1, 3, 64).rows
-    assert again.rows != pack_epoch(examples, 7, 2, 3, 64).rows
+    assert list(again.rows) == list(pack_epoch(examples, 7, 1, 3, 64).rows)
+    assert list(again.rows) != list(pack_epoch(examples, 7, 2, 3, 64).rows)
 
 
 def test_a_packed_row_by_hand() -> None:
@@ -85,8 +89,8 @@ def test_each_chunk_is_in_an_epoch_once_in_the_length_of_its_order() -> None:
     examples = examples_of_list([example(i, i % 7, 3, None if i % 5 == 0 else 4) for i in range(150)])
     packed = pack_epoch(examples, 3, 1, 0, 48)
     assert sorted(member for row in packed.rows for member in row) == list(range(150))
-    for row in packed.rows:
-        lengths = packed.lengths[row].tolist()
+    for number, row in enumerate(packed.rows):
+        lengths = packed.lengths(number).tolist()
         assert lengths == [len(examples[i].tokens(LAYOUT, bool(packed.thought_first[i]))) for i in row]
         assert sum(lengths) <= 48
 
@@ -135,7 +139,7 @@ def test_sampling_scoring_and_training_see_the_same_prefix_and_fit_the_context(
 ) -> None:
     made = corpus([[] for _ in documents], documents, prefix_chunks, context, bos)
     chunks, first = list(made.chunks()), [] if bos is None else [bos]
-    assert made.prefix_lengths.tolist() == [len(chunk.prefix) for chunk in chunks]
+    assert made.prefix_lengths(np.arange(made.num_chunks)).tolist() == [len(chunk.prefix) for chunk in chunks]
     texts = [(i, j) for i, document in enumerate(documents) for j in range(len(document))]
     assert [chunk.chunk_id for chunk in chunks] == list(range(len(texts)))
     for chunk, (i, j) in zip(chunks, texts, strict=True):
@@ -167,6 +171,30 @@ def test_over_a_document_every_token_with_one_before_it_takes_raw_loss_once(bos:
     packed = pack_epoch(examples, 0, 1, 0, 64)
     labels = make_batch([(packed, r) for r in range(len(packed.rows))], LAYOUT, PAD, 64).labels
     assert sorted(labels[labels != IGNORED].tolist()) == tokens[bos is None :]
+
+
+@given(
+    st.lists(
+        st.lists(st.lists(st.integers(0, 90), min_size=1, max_size=9), min_size=1, max_size=4), min_size=1
+    ),
+    st.data(),
+)
+def test_parts_of_a_corpus_put_together_are_the_corpus(
+    documents: list[list[list[int]]], draw: st.DataObject
+) -> None:
+    taught = [draw.draw(st.booleans()) for _ in documents]
+    counts = np.array([len(of) if has else 0 for of, has in zip(documents, taught, strict=True)])
+    thoughts = flat([[7] * n for n in range(int(counts.sum()))])
+    questions = [draw.draw(st.lists(st.integers(0, 90), max_size=3)) for _ in documents]
+    made = dataclasses.replace(
+        corpus(questions, documents, 2, 40),
+        thoughts=thoughts,
+        first_thought=np.where(counts > 0, np.cumsum(counts) - counts, -1),
+    )
+    edges = sorted({0, len(documents), *draw.draw(st.lists(st.integers(0, len(documents)), max_size=3))})
+    parts = [made.part(start, stop) for start, stop in itertools.pairwise(edges)]
+    assert [chunk for part in parts for chunk in part.chunks()] == list(made.chunks())
+    assert list(joined(IN_MEMORY, "x", made.view, lambda: iter(parts)).chunks()) == list(made.chunks())
 
 
 @given(

@@ -13,15 +13,15 @@ from lt_hpc.training import packing
 @given(st.lists(st.integers(1, 50), max_size=200), st.integers(50, 80), st.integers(0, 2**32))
 def test_every_example_is_in_one_row_and_rows_fit(lengths: list[int], capacity: int, seed: int) -> None:
     order = packing.shuffled(len(lengths), np.random.default_rng(seed)).tolist()
-    rows = packing.pack(lengths, order, capacity)
+    rows = list(packing.pack(lengths, order, capacity))
     assert sorted(member for row in rows for member in row) == list(range(len(lengths)))
     assert all(0 < sum(lengths[member] for member in row) <= capacity for row in rows)
-    assert rows == packing.pack(lengths, order, capacity)
+    assert rows == list(packing.pack(lengths, order, capacity))
 
 
 def share(lengths: np.ndarray, capacity: int, seed: int) -> float:
     """Of the positions that hold a token."""
-    rows = packing.pack(lengths, np.random.default_rng(seed).permutation(len(lengths)), capacity)
+    rows = list(packing.pack(lengths, np.random.default_rng(seed).permutation(len(lengths)), capacity))
     return float(lengths.sum() / (capacity * len(rows)))
 
 
@@ -61,7 +61,7 @@ def test_who_shares_a_row_is_random_and_not_who_stood_together() -> None:
 
 
 def test_examples_that_fit_exactly_fill_their_row() -> None:
-    rows = packing.pack([6, 4, 10, 3], [0, 2, 1, 3], 10)
+    rows = list(packing.pack([6, 4, 10, 3], [0, 2, 1, 3], 10))
     assert sorted(sorted(row) for row in rows) == [[0, 1], [2], [3]]
 
 
@@ -71,4 +71,4 @@ def test_an_example_that_fits_no_row_is_refused() -> None:
 
 
 def test_no_examples_give_no_rows() -> None:
-    assert packing.pack([], [], 10) == []
+    assert list(packing.pack([], [], 10)) == []

@@ -51,8 +51,9 @@ def rows_of(step: int) -> list[int]:
 
 def scored_tokens(step: int) -> int:
     packed = epoch()
-    members = [member for row in rows_of(step) for member in packed.rows[row]]
-    return int((packed.lengths - packed.examples.unscored)[members].sum())
+    return sum(
+        int((packed.lengths(row) - packed.examples.unscored[packed.rows[row]]).sum()) for row in rows_of(step)
+    )
 
 
 def batches(step: int, rank: int, count: int) -> list[Batch]:

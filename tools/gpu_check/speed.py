@@ -55,7 +55,7 @@ def main() -> None:
             make_batch([(epoch, row) for row in range(start, start + sizes.rows)], layout, 0, sizes.context)
             for start in starts
         ]
-        lengths = epoch.lengths[[member for row in rows for member in epoch.rows[row]]]
+        lengths = np.concatenate([epoch.lengths(row) for row in rows])
         started = time.perf_counter()
         trainer.step(batches, int(lengths.sum()), 1e-4, step)  # reads the loss: waits for the device
         seconds = time.perf_counter() - started
