@@ -2,20 +2,23 @@
 
 On a CPU an engine is deterministic: the same list of prompts, seeds and parameters gives the same
 bytes. Floating-point sums depend on what is batched together, so callers pass one whole
-block at a time and never mix blocks. On a GPU log-probabilities may differ in their last bits from
+block at a time; whether an engine mixes blocks it says itself (`Engine.complete`). On a GPU
+log-probabilities may differ in their last bits from
 one attempt to the next, and where a draw falls on such a bit, so may the thought; its log q is of what
 was drawn in any case. The torch engine gave the same bytes there wherever it was tried (docs/log.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 Ids = Sequence[int]
+B = TypeVar("B")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -45,13 +48,40 @@ class Completion:
     finished: bool
 
 
-class Engine(Protocol):
-    """Samples and scores with one loaded model."""
+@dataclass(frozen=True)
+class Draw:
+    """Asks for len(seeds) samples of a prompt; the answer is a list of `Completion`."""
 
-    @property
-    def attention(self) -> str:
-        """The kernel it takes, for the log."""
-        ...
+    prompt: Ids
+    seeds: Sequence[int]
+    params: SamplingParams
+
+
+@dataclass(frozen=True)
+class Score:
+    """Asks for the scores of continuations of a prefix; the answer is a list of arrays, as of
+    `Engine.score`."""
+
+    prefix: Ids
+    continuations: Sequence[Ids]
+    params: SamplingParams | None = None
+
+
+Work = Generator[Draw | Score, Any, T]
+"""What is wanted of one chunk: it yields what it asks, is sent the answer, and returns its result. All works
+of a block ask alike: in each turn for the same, with the same parameters."""
+
+
+class Engine(Protocol):
+    """Samples and scores with one loaded model. An engine says that it is one by this class as its base.
+
+    Attributes:
+        attention: the kernel it takes, for the log.
+        seconds: spent up to now, on "sample" and on "score".
+    """
+
+    attention: str
+    seconds: dict[str, float]
 
     def sample(
         self, prompts: Sequence[Ids], seeds: Sequence[Sequence[int]], params: SamplingParams
@@ -73,3 +103,38 @@ class Engine(Protocol):
             ConfigError: from an engine that scores the model's own distribution alone, for other `params`.
         """
         ...
+
+    def complete(
+        self, blocks: Iterable[tuple[B, Sequence[Work[T]]]], stopping: Callable[[], bool] = lambda: False
+    ) -> Iterator[tuple[B, list[T]]]:
+        """The results of the works of each block, beside what came with it. Here a block is the unit of
+        batching: the next one is taken when the one before it is done.
+
+        An engine may hold several at once, and give them in the order in which they end. It then takes no
+        more once `stopping`, gives up what it can't end soon, and still gives the others.
+        """
+        for block, works in blocks:
+            yield block, _in_turns(self, works)
+
+
+def _in_turns(engine: Engine, works: Sequence[Work[T]]) -> list[T]:
+    """All works ask, then all are answered by one call."""
+    results: dict[int, T] = {}
+    answers: Sequence[Any] = [None] * len(works)
+    while len(results) < len(works):
+        asked: list[Any] = []
+        for number, (work, answer) in enumerate(zip(works, answers, strict=True)):
+            try:
+                asked.append(work.send(answer))
+            except StopIteration as end:
+                results[number] = end.value
+        assert len(asked) in (0, len(works)) and len({(type(one), one.params) for one in asked}) <= 1
+        if asked and isinstance(asked[0], Draw):
+            answers = engine.sample(
+                [one.prompt for one in asked], [one.seeds for one in asked], asked[0].params
+            )
+        elif asked:
+            answers = engine.score(
+                [one.prefix for one in asked], [one.continuations for one in asked], asked[0].params
+            )
+    return [results[number] for number in range(len(works))]

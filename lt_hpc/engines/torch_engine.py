@@ -11,6 +11,7 @@ Shapes: N prompts, K samples per prompt, R = N * K rows, T continuation width.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ from lt_hpc import host_memory, versions
 from lt_hpc.config.schema import Config
 from lt_hpc.engines import shared_prefix
 from lt_hpc.engines.proposal import draw, log_proposal
-from lt_hpc.engines.protocol import Completion, Ids, SamplingParams
+from lt_hpc.engines.protocol import Completion, Engine, Ids, SamplingParams
 from lt_hpc.engines.shared_prefix import Prefixes
 from lt_hpc.errors import ConfigError
 from lt_hpc.latent.cost import longest_sequence
@@ -53,7 +54,7 @@ def memory_errors() -> Iterator[None]:
         raise MemoryError(str(error).strip().splitlines()[0].partition(".")[0]) from error
 
 
-class TorchEngine:
+class TorchEngine(Engine):
     """Samples and scores with a transformers model. `batch_tokens`: padded tokens in one forward.
 
     Raises:
@@ -83,6 +84,7 @@ class TorchEngine:
         if self.device.type == "cpu":
             host_memory.keep_freed()
         self.batch_tokens = batch_tokens
+        self.seconds = {"sample": 0.0, "score": 0.0}
         self._check_attention()
 
     @torch.inference_mode()
@@ -120,6 +122,7 @@ class TorchEngine:
         self, prompts: Sequence[Ids], seeds: Sequence[Sequence[int]], params: SamplingParams
     ) -> list[list[Completion]]:
         """See `protocol.Engine.sample`."""
+        started = time.monotonic()
         rows = [len(of_prompt) for of_prompt in seeds]
         widths = [len(prompt) + params.max_tokens for prompt in prompts]
         self._check_length(max(widths, default=0))
@@ -128,6 +131,7 @@ class TorchEngine:
             sampled = self._sample_group([prompts[i] for i in group], [seeds[i] for i in group], params)
             for index, completions in zip(group, sampled, strict=True):
                 results[index] = completions
+        self.seconds["sample"] += time.monotonic() - started
         return results
 
     def _sample_group(
@@ -178,6 +182,7 @@ class TorchEngine:
         params: SamplingParams | None = None,
     ) -> list[list[np.ndarray]]:
         """See `protocol.Engine.score`."""
+        started = time.monotonic()
         rows = [len(of_prefix) for of_prefix in continuations]
         longest = [max((len(ids) for ids in of_prefix), default=0) for of_prefix in continuations]
         widths = [len(prefix) + width for prefix, width in zip(prefixes, longest, strict=True)]
@@ -189,6 +194,7 @@ class TorchEngine:
             )
             for index, logprobs in zip(group, scored, strict=True):
                 results[index] = logprobs
+        self.seconds["score"] += time.monotonic() - started
         return results
 
     def _score_group(

@@ -2,12 +2,16 @@
 
 Every sample is a request of its own, with its own seed: the prefix cache computes a prompt
 once for all of them. Scoring asks for prompt log-probabilities of the joint sequences, again over
-cached prefixes, and never while sampling: that would switch the cache off.
+cached prefixes, in requests of their own: a sample that asked for them would not read the cache.
 
-vLLM runs inside this process, so all requests of a call are queued before its first step and
-the batches are the same each time. `sample` starts from an empty prefix cache; what `score` finds
-in it are the prompts sampled from just before. One engine loads one model: for another model
-make another engine (reloaded weights would leave stale caches and tied embeddings behind).
+vLLM runs inside this process, behind one queue (in_flight.py). It holds as many requests as are decoded
+together, and a chunk is scored as soon as its samples have ended. `complete` takes the next block before
+the last one has ended, so what a request is batched with depends on the blocks beside it, and on where an
+earlier attempt was stopped; `sample` and `score` alone see the same batches each time. Both and `complete`
+start from an empty prefix cache, unless others are at work. Tokens follow from seeds in any case, and log q
+is of what was drawn; sums may differ in their last bits (docs/log.md has how often). One engine loads one
+model: for another model make another engine (reloaded weights would leave stale caches and tied embeddings
+behind).
 """
 
 from __future__ import annotations
@@ -16,7 +20,8 @@ import os
 import re
 import signal
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +47,25 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 import vllm  # noqa: E402
+from vllm.inputs import tokens_input  # noqa: E402
 from vllm.platforms import current_platform  # noqa: E402
+from vllm.sampling_params import RequestOutputKind  # noqa: E402
 
 from lt_hpc import hardware, host_memory, versions  # noqa: E402
 from lt_hpc.config.schema import Config, VllmConfig  # noqa: E402
 from lt_hpc.engines.head_padding import with_supported_heads  # noqa: E402
-from lt_hpc.engines.protocol import Completion, Ids, SamplingParams  # noqa: E402
+from lt_hpc.engines.in_flight import Queue, Steps  # noqa: E402
+from lt_hpc.engines.protocol import (  # noqa: E402
+    B,
+    Completion,
+    Draw,
+    Engine,
+    Ids,
+    SamplingParams,
+    Score,
+    T,
+    Work,
+)
 from lt_hpc.errors import ConfigError, HardwareError  # noqa: E402
 
 CPU_BLOCK_TOKENS = 32
@@ -58,7 +76,7 @@ STEP_TOKENS = 8192
 CPU_CACHE_GB = 2.0
 
 
-class VllmEngine:
+class VllmEngine(Engine):
     """Samples and scores with vLLM. `max_tokens`: of a prompt and what follows it, together.
 
     Raises:
@@ -77,7 +95,6 @@ class VllmEngine:
         versions.check("vllm", vllm.__version__)
         versions.check("transformers", transformers.__version__)
         _check_platform()
-        self.workers = settings.tensor_parallel_size
         config = AutoConfig.from_pretrained(model_path, trust_remote_code=trust_remote_code)
         longest = getattr(config.get_text_config(), "max_position_embeddings", None)
         # One more than asked for: scoring draws a token, and throws it away.
@@ -97,17 +114,17 @@ class VllmEngine:
                 cache_gb = cache_gb or CPU_CACHE_GB
             self.attention = f"vLLM's on {current_platform.device_type}"
             self.llm = _start(folder, dtype, settings, self.max_tokens, cache_gb, trust_remote_code)
+        self.seconds = {"sample": 0.0, "score": 0.0}
+        server = _Server(self.llm, settings.tensor_parallel_size, self.seconds)
+        self._queue = Queue(server, settings.max_num_seqs)
 
     def sample(
         self, prompts: Sequence[Ids], seeds: Sequence[Sequence[int]], params: SamplingParams
     ) -> list[list[Completion]]:
         """See `protocol.Engine.sample`."""
-        self._check_length(max(map(len, prompts), default=0), params.max_tokens)
-        self.llm.reset_prefix_cache()
-        requests = [(prompt, seed) for prompt, of_one in zip(prompts, seeds, strict=True) for seed in of_one]
-        outputs = self._run([prompt for prompt, _ in requests], [_sampling(params, s) for _, s in requests])
-        completions = iter([_completion(output.outputs[0], params) for output in outputs])
-        return [[next(completions) for _ in of_prompt] for of_prompt in seeds]
+        self._forget()
+        draws = [Draw(prompt, own, params) for prompt, own in zip(prompts, seeds, strict=True)]
+        return self._queue.run(map(self._drawing, draws))
 
     def score(
         self,
@@ -116,58 +133,64 @@ class VllmEngine:
         params: SamplingParams | None = None,
     ) -> list[list[np.ndarray]]:
         """See `protocol.Engine.score`; of the model's own distribution alone."""
-        if params is not None and not params.plain:
+        pairs = zip(prefixes, continuations, strict=True)
+        return self._queue.run([self._scoring(Score(prefix, many, params)) for prefix, many in pairs])
+
+    def complete(
+        self, blocks: Iterable[tuple[B, Sequence[Work[T]]]], stopping: Callable[[], bool] = lambda: False
+    ) -> Iterator[tuple[B, list[T]]]:
+        """See `protocol.Engine.complete`. Takes the next block as soon as `max_num_seqs` samples are not
+        there to be decoded together, and scores a chunk while others are sampled. What a chunk is batched
+        with so depends on what else there is to do."""
+        self._forget()
+        yield from self._queue.complete(
+            ((block, map(self._requests, works)) for block, works in blocks), stopping
+        )
+
+    def _forget(self) -> None:
+        """Empty the prefix cache, unless something is at work."""
+        if self._queue.idle:
+            self.llm.reset_prefix_cache()
+
+    def _requests(self, work: Work[T]) -> Steps[T]:
+        """All requests of one chunk."""
+        answer: Any = None
+        while True:
+            try:
+                asked = work.send(answer)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            answer = yield from self._drawing(asked) if isinstance(asked, Draw) else self._scoring(asked)
+
+    def _drawing(self, asked: Draw) -> Steps[list[Completion]]:
+        self._check_length(len(asked.prompt), asked.params.max_tokens)
+        outputs = yield [(asked.prompt, sampling(asked.params, seed)) for seed in asked.seeds]
+        return [_completion(output.outputs[0], asked.params) for output in outputs or ()]
+
+    def _scoring(self, asked: Score) -> Steps[list[np.ndarray]]:
+        """Twice where a position was read from the prefix cache: those have no logits."""
+        if asked.params is not None and not asked.params.plain:
             raise ConfigError(
                 "sample.engine=vllm: scores at sample.temperature=1 without top_p and top_k alone"
             )
-        longest = [
-            len(prefix) + max(map(len, of_prefix), default=0)
-            for prefix, of_prefix in zip(prefixes, continuations, strict=True)
-        ]
-        self._check_length(max(longest, default=0), 1)
-        results: list[list[Any]] = [
-            [None if ids else np.zeros(0, np.float32) for ids in many] for many in continuations
-        ]
+        prefix, many = asked.prefix, asked.continuations
+        self._check_length(len(prefix) + max(map(len, many), default=0), 1)
+        results: list[Any] = [None if ids else np.zeros(0, np.float32) for ids in many]
         for use_cache in (True, False):
-            wanted = [(i, k) for i, many in enumerate(results) for k, one in enumerate(many) if one is None]
-            pairs = [(prefixes[i], continuations[i][k]) for i, k in wanted]
-            for (i, k), (logprobs, num_missing) in zip(
-                wanted, self._prompt_logprobs(pairs, use_cache), strict=True
-            ):
+            wanted = [k for k, one in enumerate(results) if one is None]
+            outputs = yield [([*prefix, *many[k]], prompt_logprobs(use_cache)) for k in wanted]
+            for k, output in zip(wanted, outputs or (), strict=True):
+                found = np.array(output.prompt_logprobs.logprobs, np.float32)
+                cached = output.num_cached_tokens or 0
+                logprobs, num_missing = of_continuation(found, len(prefix), len(many[k]), cached)
                 if num_missing:
-                    donor = _donor(continuations[i], results[i], continuations[i][k][:num_missing])
+                    donor = _donor(many, results, many[k][:num_missing])
                     if donor is None:
                         continue  # the second time without the cache
                     logprobs[:num_missing] = donor[:num_missing]
-                results[i][k] = logprobs
+                results[k] = logprobs
         return results
-
-    def _prompt_logprobs(self, pairs: list[tuple[Ids, Ids]], use_cache: bool) -> list[tuple[np.ndarray, int]]:
-        """float32 [T] log-probabilities of each continuation, and how many at its start are
-        missing: a position read from the prefix cache has no logits."""
-        params = vllm.SamplingParams(
-            max_tokens=1, temperature=0, prompt_logprobs=0, flat_logprobs=True, detokenize=False,
-            ignore_eos=True, skip_reading_prefix_cache=not use_cache,
-        )  # fmt: skip
-        outputs = self._run([[*prefix, *ids] for prefix, ids in pairs], [params] * len(pairs))
-        rows = []
-        for (prefix, ids), output in zip(pairs, outputs, strict=True):
-            found, cached = np.array(output.prompt_logprobs.logprobs, np.float32), output.num_cached_tokens
-            rows.append(of_continuation(found, len(prefix), len(ids), cached or 0))
-        return rows
-
-    def _run(self, prompts: Sequence[Ids], params: list[vllm.SamplingParams]) -> list[vllm.RequestOutput]:
-        if not prompts:
-            return []
-        requests = [vllm.TokensPrompt(prompt_token_ids=list(prompt)) for prompt in prompts]
-        try:
-            return list(self.llm.generate(requests, params, use_tqdm=False))
-        except torch.OutOfMemoryError as error:
-            # Log-probabilities of a prompt are over the whole vocabulary, and vLLM's own estimate
-            # of what it needs leaves them out.
-            raise _config_error(error) from error
-        except RuntimeError as error:
-            raise _of_workers(error, self.workers) from error
 
     def _check_length(self, num_tokens: int, num_new: int) -> None:
         if num_tokens + num_new > self.max_tokens:
@@ -175,6 +198,51 @@ class VllmEngine:
                 f"a prompt of {num_tokens} tokens and {num_new} new ones do not fit the {self.max_tokens} of "
                 "the model: lower model.context_length or evaluate.max_answer_tokens"
             )
+
+
+class _Server:
+    """vLLM's scheduler and model behind a `Queue`. A request is the ids of a prompt and vLLM's parameters."""
+
+    def __init__(self, llm: vllm.LLM, workers: int, seconds: dict[str, float]) -> None:
+        self.engine, self.workers, self.seconds = llm.llm_engine, workers, seconds
+        self.sampled: set[int] = set()
+        self.last_decode = 0.0
+
+    def add(self, number: int, request: tuple[Ids, vllm.SamplingParams]) -> None:
+        """See `in_flight.Server.add`."""
+        prompt, params = request
+        if params.prompt_logprobs is None:
+            self.sampled.add(number)
+        self.engine.add_request(str(number), tokens_input(list(prompt)), params)
+
+    def step(self) -> list[tuple[int, vllm.RequestOutput]]:
+        """See `in_flight.Server.step`."""
+        started, samples = time.monotonic(), bool(self.sampled)
+        try:
+            outputs = self.engine.step()
+        except torch.OutOfMemoryError as error:
+            # Log-probabilities of a prompt are over the whole vocabulary, and vLLM's own estimate
+            # of what it needs leaves them out.
+            raise _config_error(error) from error
+        except RuntimeError as error:
+            raise _of_workers(error, self.workers) from error
+        found = [(int(output.request_id), output) for output in outputs if output.finished]
+        self._count(time.monotonic() - started, samples, {number for number, _ in found} - self.sampled)
+        self.sampled.difference_update(number for number, _ in found)
+        return found
+
+    def _count(self, seconds: float, samples: bool, scored: set[int]) -> None:
+        """A step that does both has sampled for as long as the last one that sampled alone."""
+        if not scored:
+            self.last_decode = seconds
+        share = min(seconds, self.last_decode) if samples else 0.0
+        self.seconds["sample"] += share
+        self.seconds["score"] += seconds - share
+
+    def drop(self, numbers: Collection[int]) -> None:
+        """See `in_flight.Server.drop`."""
+        self.sampled.difference_update(numbers)
+        self.engine.abort_request([str(number) for number in numbers])
 
 
 def of_continuation(found: np.ndarray, prefix: int, length: int, cached: int) -> tuple[np.ndarray, int]:
@@ -271,7 +339,8 @@ def _advice(cause: str) -> str:
     return ""
 
 
-def _sampling(params: SamplingParams, seed: int) -> vllm.SamplingParams:
+def sampling(params: SamplingParams, seed: int) -> vllm.SamplingParams:
+    """Parameters that ask for one sample."""
     return vllm.SamplingParams(
         max_tokens=params.max_tokens,
         temperature=params.temperature,
@@ -283,7 +352,16 @@ def _sampling(params: SamplingParams, seed: int) -> vllm.SamplingParams:
         logprobs=0,  # of the sampled token alone
         flat_logprobs=True,
         detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
     )
+
+
+def prompt_logprobs(use_cache: bool) -> vllm.SamplingParams:
+    """Parameters that ask for the log-probabilities of a prompt."""
+    return vllm.SamplingParams(
+        max_tokens=1, temperature=0, prompt_logprobs=0, flat_logprobs=True, detokenize=False,
+        ignore_eos=True, skip_reading_prefix_cache=not use_cache, output_kind=RequestOutputKind.FINAL_ONLY,
+    )  # fmt: skip
 
 
 def _completion(output: vllm.CompletionOutput, params: SamplingParams) -> Completion:

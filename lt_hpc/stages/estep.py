@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lt_hpc.data.corpus import Chunk
-from lt_hpc.engines.protocol import Engine, Ids, SamplingParams
+from lt_hpc.engines.protocol import Completion, Draw, Engine, Ids, SamplingParams, Score, Work
 from lt_hpc.errors import StageError
 from lt_hpc.latent import weights
 from lt_hpc.latent.layout import Layout
@@ -86,32 +86,30 @@ def propose(
     seeds: Sequence[Sequence[int]],
     scheme: Scheme,
 ) -> list[Proposals]:
-    """Draw thoughts for every chunk, one for each of its seeds, then score log p(z_k | c), log p(x | c, z_k),
+    """What `proposing` says of every chunk, as one block."""
+    works = [proposing(layout, chunk, own, scheme) for chunk, own in zip(chunks, seeds, strict=True)]
+    ((_, found),) = engine.complete([(None, works)])
+    return found
+
+
+def proposing(layout: Layout, chunk: Chunk, seeds: Sequence[int], scheme: Scheme) -> Work[Proposals]:
+    """Draw thoughts for a chunk, one for each of its seeds, then score log p(z_k | c), log p(x | c, z_k),
     and log q(z_k | c, x) of those that were not drawn from q.
 
     Raises:
-        StageError: naming the chunk whose log-weights are no numbers.
+        StageError: when the log-weights are no numbers.
     """
-    posterior, joint = prompts(layout, chunks)
-    from_q = [len(one) - scheme.num_prior(len(one)) for one in seeds]
-    pairs = list(zip(seeds, from_q, strict=True))
-    drawn = draw(engine, posterior, [one[:count] for one, count in pairs], scheme.free)
-    of_q = [[thought.logprobs for thought in of_chunk] for of_chunk in drawn]
-    if any(len(one) > count for one, count in pairs):
-        others = draw(engine, joint, [one[count:] for one, count in pairs], scheme.free_prior)
-        scored = engine.score(posterior, [[z.free_ids for z in of_chunk] for of_chunk in others], scheme.free)
-        drawn = [[*one, *other] for one, other in zip(drawn, others, strict=True)]
-        of_q = [[*one, *other] for one, other in zip(of_q, scored, strict=True)]
-    of_joint = engine.score(
-        joint,
-        [[[*z.ids, *chunk.suffix] for z in of_chunk] for chunk, of_chunk in zip(chunks, drawn, strict=True)],
-    )
-    found = []
-    for chunk, thoughts, q, scores in zip(chunks, drawn, of_q, of_joint, strict=True):
-        ids = [np.array(z.ids, np.int32) for z in thoughts]
-        one = weigh(ids, np.array([z.cut for z in thoughts], bool), q, scores, scheme)
-        found.append(checked(chunk, one))
-    return found
+    (posterior,), (joint,) = prompts(layout, [chunk])
+    from_q = len(seeds) - scheme.num_prior(len(seeds))
+    drawn = yield from _drawing(posterior, seeds[:from_q], scheme.free)
+    of_q = [thought.logprobs for thought in drawn]
+    if scheme.prior_share:
+        others = yield from _drawing(joint, seeds[from_q:], scheme.free_prior)
+        of_q += yield Score(posterior, [z.free_ids for z in others], scheme.free)
+        drawn += others
+    of_joint = yield Score(joint, [[*z.ids, *chunk.suffix] for z in drawn])
+    ids = [np.array(z.ids, np.int32) for z in drawn]
+    return checked(chunk, weigh(ids, np.array([z.cut for z in drawn], bool), of_q, of_joint, scheme))
 
 
 def checked(chunk: Chunk, proposals: Proposals) -> Proposals:
@@ -163,16 +161,20 @@ def draw(
     engine: Engine, of: list[Ids], seeds: Sequence[Sequence[int]], params: SamplingParams
 ) -> list[list[Drawn]]:
     """Thoughts after each prompt, one for each seed. `params.max_tokens`: before a forced <EOL>."""
+    works = [_drawing(prompt, own, params) for prompt, own in zip(of, seeds, strict=True)]
+    ((_, found),) = engine.complete([(None, works)])
+    return found
+
+
+def _drawing(prompt: Ids, seeds: Sequence[int], params: SamplingParams) -> Work[list[Drawn]]:
     if params.max_tokens == 0:  # nothing to sample: every thought is empty
-        return [[Drawn([params.stop_id], True, np.zeros(0)) for _ in of_chunk] for of_chunk in seeds]
+        return [Drawn([params.stop_id], True, np.zeros(0)) for _ in seeds]
+    samples: list[Completion] = yield Draw(prompt, seeds, params)
     return [
-        [
-            Drawn(
-                [*sample.ids.tolist(), *([] if sample.finished else [params.stop_id])],
-                not sample.finished,
-                sample.logprobs,
-            )
-            for sample in of_chunk
-        ]
-        for of_chunk in engine.sample(of, seeds, params)
+        Drawn(
+            [*sample.ids.tolist(), *([] if sample.finished else [params.stop_id])],
+            not sample.finished,
+            sample.logprobs,
+        )
+        for sample in samples
     ]

@@ -1,30 +1,32 @@
 """sample: the E-step. Thoughts for every chunk of this task's shards, block by block. How many each chunk
 gets is known before any is drawn.
 
-A block is committed as one Parquet part and recorded in its shard's manifest; a task that
-is stopped or killed loses at most the block it was working on.
+A block is committed as one Parquet part and recorded in its shard's manifest when its last thought is scored;
+a task that is stopped or killed loses at most the blocks it was working on. How many that are at once is the
+engine's choice.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from lt_hpc.data.corpus import Chunk
 from lt_hpc.engines.load import load, load_reference, release_memory
-from lt_hpc.engines.protocol import Completion, Engine, Ids, SamplingParams
+from lt_hpc.engines.protocol import Engine, SamplingParams, Work
 from lt_hpc.latent import diagnostics, seeds
 from lt_hpc.latent.layout import NUM_JOINT_MARKERS, NUM_MARKERS
 from lt_hpc.stages import precision
 from lt_hpc.stages.allocation import thoughts_per_chunk
-from lt_hpc.stages.estep import Proposals, Scheme, propose
+from lt_hpc.stages.estep import Proposals, Scheme, proposing
 from lt_hpc.stages.reuse import Earlier, pool
 from lt_hpc.stages.shards import Block, missing_blocks
 from lt_hpc.stages.task import Task
@@ -38,21 +40,39 @@ def run(task: Task) -> None:
     """Complete the shards of this task."""
     settings = task.plan.config.sample
     num_chunks = task.record("corpus", checksums=False).counts["chunks"]
+    blocks = missing_blocks(task, num_chunks, settings.block_chunks)
+    first = next(blocks, None)
+    if first is None:
+        return
     sampler = _Sampler(task, num_chunks)
-    for block in missing_blocks(task, num_chunks, settings.block_chunks):
-        chunks = sampler.chunks(block)
-        new, counts = sampler.sample(chunks)
-        proposals = sampler.with_earlier(chunks, new, counts)
-        documents = [sampler.documents[chunk.chunk_id] for chunk in chunks]
-        schema = tables.POOLED if sampler.earlier.iterations else tables.SAMPLES
-        tables.write(block.path, schema, _columns(chunks, documents, proposals))
-        assert sampler.engine is not None
-        block.parts.attention = sampler.engine.attention
-        block.parts.statistics |= sampler.statistics()
-        block.commit(counts)
-        measured = sampler.precision(chunks, new)  # after the commit: it may run out of memory
-        if measured:
-            block.parts.statistics["precision"] = measured
+    works = map(sampler.works, chain([first], blocks))
+    for taken, new in sampler.engine.complete(works, task.should_stop):
+        _commit(sampler, taken, new)
+    if any(first.left.blocks.values()):  # the engine has given some up
+        task.stop_if_asked()
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """A block on its way: its chunks and the first chunk of the document of each."""
+
+    block: Block
+    chunks: list[Chunk]
+    documents: list[int]
+
+
+def _commit(sampler: _Sampler, taken: _Taken, new: list[Proposals]) -> None:
+    block, chunks = taken.block, taken.chunks
+    counts = sampler.count(chunks, new)
+    proposals = sampler.with_earlier(chunks, new, counts)
+    schema = tables.POOLED if sampler.earlier.iterations else tables.SAMPLES
+    tables.write(block.path, schema, _columns(chunks, taken.documents, proposals))
+    block.parts.attention = sampler.engine.attention
+    block.parts.statistics |= sampler.statistics()
+    block.commit(counts)
+    measured = sampler.precision(chunks, new)  # after the commit: it may run out of memory
+    if measured:
+        block.parts.note("precision", measured)
 
 
 def compares(shards: Sequence[int], count: int) -> bool:
@@ -63,20 +83,26 @@ def compares(shards: Sequence[int], count: int) -> bool:
 
 @dataclass
 class _Sampler:
-    """The engine, loaded when the first block needs it and warm for all later ones."""
+    """The engine, loaded once for all blocks of a task, and what was counted."""
 
     task: Task
     num_chunks: int
-    engine: Engine | None = None
-    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    engine: Engine = field(init=False)
+    load_seconds: float = field(init=False)
     checked: bool = False
     tokens: Counter[str] = field(default_factory=Counter)
     shard_chunks: range = range(0)
     read: dict[int, Chunk] = field(default_factory=dict)
     documents: dict[int, int] = field(default_factory=dict)
 
-    def chunks(self, block: Block) -> list[Chunk]:
-        """The chunks of a block; those of its whole shard are read at once."""
+    def __post_init__(self) -> None:
+        started, config = time.monotonic(), self.task.plan.config
+        self.engine = load(config, self.task.input("model"), config.sample.dtype)
+        self.load_seconds = time.monotonic() - started
+        self.task.progress.ready()
+
+    def works(self, block: Block) -> tuple[_Taken, list[Work[Proposals]]]:
+        """What is wanted of each chunk of a block; the chunks of its whole shard are read at once."""
         if self.shard_chunks != block.shard_chunks:
             start, stop = block.shard_chunks.start, block.shard_chunks.stop
             corpus = self.task.documents("corpus", start, stop)
@@ -89,30 +115,24 @@ class _Sampler:
             self.read = {chunk.chunk_id: chunk for chunk, _ in found}
             self.documents = {chunk.chunk_id: first for chunk, first in found}
             self.shard_chunks = block.shard_chunks
-        return [self.read[chunk_id] for chunk_id in block.chunks]
-
-    def sample(self, chunks: list[Chunk]) -> tuple[list[Proposals], Counter[str]]:
-        """Thoughts of some chunks, and what they amount to."""
-        config, iteration = self.task.plan.config, self.task.stage.iteration
-        settings = config.sample
-        if self.engine is None:
-            started = time.monotonic()
-            model = self.task.input("model")
-            self.engine = _Timed(load(config, model, settings.dtype), self.seconds)
-            self.seconds["load"] += time.monotonic() - started
-            self.task.progress.ready()
-        draws = [
-            [
-                seeds.derive(config.seed, "sample", iteration, c.chunk_id, k)
-                for k in range(self.allocation[c.chunk_id])
-            ]
-            for c in chunks
+        chunks, scheme = [self.read[chunk_id] for chunk_id in block.chunks], self._scheme()
+        works = [
+            proposing(self.task.vocabulary.layout, chunk, self._seeds(chunk), scheme) for chunk in chunks
         ]
-        scheme = self._scheme()
-        proposals = propose(self.engine, self.task.vocabulary.layout, chunks, draws, scheme)
-        counts = _count(chunks, proposals, scheme)
+        return _Taken(block, chunks, [self.documents[chunk.chunk_id] for chunk in chunks]), works
+
+    def _seeds(self, chunk: Chunk) -> list[int]:
+        config, number = self.task.plan.config, chunk.chunk_id
+        count = self.allocation[number]
+        return [
+            seeds.derive(config.seed, "sample", self.task.stage.iteration, number, k) for k in range(count)
+        ]
+
+    def count(self, chunks: list[Chunk], proposals: list[Proposals]) -> Counter[str]:
+        """What the new thoughts of a block amount to."""
+        counts = _count(chunks, proposals, self._scheme())
         self.tokens.update({name: counts[name] for name in ("sampled_tokens", "scored_tokens")})
-        return proposals, counts
+        return counts
 
     @cached_property
     def earlier(self) -> Earlier:
@@ -126,11 +146,10 @@ class _Sampler:
         earlier = self.earlier
         if not earlier.iterations:
             return new
-        assert self.engine is not None
         numbers = range(chunks[0].chunk_id, chunks[-1].chunk_id + 1)
         old = {n: earlier.drawn(n, numbers) for n in earlier.iterations}
         engines = {self.task.stage.iteration: self.engine}
-        engines |= {n: _Timed(earlier.engine(n), self.seconds) for n in old}
+        engines |= {n: earlier.engine(n) for n in old}
         layout = self.task.vocabulary.layout
         pooled = pool(engines, layout, chunks, self._scheme(), new, old)
         more = _count_pooled(chunks, pooled, len(engines))
@@ -145,7 +164,9 @@ class _Sampler:
 
     def statistics(self) -> dict[str, float]:
         """Of this task up to now: seconds, tokens per second, and the share of the time spent loading."""
-        seconds = self.seconds
+        engines = (self.engine, *self.earlier.engines.values())
+        seconds = {name: sum(engine.seconds[name] for engine in engines) for name in ("sample", "score")}
+        seconds["load"] = self.load_seconds
         return {
             **{f"seconds_{name}": seconds[name] for name in ("load", "sample", "score")},
             "sampled_tokens_per_second": self.tokens["sampled_tokens"] / (seconds["sample"] or 1.0),
@@ -193,37 +214,6 @@ class _Sampler:
             ),
             settings.prior_share,
         )
-
-
-@dataclass
-class _Timed:
-    """An engine that adds up how many seconds it samples and scores."""
-
-    engine: Engine
-    seconds: dict[str, float]
-
-    @property
-    def attention(self) -> str:
-        return self.engine.attention
-
-    def sample(
-        self, prompts: Sequence[Ids], seeds: Sequence[Sequence[int]], params: SamplingParams
-    ) -> list[list[Completion]]:
-        started = time.monotonic()
-        completions = self.engine.sample(prompts, seeds, params)
-        self.seconds["sample"] += time.monotonic() - started
-        return completions
-
-    def score(
-        self,
-        prefixes: Sequence[Ids],
-        continuations: Sequence[Sequence[Ids]],
-        params: SamplingParams | None = None,
-    ) -> list[list[np.ndarray]]:
-        started = time.monotonic()
-        scores = self.engine.score(prefixes, continuations, params)
-        self.seconds["score"] += time.monotonic() - started
-        return scores
 
 
 def _count(chunks: list[Chunk], proposals: list[Proposals], scheme: Scheme) -> Counter[str]:

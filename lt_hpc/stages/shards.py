@@ -1,6 +1,6 @@
 """The work of a sharded stage: blocks of chunks (or items), each committed as one part of its shard.
 
-A task that is stopped or killed loses at most the block it was working on.
+A task that is stopped or killed loses at most the blocks that it has taken and not committed.
 """
 
 from __future__ import annotations
@@ -11,11 +11,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lt_hpc.errors import IncompleteError
+from lt_hpc.run.progress import Progress
 from lt_hpc.stages.task import Task
 from lt_hpc.store import manifest, shards
 from lt_hpc.store.parts import Parts
 from lt_hpc.store.paths import block_part, shard_folder
 from lt_hpc.store.shards import ShardMap
+
+
+@dataclass
+class _Left:
+    """What a task has yet to commit: the number of blocks of each shard; `last`: when it last did, on the
+    monotonic clock."""
+
+    progress: Progress
+    blocks: dict[Parts, int]
+    last: float = 0.0
 
 
 @dataclass
@@ -27,19 +38,27 @@ class Block:
     shard_chunks: range
     path: Path
     parts: Parts
+    left: _Left
     started: float = field(default_factory=time.monotonic)
 
     def commit(self, counts: Mapping[str, int]) -> None:
-        """Record the file that was written to `path`, with its counts (chunks, tokens, ...)."""
-        self.parts.add(manifest.describe(self.path, counts), time.monotonic() - self.started)
+        """Record the file that was written to `path`, with its counts (chunks, tokens, ...). Seconds in which
+        several blocks were worked on are counted once."""
+        entry = manifest.describe(self.path, counts)
+        self.parts.add(entry, time.monotonic() - max(self.started, self.left.last))
+        self.left.last = time.monotonic()
+        self.left.blocks[self.parts] -= 1
+        if not self.left.blocks[self.parts]:
+            self.parts.finish()
+        self.left.progress.advance()
 
 
 def missing_blocks(task: Task, num_chunks: int, block_chunks: int) -> Iterator[Block]:
-    """The blocks of this task's shards that are not done, of a stage over `num_chunks` chunks; each has
-    to be committed before the next one is asked for.
+    """The blocks of this task's shards that are not done, of a stage over `num_chunks` chunks. Each has to be
+    committed, in any order: with its last one a shard is complete.
 
     Raises:
-        Interrupted: between two blocks, when a signal asked the task to stop.
+        Interrupted: in the place of the next block, when a signal asked the task to stop.
         IncompleteError: when the output folder holds work of other settings.
     """
     wanted = ShardMap(task.stage.fingerprint, num_chunks, block_chunks, task.stage.shards)
@@ -49,16 +68,16 @@ def missing_blocks(task: Task, num_chunks: int, block_chunks: int) -> Iterator[B
     missing = {
         n: [b for b in shard_map.blocks(n) if parts.get(block_part(b)) is None] for n, parts in opened.items()
     }
+    left = _Left(task.progress, {parts: len(missing[n]) for n, parts in opened.items()})
     total = sum(len(shard_map.blocks(n)) for n in mine)
-    task.progress.start(total, "blocks", total - sum(map(len, missing.values())))
+    task.progress.start(total, "blocks", total - sum(left.blocks.values()))
     for n, parts in opened.items():
+        if not missing[n] and not parts.complete:
+            parts.finish()
         for block in missing[n]:
             task.stop_if_asked()
             path = parts.folder / block_part(block)
-            yield Block(shard_map.chunks(block), shard_map.shard_chunks(n), path, parts)
-            task.progress.advance()
-        if not parts.complete:
-            parts.finish()
+            yield Block(shard_map.chunks(block), shard_map.shard_chunks(n), path, parts, left)
 
 
 def verified_shards(task: Task, role: str) -> ShardMap:

@@ -54,6 +54,11 @@ class Parts:
         self.seconds += seconds
         self._write(complete=False)
 
+    def note(self, name: str, value: Any) -> None:
+        """Add to the statistics of what has been recorded."""
+        self.statistics[name] = value
+        self._write(self.complete)
+
     def finish(self, counts: Mapping[str, int] | None = None) -> None:
         """Declare the folder complete: all parts have been added. `counts`: of all of them together."""
         self._write(complete=True, counts=counts)

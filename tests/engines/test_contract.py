@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lt_hpc.engines.protocol import Engine, SamplingParams
+from lt_hpc.engines.protocol import Completion, Draw, Engine, SamplingParams, Score, Work
 from lt_hpc.engines.torch_engine import TorchEngine
 from lt_hpc.errors import ConfigError
 from tests.engines.exactness import (
@@ -121,6 +121,28 @@ def test_a_block_gives_the_same_bytes_again_and_after_other_work(served: Served)
     served.engine.sample(prompts_of(10), [[1, 2]] * 5, params)
     served.engine.score(prompts, [[[1, 2, 3]]] * 5)
     assert block() == first
+
+
+def test_blocks_are_completed_with_what_sample_and_score_give(served: Served) -> None:
+    """Each once, whatever is at work beside it: the tokens of the seeds, and their log-probabilities."""
+    params, blocks = SamplingParams(30, STOP, temperature=0.9), [prompts_of(seed) for seed in range(4)]
+
+    def work(prompt: list[int], draws: list[int]) -> Work[tuple[list[Completion], list[np.ndarray]]]:
+        samples = yield Draw(prompt, draws, params)
+        return samples, (yield Score(prompt, [one.ids.tolist() for one in samples]))
+
+    draws = [[[100 * n + 10 * i + k for k in range(3)] for i in range(5)] for n in range(4)]
+    works = ((n, list(map(work, blocks[n], draws[n]))) for n in range(4))
+    found = dict(served.engine.complete(works))
+    assert sorted(found) == [0, 1, 2, 3]
+    for n, of_block in found.items():
+        wanted = served.engine.sample(blocks[n], draws[n], params)
+        for (samples, scores), alone, prompt in zip(of_block, wanted, blocks[n], strict=True):
+            for one, score, other in zip(samples, scores, alone, strict=True):
+                assert (one.ids.tolist(), one.finished) == (other.ids.tolist(), other.finished)
+                np.testing.assert_allclose(one.logprobs, other.logprobs, atol=1e-4)
+                exact = plain_scores(served.path, prompt, one.ids.tolist())
+                np.testing.assert_allclose(score, exact, atol=2e-4)
 
 
 def test_a_sample_depends_on_its_seed_and_not_on_what_is_batched_with_it(served: Served) -> None:

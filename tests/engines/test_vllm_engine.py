@@ -18,7 +18,7 @@ from lt_hpc.engines import vllm_engine
 from lt_hpc.engines.head_padding import head_size, with_supported_heads
 from lt_hpc.engines.load import load
 from lt_hpc.engines.protocol import SamplingParams
-from lt_hpc.engines.vllm_engine import CPU_BLOCK_TOKENS, VllmEngine
+from lt_hpc.engines.vllm_engine import CPU_BLOCK_TOKENS, VllmEngine, of_continuation, prompt_logprobs
 from lt_hpc.errors import ConfigError
 from tests.engines.exactness import STOP
 from tests.runs.tiny_models import make_gpt2, make_llama
@@ -40,9 +40,17 @@ def test_a_position_read_from_the_cache_is_noticed(vllm_engine: VllmEngine) -> N
     """What makes its scores right: vLLM leaves such log-probabilities unset."""
     prefix, ids = ragged(4)[1], ragged(6, longest=2 * CPU_BLOCK_TOKENS)[1]
     vllm_engine.llm.reset_prefix_cache()
-    (_, unseen), (_, cached), (_, uncached) = (
-        vllm_engine._prompt_logprobs([(prefix, ids)], use_cache)[0] for use_cache in (True, True, False)
-    )
+    missing = []
+    for use_cache in (True, True, False):
+        (output,) = vllm_engine.llm.generate(
+            {"prompt_token_ids": [*prefix, *ids]},
+            prompt_logprobs(use_cache),
+            use_tqdm=False,
+        )
+        found = np.array(output.prompt_logprobs.logprobs, np.float32)
+        cached = output.num_cached_tokens or 0
+        missing.append(of_continuation(found, len(prefix), len(ids), cached)[1])
+    unseen, cached, uncached = missing
     assert unseen == uncached == 0 < cached
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,15 +13,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from lt_hpc.cluster.place import Place
+from lt_hpc.engines import torch_engine
+from lt_hpc.engines.protocol import B, T, Work
+from lt_hpc.engines.torch_engine import TorchEngine
 from lt_hpc.errors import HardwareError, Interrupted
 from lt_hpc.latent.layout import NUM_MARKERS
 from lt_hpc.run import state
-from lt_hpc.stages import prepare
+from lt_hpc.stages import prepare, sample
 from lt_hpc.stages.__main__ import run_task
 from lt_hpc.stages.task import Task
 from lt_hpc.store import manifest
 from lt_hpc.store.paths import shard_folder
-from tests.runs.tiny_run import TEXTS, THOUGHT, run_e_step, tasks
+from tests.runs.tiny_run import TEXTS, THOUGHT, prepare_untrained, run_e_step, tasks
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
@@ -63,6 +68,47 @@ def test_prefixes_that_had_to_be_cut_are_counted(tmp_path: Path) -> None:
     )
     shards = [manifest.read(shard_folder(task.paths.samples(1), shard)) for shard in range(2)]
     assert sum(shard.counts["cut_prefixes"] for shard in shards if shard) == cut > 0
+
+
+class SeveralAtOnce(TorchEngine):
+    """Takes two blocks at a time and gives the later one first; once it is to stop, the other is given up."""
+
+    def complete(
+        self, blocks: Iterable[tuple[B, Sequence[Work[T]]]], stopping: Callable[[], bool] = lambda: False
+    ) -> Iterator[tuple[B, list[T]]]:
+        source = iter(blocks)
+        while pair := list(islice(source, 2)):
+            for one in reversed(pair):
+                yield from super().complete([one])
+                if stopping():
+                    return
+
+
+@pytest.mark.parametrize("stop_after", [1, -1])
+def test_blocks_may_be_committed_in_any_order_and_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
+) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "other").mkdir()
+    one = run_e_step(tmp_path / "one").paths.samples(1)
+    monkeypatch.setattr(torch_engine, "TorchEngine", SeveralAtOnce)
+    task = tasks(tmp_path / "other")
+    prepare_untrained(task)
+    other = task("sample-01").paths.samples(1)
+
+    def parts() -> int:
+        return len(list(other.rglob("*.parquet")))
+
+    total = len(list(one.rglob("*.parquet")))
+    stop_after %= total
+    with pytest.raises(Interrupted):
+        sample.run(task("sample-01", lambda: parts() >= stop_after))
+    assert parts() == stop_after
+    sample.run(task("sample-01"))
+    assert rows(one) == rows(other)
+    for shard in range(2):
+        records = [manifest.read(shard_folder(folder, shard)) for folder in (one, other)]
+        assert all(record is not None and record.complete for record in records)
 
 
 @pytest.mark.parametrize(("asked", "code"), [(True, Interrupted.exit_code), (False, HardwareError.exit_code)])

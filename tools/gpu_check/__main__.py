@@ -35,6 +35,7 @@ CHECKS = {
     "reference": ("engines", 90),
     "vllm": ("vllm", 240),
     "vllm_v1": ("vllm", 240),
+    "vllm_queue": ("vllm", 240),
     "vllm_scoring": ("vllm", 120),
     "launch": ("run", 420),
     "two_gpus": ("training", 180),

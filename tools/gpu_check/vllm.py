@@ -53,9 +53,11 @@ def _runner(sizes: Sizes, folder: Path) -> Iterator[Row]:
     yield Row(f"{dtype}: speed", "measured", f"sampled {drawn / seconds:,.0f} tokens/s")
     continuations = [[sample.ids.tolist() for sample in of_prompt] for of_prompt in samples]
     scores = under_test.score(prompts, continuations)
-    under_test.llm.reset_prefix_cache()
-    pairs = [(prompt, ids) for prompt, of in zip(prompts, continuations, strict=True) for ids in of]
-    uncached = [one for one, _ in under_test._prompt_logprobs(pairs, use_cache=False)]
+    uncached = []
+    for prompt, of_prompt in zip(prompts, continuations, strict=True):
+        for ids in of_prompt:
+            under_test.llm.reset_prefix_cache()
+            uncached += under_test.score([prompt], [[ids]])[0]
     exact = flat(TorchEngine(model, dtype, 65536).score(prompts, continuations))
     bound = 0.5 if dtype == "bfloat16" else 1e-3
     for what, found, other in (
@@ -71,6 +73,32 @@ def _runner(sizes: Sizes, folder: Path) -> Iterator[Row]:
     kept = np.mean([np.array_equal(a.ids, b.ids) for a, b in zip(samples[0], alone, strict=True)])
     text = f"{same:.0%} of the thoughts the same; of one prompt alone {kept:.0%}"
     yield Row("the same block twice", "measured", text)
+
+
+def vllm_queue(sizes: Sizes, folder: Path) -> Iterator[Row]:
+    """Blocks in flight against drained ones: slots used, seconds, and what of the time is scoring."""
+    if importlib.util.find_spec("vllm") is None:
+        yield MISSING
+        return
+    from tools.bench_queue import Block, compare
+
+    model = make_llama(folder / "sampled", sizes.sampled, sizes.context, sizes.device)
+    prompts, seeds = make_prompts(sizes)
+    chunks = [(prompt[:-4], prompt[-4:]) for prompt in prompts]
+    size = max(1, len(prompts) // 4)
+    blocks = [Block(chunks[i : i + size], seeds[i : i + size]) for i in range(0, len(prompts), size)]
+    slots = max(1, size * len(seeds[0]) // 2)
+    dtype = "bfloat16" if sizes.device == "cuda" else "float32"
+    under_test = _engine(model, dtype, sizes.context + 4 * sizes.thought, slots=slots)
+    compare(under_test, blocks[:1], sizes.thought, slots, repeats=1)  # warm
+    under_test.seconds.update(sample=0.0, score=0.0)
+    found = compare(under_test, blocks, sizes.thought, slots, repeats=1)
+    for name, arm in found.items():
+        whole, filled = arm.used(slots)
+        yield Row(name, "measured", f"{whole:.2f} of {slots} slots used, {filled:.2f} while filled")
+    ratio = found["drained"].seconds[0] / found["in flight"].seconds[0]
+    share = under_test.seconds["score"] / sum(under_test.seconds.values())
+    yield Row("drained to in flight", "measured", f"{ratio:.2f} of the time; scoring {share:.0%} of both")
 
 
 def vllm_scoring(sizes: Sizes, folder: Path) -> Iterator[Row]:
@@ -119,11 +147,11 @@ def vllm_parallel(sizes: Sizes, folder: Path) -> Iterator[Row]:
     yield verdict("two GPUs against the torch engine", worst < 0.5, f"within {worst:.1e} nats per token")
 
 
-def _engine(model: Path, dtype: str, longest: int, parallel: int = 1) -> Any:
+def _engine(model: Path, dtype: str, longest: int, parallel: int = 1, slots: int = 256) -> Any:
     from lt_hpc.config.schema import VllmConfig
     from lt_hpc.engines.vllm_engine import VllmEngine
 
-    settings = VllmConfig(gpu_memory_utilization=0.5, tensor_parallel_size=parallel)
+    settings = VllmConfig(parallel, slots, gpu_memory_utilization=0.5)
     return VllmEngine(model, dtype, settings, longest, False)
 
 
