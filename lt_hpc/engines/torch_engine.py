@@ -32,7 +32,7 @@ from lt_hpc.latent.cost import longest_sequence
 from lt_hpc.latent.seeds import uniforms
 
 MAX_LOGITS = 2**27
-"""Logits held at once while scoring: 512 MiB in float32."""
+"""Logits held at once while scoring, at most (unless the vocabulary is larger): 512 MiB in float32."""
 
 _FOREIGN = (NotImplementedError, IndexError, RuntimeError, TypeError, AttributeError, ValueError)
 """What models say whose layers are no attention, or one with keys and values of another form."""
@@ -224,14 +224,23 @@ class TorchEngine(Engine):
         for row, ids in enumerate(targets):
             wanted[row, : len(ids)] = ids
         inputs = np.concatenate([np.array(last)[:, None], wanted[:, :-1]], axis=1)
-        logits_RTV = self._forward(torch.tensor(inputs, device=self.device), prefixes).float()
-        wanted_RT1 = torch.tensor(wanted, device=self.device)[..., None]
-        if params is None:
-            logprobs_RT = logits_RTV.gather(-1, wanted_RT1)[..., 0] - logits_RTV.logsumexp(dim=-1)
-        else:
-            log_q = log_proposal(logits_RTV.flatten(0, 1), params).view_as(logits_RTV)
-            logprobs_RT = log_q.gather(-1, wanted_RT1)[..., 0]
-        logprobs = logprobs_RT.cpu().numpy()
+        span = max(1, MAX_LOGITS // (len(targets) * self.model.config.get_text_config().vocab_size))
+        # A row that has too many logits by itself is computed span by span, over the keys of those before.
+        cache = DynamicCache() if span < inputs.shape[1] else None
+        spans = []
+        for start in range(0, inputs.shape[1], span):
+            part = slice(start, start + span)
+            logits_RTV = self._forward(
+                torch.tensor(inputs[:, part], device=self.device), prefixes, cache
+            ).float()
+            wanted_RT1 = torch.tensor(wanted[:, part], device=self.device)[..., None]
+            if params is None:
+                logprobs_RT = logits_RTV.gather(-1, wanted_RT1)[..., 0] - logits_RTV.logsumexp(dim=-1)
+            else:
+                log_q = log_proposal(logits_RTV.flatten(0, 1), params).view_as(logits_RTV)
+                logprobs_RT = log_q.gather(-1, wanted_RT1)[..., 0]
+            spans.append(logprobs_RT.cpu().numpy())
+        logprobs = np.concatenate(spans, axis=1)
         return [logprobs[row, : len(ids)].copy() for row, ids in enumerate(targets)]
 
     def _prefill(self, prompts: list[Ids]) -> Prefixes:

@@ -46,7 +46,11 @@ def test_in_batches_of_any_size_scores_are_those_of_a_full_forward(
 ) -> None:
     monkeypatch.setattr(torch_engine, "MAX_LOGITS", max_logits)
     prefixes, continuations = ragged(3)
-    scored = TorchEngine(model_path, "float32", batch_tokens).score(prefixes, continuations)
+    engine, held = TorchEngine(model_path, "float32", batch_tokens), list[int]()
+    head = engine.model.get_output_embeddings()
+    head.register_forward_hook(lambda _, inputs, logits: held.append(logits.numel()))
+    scored = engine.score(prefixes, continuations)
+    assert max(held) <= max_logits
     for prefix, of_prefix, scores in zip(prefixes, continuations, scored, strict=True):
         assert len(scores) == len(of_prefix)
         for ids, logprobs in zip(of_prefix, scores, strict=True):

@@ -23,7 +23,11 @@ SETTINGS = [
     "corpus.num_documents=64", "warm.num_documents=16", "heldout.num_documents=4", "warm_start.steps=1",
     "evaluate.num_samples=1", "sample.block_chunks=4", "sample.num_shards=1", "sample.num_samples=4",
 ]  # fmt: skip
-PARALLEL = ["sample.engine=vllm", "sample.vllm.tensor_parallel_size=2", "sample.vllm.kv_cache_gb=0.1"]
+PARALLEL = [
+    "sample.engine=vllm", "sample.vllm.tensor_parallel_size=2", "sample.vllm.kv_cache_gb=0.1",
+    "sample.vllm.max_num_seqs=16",
+]  # fmt: skip
+"""Decodes one block's samples together, so that few blocks are in flight."""
 SECONDS = 240
 
 
