@@ -8,13 +8,18 @@ of it, and are forced here alone: by max_tokens of each request.
 Slots are counted in its scheduler: the requests that it runs in a step, of --slots, over all steps in which
 anything is sampled; and over those up to the last one that had all slots in use, which is what a longer shard
 comes to. Says too in how many chunks the two differ: in tokens, in log q, in log-weights.
+
+--simulate needs no model: the same queue before a server that decodes a token of each request in a step, and
+scores a request in one, all steps alike. What it says of time is what slots alone would give.
 """
 
 from __future__ import annotations
 
 import argparse
+import heapq
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from lt_hpc.config.schema import VllmConfig
-from lt_hpc.engines import vllm_engine
+from lt_hpc.engines.in_flight import Queue, Steps
 from lt_hpc.engines.protocol import Draw, SamplingParams, Score, Work
 from lt_hpc.latent import seeds
 from lt_hpc.latent.layout import Layout
@@ -55,6 +60,7 @@ class Arm:
     after the first `filled` of these some slots were free."""
 
     seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
     running: list[int] = field(default_factory=list)
     filled: int = 0
     found: list[list[Found]] = field(default_factory=list)
@@ -65,7 +71,7 @@ class Arm:
         return whole, filled
 
 
-class Steps:
+class Counted:
     """Counts what vLLM's scheduler runs."""
 
     def __init__(self, engine: Any) -> None:
@@ -94,6 +100,8 @@ def lengths(count: int, mean: float) -> np.ndarray:
 @contextmanager
 def forced(of_seeds: dict[int, int]) -> Iterator[None]:
     """Every thought is as long as is said of its seed."""
+    from lt_hpc.engines import vllm_engine
+
     given = vllm_engine.sampling
 
     def sampling(params: SamplingParams, seed: int) -> Any:
@@ -150,15 +158,16 @@ def compare(engine: Any, blocks: list[Block], mean: float, slots: int, repeats: 
     """Both ways over these blocks, with thoughts of so many tokens on average."""
     draws = [seed for block in blocks for many in block.draws for seed in many]
     drawn = lengths(len(draws), mean)
-    params, steps = SamplingParams(int(drawn.max()), NO_STOP), Steps(engine)
+    params, steps = SamplingParams(int(drawn.max()), NO_STOP), Counted(engine)
     arms = {"drained": (drained, Arm()), "in flight": (in_flight, Arm())}
     print(f"thoughts of {drawn.mean():.0f} tokens ({drawn.min()} to {drawn.max()})", flush=True)
     with forced(dict(zip(draws, drawn.tolist(), strict=True))):
         for repeat in range(repeats):
             for run, arm in list(arms.values())[:: 1 if repeat % 2 == 0 else -1]:
-                steps.running, started = [], time.monotonic()
+                steps.running, started, cpu_started = [], time.monotonic(), time.process_time()
                 arm.found = list(run(engine, blocks, params))
                 arm.seconds.append(time.monotonic() - started)
+                arm.cpu_seconds.append(time.process_time() - cpu_started)
                 arm.running = steps.running
                 full = (step + 1 for step, n in enumerate(arm.running) if n >= slots)
                 arm.filled = max(full, default=len(arm.running))
@@ -180,6 +189,53 @@ def differences(one: Arm, other: Arm) -> str:
     )
 
 
+@dataclass
+class Simulated:
+    """A server whose requests are the steps that they take; `used`: slots by steps up to now."""
+
+    ends: list[tuple[int, int]] = field(default_factory=list)
+    steps: int = 0
+    used: int = 0
+
+    def add(self, number: int, request: int) -> None:
+        heapq.heappush(self.ends, (self.steps + request, number))
+
+    def step(self) -> Iterator[tuple[int, None]]:
+        """Up to the next end of a request."""
+        until = self.ends[0][0]
+        self.used += len(self.ends) * (until - self.steps)
+        self.steps = until
+        while self.ends and self.ends[0][0] == until:
+            yield heapq.heappop(self.ends)[1], None
+
+    def drop(self, numbers: Collection[int]) -> None:
+        self.ends = [one for one in self.ends if one[1] not in numbers]
+
+
+def simulate(options: argparse.Namespace) -> None:
+    shape = options.blocks, options.block_chunks, options.samples
+    drawn = lengths(math.prod(shape), options.mean).reshape(shape).tolist()
+
+    def chunk(thoughts: list[int]) -> Steps[None]:
+        yield thoughts
+        yield [1] * len(thoughts)
+
+    def run(together: int) -> Simulated:
+        server = Simulated()
+        queue = Queue(server, options.slots)
+        for first in range(0, options.blocks, together):
+            some = ((None, map(chunk, block)) for block in drawn[first : first + together])
+            list(queue.complete(some, lambda: False))
+        return server
+
+    one, all_ = run(1), run(options.blocks)
+    used = [server.used / server.steps / options.slots for server in (one, all_)]
+    print(
+        f"{options.slots} slots, {options.blocks} blocks of {shape[1] * shape[2]} thoughts: slots used "
+        f"{used[0]:.3f} drained, {used[1]:.3f} in flight; drained to in flight {one.steps / all_.steps:.2f}"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", type=Path, default=Path("models/smollm2-135m"))
@@ -192,8 +248,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--kv-cache-gb", type=float, default=4.0)
+    parser.add_argument("--simulate", action="store_true")
     options = parser.parse_args()
+    if options.simulate:
+        simulate(options)
+        return
     from transformers import AutoTokenizer
+
+    from lt_hpc.engines import vllm_engine
 
     size, mean = options.block_chunks, options.mean
     tokenizer = AutoTokenizer.from_pretrained(options.model)
@@ -210,13 +272,14 @@ def main() -> None:
         end="",
     )
     arms = compare(engine, blocks, mean, options.slots, options.repeats)
-    print("| blocks | s | steps | slots used | before the queue ran dry | wall time, drained to this |")
-    print("|---|---|---|---|---|---|")
+    print("| blocks | s | CPU s | steps | slots used | while filled | drained to this: wall, CPU |")
+    print("|---|---|---|---|---|---|---|")
     for name, arm in arms.items():
         whole, filled = arm.used(options.slots)
         print(
-            f"| {name} | {spread(arm.seconds)} | {len(arm.running)} | {whole:.3f} | {filled:.3f} "
-            f"| {ratio(arms['drained'].seconds, arm.seconds)} |"
+            f"| {name} | {spread(arm.seconds)} | {spread(arm.cpu_seconds)} | {len(arm.running)} "
+            f"| {whole:.3f} | {filled:.3f} | {ratio(arms['drained'].seconds, arm.seconds)}, "
+            f"{ratio(arms['drained'].cpu_seconds, arm.cpu_seconds)} |"
         )
     print(differences(arms["drained"], arms["in flight"]))
 

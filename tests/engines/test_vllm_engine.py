@@ -3,6 +3,7 @@ test_contract.py."""
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ from lt_hpc.config.schema import VllmConfig
 from lt_hpc.engines import vllm_engine
 from lt_hpc.engines.head_padding import head_size, with_supported_heads
 from lt_hpc.engines.load import load
-from lt_hpc.engines.protocol import SamplingParams
+from lt_hpc.engines.protocol import Draw, SamplingParams, Score, Work
 from lt_hpc.engines.vllm_engine import CPU_BLOCK_TOKENS, VllmEngine, of_continuation, prompt_logprobs
 from lt_hpc.errors import ConfigError
 from tests.engines.exactness import STOP
@@ -52,6 +53,24 @@ def test_a_position_read_from_the_cache_is_noticed(vllm_engine: VllmEngine) -> N
         missing.append(of_continuation(found, len(prefix), len(ids), cached)[1])
     unseen, cached, uncached = missing
     assert unseen == uncached == 0 < cached
+
+
+def test_once_stopping_what_has_begun_is_given_and_nothing_is_left_in_vllm(
+    vllm_engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vllm_engine._queue, "room", 6)
+    params, steps = SamplingParams(12, -1), itertools.count()
+
+    def work(prompt: list[int], seed: int) -> Work[list[np.ndarray]]:
+        samples = yield Draw(prompt, [seed, seed + 1], params)
+        return (yield Score(prompt, [one.ids.tolist() for one in samples]))
+
+    blocks = ((n, [work(prompt, 10 * n + k) for k, prompt in enumerate(ragged(n))]) for n in range(9))
+    found = dict(vllm_engine.complete(blocks, lambda: next(steps) > 8))
+    assert 0 in found and len(found) < 9
+    assert all(len(score) == 12 for of_block in found.values() for scores in of_block for score in scores)
+    assert not vllm_engine.llm.llm_engine.has_unfinished_requests()
+    assert vllm_engine.sample([[1]], [[0]], params)
 
 
 def test_what_does_not_fit_is_refused(vllm_engine: VllmEngine) -> None:
