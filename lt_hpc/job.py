@@ -257,5 +257,6 @@ def _record(
         rank=place.rank,
         setup=task.progress.setup if task else None,
         saved=task.progress.saved if task else None,
+        units=task.progress.units if task else None,
     )
     events.record(paths, ended)

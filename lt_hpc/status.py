@@ -17,6 +17,7 @@ from lt_hpc.arguments import Parser
 from lt_hpc.cluster import schedulers
 from lt_hpc.errors import IncompleteError, guarded
 from lt_hpc.run import events, state
+from lt_hpc.run.events import Excluded
 from lt_hpc.run.overview import Row, rows
 from lt_hpc.run.plan import Plan
 from lt_hpc.store import manifest
@@ -35,7 +36,11 @@ def main(arguments: list[str] | None = None) -> int:
         happened = events.read(paths)
         found = rows(paths, plan, schedulers.states(paths, happened), happened)
         complete = _complete(plan, found)
-        print(_json(paths, found, damaged, complete) if options.json else _text(found, damaged), flush=True)
+        excluded = events.excluded(happened)
+        if options.json:
+            print(_json(paths, found, damaged, excluded, complete), flush=True)
+        else:
+            print(_text(found, damaged, excluded), flush=True)
         if complete or damaged or not options.watch:
             return IncompleteError.exit_code if damaged else 0 if complete else 1
         time.sleep(options.watch)
@@ -71,14 +76,21 @@ def verify(paths: RunPaths, plan: Plan) -> list[str]:
     ]
 
 
-def _text(found: Sequence[Row], damaged: Sequence[str]) -> str:
-    return "\n".join([*map(str, found), *(f"damaged: {line}" for line in damaged)])
+def _text(found: Sequence[Row], damaged: Sequence[str], excluded: Sequence[Excluded]) -> str:
+    lines = [f"jobs leave out {one.node} since {one.time}: {one.evidence}" for one in excluded]
+    return "\n".join([*map(str, found), *lines, *(f"damaged: {line}" for line in damaged)])
 
 
-def _json(paths: RunPaths, found: Sequence[Row], damaged: Sequence[str], complete: bool) -> str:
+def _json(
+    paths: RunPaths,
+    found: Sequence[Row],
+    damaged: Sequence[str],
+    excluded: Sequence[Excluded],
+    complete: bool,
+) -> str:
     stages = [{**dataclasses.asdict(row), "done": row.done} for row in found]
     value = {"run": str(paths.root), "complete": complete, "stages": stages, "damaged": list(damaged)}
-    return json.dumps(value)
+    return json.dumps({**value, "excluded": [dataclasses.asdict(one) for one in excluded]})
 
 
 if __name__ == "__main__":

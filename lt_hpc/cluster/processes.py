@@ -113,12 +113,26 @@ class Processes:
     def gone(self) -> list[Gone]:
         return []  # whatever ends a process is an error of the launch
 
-    def submit(self, plan: Plan, stage: Stage, name: str, tasks: Tasks, after: Collection[str]) -> list[str]:
+    def submit(
+        self,
+        plan: Plan,
+        stage: Stage,
+        name: str,
+        tasks: Tasks,
+        after: Collection[str],
+        without: Sequence[str] = (),
+    ) -> list[str]:
         number = str(next(self.ids))
         count = self.launcher.ranks(plan) if stage.kind.ranked else 1
         shards: list[Sequence[int]] = list(tasks) or [()] * count
         self.jobs[number] = _Job(plan, stage, name, set(after), shards, list(range(len(shards))))
         return [number]
+
+    def spared(self, plan: Plan, stages: Sequence[Stage], nodes: Sequence[str]) -> dict[str, list[str]]:
+        return {}  # what it has, it has
+
+    def avoid(self, jobs: Collection[str], nodes: Sequence[str]) -> None:
+        return
 
     def delay(self, job: str, after: Collection[str]) -> None:
         self.jobs[job].after = set(after)

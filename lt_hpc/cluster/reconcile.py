@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lt_hpc.cluster.left_out import leave_out
 from lt_hpc.cluster.names import identity, identity_in, job_name, run_id
 from lt_hpc.cluster.scheduler import Limits, Queued, Scheduler, Tasks
 from lt_hpc.config.machines import SlurmConfig
@@ -218,13 +219,17 @@ def reconcile(
         wanted[stage.key] = unhandled(look, stage, live.get(stage.key, Live()))
     sharded = [stage for stage in pending if stage.kind.sharded and wanted[stage.key]]
     arrays = array_tasks(wanted, scheduler.limits(plan, sharded, len(queue)) if sharded else {})
+    waiting = {key: current.waiting for key, current in live.items() if current.waiting}
+    fresh = [stage for stage in pending if arrays[stage.key]]
+    without, lines = leave_out(plan, paths, scheduler, fresh, waiting)
+    outcome.lines += lines
     asked = functools.cache(lambda name: _asked_by(plan, paths, name))
     for stage in pending:
         after = {job for need in stage.needs for job in outcome.jobs.get(need, [])}
         after |= replaced.get(stage.key, frozenset()) | set(after_all)  # until they have ended
         fresh_need = any(need in outcome.submitted for need in stage.needs)
         current = live.get(stage.key, Live())
-        new = _submit(plan, paths, scheduler, stage, arrays[stage.key], after)
+        new = _submit(plan, paths, scheduler, stage, arrays[stage.key], after, without.get(stage.key, ()))
         if fresh_need:
             # One that has started has its inputs, or heals.
             outcome.lines += [_delay(scheduler, stage, job, after) for job in sorted(current.waiting)]
@@ -334,6 +339,7 @@ def _submit(
     stage: Stage,
     arrays: Sequence[Tasks],
     after: Collection[str],
+    without: Sequence[str],
 ) -> list[str]:
     """Record first, then submit: a launcher that dies in between leaves a job whose name still
     leads to what it covers."""
@@ -347,10 +353,11 @@ def _submit(
             plan=plan.fingerprint,
             shards=[list(shards) for shards in tasks],
             scheduler=scheduler.name,
+            nodes=plan.config.slurm.job(stage.name).nodes,
         )
         events.record(paths, made)
         name = job_name(stage.key, paths.root.resolve().name, identity(run_id(paths), submission))
-        jobs = scheduler.submit(plan, stage, name, tasks, after)
+        jobs = scheduler.submit(plan, stage, name, tasks, after, without)
         events.record(paths, Submitted(submission=submission, jobs=jobs))
         ids += jobs
     return ids

@@ -105,9 +105,27 @@ class Scheduler(Protocol):
         """This user's jobs that something else has ended, as far back as the scheduler remembers."""
         ...
 
-    def submit(self, plan: Plan, stage: Stage, name: str, tasks: Tasks, after: Collection[str]) -> list[str]:
+    def submit(
+        self,
+        plan: Plan,
+        stage: Stage,
+        name: str,
+        tasks: Tasks,
+        after: Collection[str],
+        without: Sequence[str] = (),
+    ) -> list[str]:
         """Submit a stage as one job, or as an array with a task per entry of `tasks`, that
-        starts when all jobs of `after` have ended, however; the ids that dependencies can name."""
+        starts when all jobs of `after` have ended, however, and on none of the nodes `without`; the ids that
+        dependencies can name."""
+        ...
+
+    def spared(self, plan: Plan, stages: Sequence[Stage], nodes: Sequence[str]) -> dict[str, list[str]]:
+        """Key -> of some nodes, the worst first, those that jobs of each of some stages can do without,
+        behind those that are left out in any case; nothing of a stage that needs all of them."""
+        ...
+
+    def avoid(self, jobs: Collection[str], nodes: Sequence[str]) -> None:
+        """Have jobs that have not started, array tasks of them that have not, start on none of some nodes."""
         ...
 
     def delay(self, job: str, after: Collection[str]) -> None:

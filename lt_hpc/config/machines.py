@@ -107,6 +107,10 @@ class SlurmConfig:
     array_parallelism: int = execution(64, "array tasks that run at the same time", ge=1)
     max_array_size: int = execution(1001, "tasks per array at most", ge=1)
     max_array_tasks: int | None = execution(None, "tasks per E-step at most", ge=1)
+    excluded_share: float = execution(
+        0.25, "of a partition's nodes at most that jobs leave out where tasks fail or crawl; 0: none",
+        ge=0, le=0.5,
+    )  # fmt: skip
     signal_seconds: int = execution(120, "seconds from the warning to the time limit", ge=1)
 
     def job(self, kind: str) -> JobConfig:

@@ -38,6 +38,7 @@ def collect(plan: Plan, paths: RunPaths) -> Report:
             change = compare(before, now) if before is not None and now is not None else None
             iterations.append(_iteration(plan, paths, stage, change))
             first, before = first or now, now
+    happened = events.read(paths)
     selected, made = thoughts.read(plan, paths), provenance(plan, paths)
     to_do = _to_do(plan, look)
     return Report(
@@ -57,7 +58,8 @@ def collect(plan: Plan, paths: RunPaths) -> Report:
             *(reason for row in iterations if (reason := damaged(paths, row.number)) is not None),
             *dict.fromkeys(one.problem for one in selected if one.problem),
         ],
-        work=work.of_run(plan, events.read(paths), set(made.get("device", ())) - {"CPU"} != set()),
+        work=work.of_run(plan, happened, set(made.get("device", ())) - {"CPU"} != set()),
+        excluded=events.excluded(happened),
         drift=thoughts.drifts(selected),
         passages=thoughts.passages(selected),
     )

@@ -9,6 +9,7 @@ from lt_hpc.report.changes import Change
 from lt_hpc.report.rows import Iteration
 from lt_hpc.report.thoughts import Drift
 from lt_hpc.report.work import Work
+from lt_hpc.run.events import Excluded
 from lt_hpc.store.figures import HeldOut, Interval, SelectionStatistics
 
 
@@ -137,6 +138,12 @@ def work_lines(work: Sequence[Work]) -> Iterator[list[str | int]]:
             one.stage, one.attempts, len(one.stops), one.failures, f"{one.hours:.3g} {one.unit} hours",
             f"{one.lost_hours:.3g}", f"{one.lost_seconds:.0f}", f"{one.idle_seconds:.0f}", one.unknown,
         ]  # fmt: skip
+
+
+def excluded_lines(excluded: Sequence[Excluded]) -> Iterator[list[str]]:
+    """A node, since when jobs leave it out, and why."""
+    for one in excluded:
+        yield [one.node, one.time, one.evidence]
 
 
 def work_in_words(work: Sequence[Work]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from lt_hpc.report.changes import Change
 from lt_hpc.report.thoughts import Drift, Passage
 from lt_hpc.report.work import Work
+from lt_hpc.run.events import Excluded
 from lt_hpc.store.figures import HeldOut, Score, SelectionStatistics, to_json
 
 
@@ -100,7 +101,7 @@ class Report:
     `benchmarks`: of the iterations whose benchmarks are done. `since_first`: how far the last
     model is from the first one, where there are others between. `provenance`: fact -> values of it among the
     manifests. `to_do`: stage -> why it is not done; `problems`: what could not be read. `work`: by stage;
-    `drift` and `passages`: of selected thoughts.
+    `excluded`: nodes that jobs leave out; `drift` and `passages`: of selected thoughts.
     """
 
     name: str
@@ -117,6 +118,7 @@ class Report:
     to_do: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     work: list[Work] = field(default_factory=list)
+    excluded: list[Excluded] = field(default_factory=list)
     drift: list[Drift] = field(default_factory=list)
     passages: list[Passage] = field(default_factory=list)
 
@@ -143,6 +145,7 @@ class Report:
             "to_do": self.to_do,
             "problems": self.problems,
             "work": [to_json(one) for one in self.work],
+            "excluded": [to_json(one) for one in self.excluded],
             "drift": [to_json(one) for one in self.drift],
             "passages": [to_json(one) for one in self.passages],
         }

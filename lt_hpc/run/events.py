@@ -39,7 +39,8 @@ class Launch(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Submit(Event):
-    """Jobs of a stage are about to be submitted. `shards` are those of each task of an array."""
+    """Jobs of a stage are about to be submitted. `shards` are those of each task of an array; `nodes`: of
+    each job, 0 where an older release did not say."""
 
     event: ClassVar[str] = "submit"
     submission: str
@@ -48,6 +49,7 @@ class Submit(Event):
     plan: str
     shards: list[list[int]]
     scheduler: str = "slurm"
+    nodes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +100,8 @@ class Started(Event):
 @dataclass(frozen=True, kw_only=True)
 class Ended(Event):
     """A task ended. `job`, `restart`, `node`: where a scheduler ran it. `setup`, `saved`: seconds from its
-    beginning until it was at work, and until it last committed something."""
+    beginning until it was at work, and until it last committed something; `units`: blocks or steps that it
+    had committed by then."""
 
     event: ClassVar[str] = "ended"
     stage: str = ""
@@ -111,6 +114,7 @@ class Ended(Event):
     rank: int = 0
     setup: float | None = None
     saved: float | None = None
+    units: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,13 +143,24 @@ class Lost(Event):
     again: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class Excluded(Event):
+    """Jobs of the run that have not started leave out a node on which its tasks fail or crawl; `evidence`: in
+    words."""
+
+    event: ClassVar[str] = "excluded"
+    node: str
+    evidence: str
+
+
 E = TypeVar("E", bound=Event)
 _EVENTS: dict[str, type[Event]] = {
-    kind.event: kind for kind in (Launch, Submit, Submitted, Heal, Claim, Started, Ended, Crash, Lost)
+    kind.event: kind
+    for kind in (Launch, Submit, Submitted, Heal, Claim, Started, Ended, Crash, Lost, Excluded)
 }
 
 
-_PLAIN = {"str": str, "int": int, "bool": bool, "float | None": float}
+_PLAIN = {"str": str, "int": int, "bool": bool, "float | None": float, "int | None": int}
 """Types of fields that a damaged line may have otherwise."""
 _FIELDS = {
     kind: {item.name: _PLAIN.get(str(item.type)) for item in dataclasses.fields(kind)}
@@ -247,6 +262,11 @@ def failures(happened: Sequence[Event]) -> dict[str, Ended]:
     """Of `unfinished_ends`, those that failed. Pure."""
     ends = unfinished_ends(happened)
     return {stage: end for stage, end in ends.items() if end.code != Interrupted.exit_code}
+
+
+def excluded(happened: Sequence[Event]) -> list[Excluded]:
+    """Of each node that jobs were told to leave out, when and why, as it was last said. Pure."""
+    return list({one.node: one for one in happened if isinstance(one, Excluded)}.values())
 
 
 def described(end: Ended) -> str:

@@ -33,6 +33,7 @@ class Progress:
         first: how many of them earlier attempts did.
         kept: this attempt has committed something that the next one will find.
         setup, saved: seconds from its beginning until it was at work, and until it last committed something.
+        units: how many this attempt had committed by then.
     """
 
     path: Path
@@ -43,6 +44,7 @@ class Progress:
     kept: bool = False
     setup: float | None = None
     saved: float | None = None
+    units: int = 0
     _created: float = field(default_factory=time.monotonic, repr=False)
     _began: float = field(default=0.0, repr=False)
     _last_file: float = field(default=0.0, repr=False)
@@ -61,7 +63,7 @@ class Progress:
 
     def committed(self) -> None:
         """All that was done up to now will be found by the next attempt."""
-        self.saved = time.monotonic() - self._created
+        self.saved, self.units = time.monotonic() - self._created, self.done - self.first
 
     def advance(self, count: int = 1, note: str = "", committed: bool = True) -> None:
         """`count` more units are done; 0 where only a part of one is. Not `committed`: the next attempt will

@@ -46,6 +46,7 @@ class Cluster:
     jobs_gone: list[Gone] = field(default_factory=list)
     waits: dict[str, set[str]] = field(default_factory=dict)
     stages: dict[str, str] = field(default_factory=dict)
+    without: dict[str, list[str]] = field(default_factory=dict)
     ids: Iterator[int] = field(default_factory=lambda: itertools.count(100))
     limit: int | None = None
     dies: bool = False
@@ -56,15 +57,30 @@ class Cluster:
     def gone(self) -> list[Gone]:
         return self.jobs_gone
 
-    def submit(self, plan: Plan, stage: Stage, name: str, tasks: Tasks, after: Collection[str]) -> list[str]:
+    def submit(
+        self,
+        plan: Plan,
+        stage: Stage,
+        name: str,
+        tasks: Tasks,
+        after: Collection[str],
+        without: Sequence[str] = (),
+    ) -> list[str]:
         job = str(next(self.ids))
         indices = range(len(tasks)) if len(tasks) > 1 else [None]
         self.jobs_in_queue += [Queued(job, index, name, "PENDING", waiting=True) for index in indices]
         self.waits[job] = set(after)
         self.stages[job] = stage.key
+        self.without[job] = list(without)
         if self.dies:
             raise Died
         return [job]
+
+    def spared(self, plan: Plan, stages: Sequence[Stage], nodes: Sequence[str]) -> dict[str, list[str]]:
+        return {stage.key: list(nodes) for stage in stages}
+
+    def avoid(self, jobs: Collection[str], nodes: Sequence[str]) -> None:
+        self.without |= {job: list(nodes) for job in jobs}
 
     def delay(self, job: str, after: Collection[str]) -> None:
         self.waits[job] = set(after)

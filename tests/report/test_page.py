@@ -9,6 +9,7 @@ from typing import Any
 
 from lt_hpc.report.page import render
 from lt_hpc.report.rows import Compute, Report
+from lt_hpc.run.events import Excluded
 from lt_hpc.store.figures import HeldOut, SelectionStatistics
 from tests.report.rows import iteration, selection
 
@@ -47,6 +48,12 @@ def test_text_is_escaped_and_nothing_is_linked_or_run() -> None:
     assert "&lt;b&gt;11&lt;/b&gt;" in text and "<b>11" not in text
     outside = re.sub(r"<svg.*?</svg>", "", text, flags=re.S)
     assert not re.search(r"<script|<link|<img|href=|src=|url\(|http", outside)
+
+
+def test_nodes_that_jobs_leave_out_are_named_with_the_evidence() -> None:
+    assert "Nodes left out" not in page()
+    found = [Excluded(time="2026-01-02T03:04:05+0000", node="n<1>", evidence="3 of its last 3 tasks failed")]
+    assert ["n<1>", found[0].time, found[0].evidence] in cells(page(excluded=found))
 
 
 def test_the_introduction_counts_each_corpus_and_what_was_dropped() -> None:

@@ -227,6 +227,12 @@ def set_dependency(job: str, after: Iterable[str]) -> None:
     _run(["scontrol", "update", f"JobId={job}", f"Dependency={dependency(after)}"])
 
 
+def set_excluded(jobs: Iterable[str], nodes: Iterable[str]) -> None:
+    """Have pending jobs, or what is pending of an array, start on none of some nodes."""
+    names = ",".join(sorted(set(jobs), key=int))
+    _run(["scontrol", "update", f"JobId={names}", f"ExcNodeList={','.join(nodes)}"])
+
+
 def cancel(jobs: Iterable[str]) -> None:
     """Cancel jobs; ones that are gone are no error."""
     ids = sorted(set(jobs))

@@ -39,15 +39,30 @@ class Slurm:
     def gone(self) -> list[Gone]:
         return client.gone()
 
-    def submit(self, plan: Plan, stage: Stage, name: str, tasks: Tasks, after: Collection[str]) -> list[str]:
+    def submit(
+        self,
+        plan: Plan,
+        stage: Stage,
+        name: str,
+        tasks: Tasks,
+        after: Collection[str],
+        without: Sequence[str] = (),
+    ) -> list[str]:
         from lt_hpc.cluster.slurm import submit
 
         def attempt() -> list[str]:
-            return submit.submit(plan, stage, self.paths, self.run, name, tasks, after)
+            return submit.submit(plan, stage, self.paths, self.run, name, tasks, after, without)
 
         # The controller may have taken the job and answered too late: submitit did not put its
         # files in place, so that it could only fail.
         return client.retried(attempt, between=lambda: client.cancel(client.with_name(name)))
+
+    def spared(self, plan: Plan, stages: Sequence[Stage], nodes: Sequence[str]) -> dict[str, list[str]]:
+        site = client.site()
+        return {stage.key: spared_at(site, plan, stage, nodes) for stage in stages}
+
+    def avoid(self, jobs: Collection[str], nodes: Sequence[str]) -> None:
+        client.set_excluded(jobs, nodes)
 
     def delay(self, job: str, after: Collection[str]) -> None:
         client.set_dependency(job, after)
@@ -73,6 +88,24 @@ class Slurm:
 
     def wait(self) -> None:
         return
+
+
+def spared_at(site: Site, plan: Plan, stage: Stage, nodes: Sequence[str]) -> list[str]:
+    """Of some nodes, the worst first, those that jobs of a stage leave out: at most slurm.excluded_share of
+    the nodes that they may run on, so many that enough are left, and none where they ask for nodes by name.
+    Before them what the user excludes, as it is written. Pure."""
+    settings, job = plan.config.slurm, plan.config.slurm.job(stage.name)
+    options = {**settings.options, **job.options}
+    if {"nodelist", "nodefile"} & options.keys():
+        return []
+    where = settings.where(stage.name)
+    names = where.partition.split(",") if where.partition else [None]
+    partitions = [found.name for name in names if (found := site.partition(name)) is not None]
+    own = {node.name: node for name in partitions for node in site.nodes_of(name, where.constraint)}
+    chosen = [name for name in nodes if name in own][: int(settings.excluded_share * len(own))]
+    while chosen and sum(node.usable and name not in chosen for name, node in own.items()) < job.nodes:
+        chosen.pop()
+    return [*filter(None, [options.get("exclude")]), *chosen] if chosen else []
 
 
 def limits_at(site: Site, plan: Plan, stage: Stage, queued: int) -> Limits:

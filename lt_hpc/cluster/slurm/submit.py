@@ -6,7 +6,7 @@ import dataclasses
 import os
 import shlex
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,6 +33,7 @@ def submit(
     name: str,
     tasks: Tasks,
     after: Collection[str],
+    without: Sequence[str] = (),
 ) -> list[str]:
     """Submit a stage of a pinned plan, once; see `scheduler.Scheduler.submit`.
 
@@ -42,7 +43,7 @@ def submit(
     paths.slurm.mkdir(parents=True, exist_ok=True)
     paths.slurm.chmod(0o700)  # jobs unpickle what lies there
     executor = submitit.SlurmExecutor(paths.slurm, python=python_command())
-    asked = parameters(plan, stage, name, after)
+    asked = parameters(plan, stage, name, after, without)
     arguments = [str(paths.root.resolve()), plan.fingerprint, stage.key]
     if stage.kind.ranked:
         asked["setup"].append(watched(arguments))
@@ -62,7 +63,9 @@ def submit(
     return sorted({job.job_id.partition("_")[0] for job in jobs})
 
 
-def parameters(plan: Plan, stage: Stage, name: str, after: Collection[str]) -> dict[str, Any]:
+def parameters(
+    plan: Plan, stage: Stage, name: str, after: Collection[str], without: Sequence[str] = ()
+) -> dict[str, Any]:
     """What submitit is asked for: the stage's own settings before those of all stages. Pure."""
     settings, job = plan.config.slurm, plan.config.slurm.job(stage.name)
     options = {**settings.options, **job.options}
@@ -71,6 +74,8 @@ def parameters(plan: Plan, stage: Stage, name: str, after: Collection[str]) -> d
     additional: dict[str, Any] = {"requeue": True, **options, **flags}
     if after:
         additional["dependency"] = client.dependency(after)
+    if without:
+        additional["exclude"] = ",".join(without)
     optional = {
         **dataclasses.asdict(settings.where(stage.name)),
         "mem": job.memory,
