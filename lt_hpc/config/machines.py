@@ -52,7 +52,7 @@ class LocalConfig:
 
     processes: int = execution(2, "tasks at once; with GPUs at most one per engine's GPUs", ge=1, le=1024)
     train_ranks: int = execution(2, "ranks of training; with GPUs at most one per GPU", ge=1, le=1024)
-    threads: int = execution(1, "torch threads per process", ge=1, le=1024)
+    threads: int = execution(1, "torch threads per process; of prepare, processes", ge=1, le=1024)
 
 
 @dataclass(frozen=True)

@@ -9,34 +9,34 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from lt_hpc.config.schema import CORPORA, Config, CorpusConfig
 from lt_hpc.data import base_model, sources
-from lt_hpc.data.encoding import Encoder
-from lt_hpc.data.sources import Document
-from lt_hpc.data.tokenising import Row, tokenise
 from lt_hpc.errors import ConfigError
-from lt_hpc.latent.cost import longest_sequence
-from lt_hpc.latent.layout import NUM_JOINT_MARKERS, longest_chunk
+from lt_hpc.latent.layout import longest_chunk
 from lt_hpc.run.build import build_plan
 from lt_hpc.stages import probe
 from lt_hpc.stages.overlap import Overlap
-from lt_hpc.stages.task import Task, Vocabulary, read_vocabulary
+from lt_hpc.stages.task import Task, Vocabulary
+from lt_hpc.stages.tokenised import Group, Tokenised, Tokeniser, Tokenisers, groups
 from lt_hpc.store import manifest, tables
 from lt_hpc.store.atomic import atomic_folder
-from lt_hpc.store.counts import DROPPED, LEFT_OUT, UNKNOWN_TOKENS, dropped, left_out, num_left_out
+from lt_hpc.store.counts import UNKNOWN_TOKENS, dropped, left_out, num_left_out
 from lt_hpc.store.manifest import FileEntry, Manifest
 from lt_hpc.store.parts import Parts
 from lt_hpc.store.paths import documents_part, relative_paths
 
 PART_DOCUMENTS = 4096
+ROW_GROUP_TOKENS = 1 << 22
 
 
 def run(task: Task) -> None:
@@ -48,18 +48,18 @@ def run(task: Task) -> None:
     names = [name for name in outputs if name != str(base)]
     if not names:  # the base alone is benchmarked
         return
-    encoder = Encoder(base_model.load_tokenizer(task.paths.base, task.plan.config.model))
-    vocabulary = read_vocabulary(task.paths.base)
-    _check_layout(task.plan.config, vocabulary)
+    tokeniser = Tokeniser(task.paths.base, task.plan.config)
+    _check_layout(task.plan.config, tokeniser.vocabulary)
     folders = {name: task.paths.documents(name) for name in names}
     missing = [name for name in names if manifest.problem(folders[name], outputs[name], checksums=True)]
     task.progress.start(len(names), "corpora", len(names) - len(missing))
-    for name in missing:
-        _refuse_changed(task, name)
-        source = _source(task, name)
-        preparation = _Preparation(task, name, source, encoder, vocabulary, folders[name], outputs[name])
-        preparation.run(is_last=name == missing[-1])
-        task.progress.advance()
+    with Tokenisers(tokeniser) as tokenisers:
+        for name in missing:
+            _refuse_changed(task, name)
+            source = _source(task, name)
+            preparation = _Preparation(task, name, source, tokenisers, folders[name], outputs[name])
+            preparation.run(is_last=name == missing[-1])
+            task.progress.advance()
 
 
 def _check_layout(config: Config, vocabulary: Vocabulary) -> None:
@@ -138,31 +138,33 @@ class _Preparation:
     task: Task
     name: str
     corpus: CorpusConfig
-    encoder: Encoder
-    vocabulary: Vocabulary
+    tokenisers: Tokenisers
     folder: Path
     fingerprint: str
+    unknown_example: str | None = None
 
     def run(self, is_last: bool) -> None:
         """`is_last`: then the stage is done, and with it the counts of the folders made before."""
-        mode = self.task.plan.config.chunking.mode
         parts = Parts(self.folder, "documents", self.fingerprint)
         counts: Counter[str] = Counter()
-        stream = sources.documents(self.corpus, mode)
-        for part in itertools.count():
-            started = time.monotonic()
-            batch = list(itertools.islice(stream, PART_DOCUMENTS))
-            if not batch:
-                break
+        stream = sources.documents(self.corpus, self.task.plan.config.chunking.mode)
+        tokenised = self.tokenisers.each(
+            self.name,
+            groups(stream, PART_DOCUMENTS),
+            lambda group: parts.get(documents_part(group.part)) is None,
+        )
+        started = time.monotonic()
+        for part, of_part in itertools.groupby(tokenised, lambda one: one[0].part):
             self.task.stop_if_asked()
             entry = parts.get(documents_part(part))
             if entry is None:
-                entry = self._write_part(part, batch, counts["chunks"])
+                entry = self._write_part(part, of_part, counts["chunks"])
                 parts.add(entry, time.monotonic() - started)
                 self.task.progress.advance(0, f"{self.name}: part {part + 1}")
+            started = time.monotonic()
             counts.update(entry.counts)
             self._check_unknown(counts)
-            self._check_dropped(counts, stream_ended=len(batch) < PART_DOCUMENTS)
+            self._check_dropped(counts, stream_ended=entry.counts["documents"] < PART_DOCUMENTS)
         if not counts["chunks"]:
             reasons = dropped(counts) or "empty"
             raise ConfigError(f"{self.name}.source={self.corpus.source!r}: no usable document ({reasons})")
@@ -171,6 +173,33 @@ class _Preparation:
         if is_last:
             overlap.renew()
         parts.finish(overlap.counts())
+
+    def _write_part(
+        self, part: int, of_part: Iterator[tuple[Group, Tokenised | None]], first_chunk: int
+    ) -> FileEntry:
+        """In row groups of ROW_GROUP_TOKENS, so that a part of long documents is nowhere held as a whole."""
+        path, counts = self.folder / documents_part(part), Counter[str]()
+        with tables.writer(path, tables.DOCUMENTS) as put:
+            waiting: list[pa.Table] = []
+            written = tokens = 0
+            for group, tokenised in of_part:
+                if group.first:  # and not what has just been asked
+                    self.task.stop_if_asked()
+                assert tokenised is not None  # it was needed
+                first = part * PART_DOCUMENTS + group.first, first_chunk + counts["chunks"]
+                waiting.append(_counted_from(tokenised.table, *first))
+                counts.update(tokenised.counts)
+                self.unknown_example = self.unknown_example or tokenised.unknown_example
+                tokens += tokenised.counts["tokens"] + tokenised.counts["thought tokens"]
+                if tokens >= ROW_GROUP_TOKENS or group.last:
+                    rows = pa.concat_tables(waiting).combine_chunks()
+                    if len(rows) or not written:
+                        put({name: rows[name] for name in tables.DOCUMENTS.names})
+                    written, tokens, waiting = written + len(rows), 0, []
+        counts["kept"] = written
+        counts.setdefault("chunks", 0)
+        kept = {key: n for key, n in counts.items() if n or key in ("kept", "chunks")}
+        return manifest.describe(path, kept)
 
     def _check_dropped(self, counts: Counter[str], stream_ended: bool) -> None:
         """A few documents say little of a share, unless there are no more."""
@@ -193,64 +222,17 @@ class _Preparation:
         """Another tokenizer than the text's leaves nothing to learn from."""
         share = counts[UNKNOWN_TOKENS] / max(1, counts["tokens"] + counts["thought tokens"])
         if share > self.corpus.max_unknown:
-            example = self.encoder.unknown_example
+            example = self.unknown_example
             raise ConfigError(
                 f"{self.name}.max_unknown={self.corpus.max_unknown}: the tokenizer of "
                 f"model.path={self.task.plan.config.model.path!r} does not know {share:.1%} of the tokens of "
                 f"{self.corpus.source!r}" + (f", for example {example[:40]!r}" if example else "")
             )
 
-    @cached_property
-    def longest(self) -> int | None:
-        """Tokens that the base has positions for."""
-        return longest_sequence(json.loads((self.task.paths.base / "config.json").read_text()))
 
-    def _check_answer(self, row: Row) -> None:
-        """A question, a thought and the longest answer that may be generated need a position each."""
-        config, bos = self.task.plan.config, self.vocabulary.bos is not None
-        thought, answer = config.sample.max_thought_tokens, config.evaluate.max_answer_tokens
-        room = longest_chunk(config.model.context_length, thought) - len(row.chunks[0])
-        needed = min(len(row.question) + bos, room) + NUM_JOINT_MARKERS + thought + answer
-        if self.longest is not None and needed > self.longest:
-            raise ConfigError(
-                f"evaluate.max_answer_tokens={answer}: with its question and thought an answer may need "
-                f"{needed} positions, the model has {self.longest}: lower it, or model.context_length"
-            )
-
-    def _write_part(self, part: int, batch: list[Document], first_chunk: int) -> FileEntry:
-        config = self.task.plan.config
-        counts: Counter[str] = Counter()
-        columns: dict[str, list[Any]] = {name: [] for name in tables.DOCUMENTS.names}
-        taught = self.name == "warm" and config.warm_is_taught
-        rows = tokenise(batch, self.encoder, config.chunking, taught, self.vocabulary.eos)
-        for index, (document, row) in enumerate(zip(batch, rows, strict=True)):
-            counts["documents"] += 1
-            reason = row.reason(taught)
-            if taught and reason is None:
-                row, faults = row.teachable(config.sample.max_thought_tokens)
-                reason = None if row.chunks else faults[0]
-                counts.update(f"{LEFT_OUT}{fault}" for fault in faults if reason is None)
-            if reason:
-                counts[f"{DROPPED}{reason}"] += 1
-                continue
-            if row.given and self.name == "heldout":
-                self._check_answer(row)
-            columns["document"].append(part * PART_DOCUMENTS + index)
-            columns["first_chunk"].append(first_chunk + counts["chunks"])
-            columns["context"].append(row.question)
-            columns["tokens"].append([token for chunk in row.chunks for token in chunk])
-            columns["chunk_lengths"].append([len(chunk) for chunk in row.chunks])
-            columns["chunk_bytes"].append(row.num_bytes)
-            columns["thoughts"].append(row.thoughts)
-            columns["hash"].append(document.hash)
-            counts["chunks"] += len(row.chunks)
-            counts["tokens"] += len(row.question) + sum(map(len, row.chunks))
-            counts["thought tokens"] += sum(map(len, row.thoughts))
-            counts[UNKNOWN_TOKENS] += sum(row.unknown)
-        path = self.folder / documents_part(part)
-        tables.write(path, tables.DOCUMENTS, columns)
-        counts["kept"] = len(columns["document"])
-        counts.setdefault("chunks", 0)
-        return manifest.describe(
-            path, {key: n for key, n in counts.items() if n or key in ("kept", "chunks")}
-        )
+def _counted_from(table: pa.Table, document: int, chunk: int) -> pa.Table:
+    """Rows whose documents and chunks are counted from these ids."""
+    for name, first in (("document", document), ("first_chunk", chunk)):
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, tables.DOCUMENTS.field(name), pc.add(table[name], first))
+    return table

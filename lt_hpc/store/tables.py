@@ -133,11 +133,16 @@ ITEMS = pa.schema(
 )
 
 
+def table(schema: pa.Schema, columns: dict[str, Any]) -> pa.Table:
+    """Columns of Python values as a table."""
+    return pa.table({name: pa.array(columns[name], schema.field(name).type) for name in schema.names})
+
+
 def write(path: Path, schema: pa.Schema, columns: dict[str, Any]) -> None:
     """Write one table atomically; the same columns give the same bytes."""
-    table = pa.table({name: pa.array(columns[name], schema.field(name).type) for name in schema.names})
+    made = table(schema, columns)
     with atomic_file(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(made, temporary, compression="zstd")
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from lt_hpc.data.encoding import Encoder
 from lt_hpc.data.tokenising import tokenise
 from lt_hpc.errors import ConfigError, Interrupted
 from lt_hpc.run import state
-from lt_hpc.stages import prepare
+from lt_hpc.stages import prepare, tokenised
 from lt_hpc.stages.task import Task
 from lt_hpc.store import manifest
 from tests.runs.tiny_run import CONTEXT, THOUGHT, tasks
@@ -179,6 +179,33 @@ def test_stopped_twice_it_makes_no_part_again(tmp_path: Path, monkeypatch: pytes
     prepare.run(make("prepare"))
     again = {path: path.stat().st_mtime_ns for path in folder.glob("documents-*")}
     assert len(again) == 8 and {path: again[path] for path in first} == first
+
+
+@pytest.mark.slow
+def test_any_number_of_processes_writes_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare, "PART_DOCUMENTS", 5)
+    monkeypatch.setattr(prepare, "ROW_GROUP_TOKENS", 20)
+    monkeypatch.setattr(tokenised, "GROUP_CHARACTERS", 100)
+    monkeypatch.setattr(tokenised, "ALONE", 1)
+    written = []
+    for processes in ("1", "2"):
+        monkeypatch.setenv("OMP_NUM_THREADS", processes)
+        (tmp_path / processes).mkdir()
+        task = tasks(tmp_path / processes)("prepare")
+        prepare.run(task)
+        files = sorted(task.paths.documents("corpus").glob("*.parquet"))
+        assert [pq.ParquetFile(file).num_row_groups for file in files] == [3, 2]
+        written.append([file.read_bytes() for file in files])
+    assert written[0] == written[1]
+    chunks = list(read(task, "corpus").chunks())
+    assert [chunk.chunk_id for chunk in chunks] == list(range(len(chunks)))
+    monkeypatch.undo()
+    (tmp_path / "whole").mkdir()
+    whole = tasks(tmp_path / "whole")("prepare")
+    prepare.run(whole)
+    assert list(read(whole, "corpus").chunks()) == chunks
 
 
 def sentencepiece(letters: str) -> PreTrainedTokenizerFast:
