@@ -14,6 +14,17 @@ of one step of ours goes, --checkpoint what saving and restoring costs. SmolLM2 
 
     python tools/bench_mstep.py --model models/smollm2-135m --source builtin:gsm --context 512 \\
         --rows 4 --micro-rows 1 --steps 2
+
+--source prose: chunks per second on chunks of sentences of English prose, whose thoughts are other text:
+
+    sliding     each chunk with its prefix of up to 3 chunks, as by default
+    apart       prefixes of up to --prefix-chunks that begin at every --prefix-stride-th chunk, the
+                chunks that `shared` has in each step
+    shared      the same with train.prefixes=shared
+
+It also prints the tokens that one epoch of each computes, and how far the losses of `shared` lie from
+those of `apart` in any step. --random trains a random Llama of so many layers and hidden units in place
+of the model; --count stops after counting.
 """
 
 from __future__ import annotations
@@ -36,10 +47,15 @@ import numpy as np
 
 from lt_hpc.config.schema import ModelConfig
 from lt_hpc.data import base_model
+from tools import prose
 
 ARMS = {"padded": 1, "flattened": 1, "bare": 1, "ours": 1, "ours2": 2}
 """Arm -> processes."""
-RATIOS = (("ours", "padded"), ("ours", "flattened"), ("ours", "bare"), ("ours2", "ours"))
+PROSE_ARMS = {"sliding": 1, "apart": 1, "shared": 1}
+RATIOS = (
+    ("ours", "padded"), ("ours", "flattened"), ("ours", "bare"), ("ours2", "ours"),
+    ("apart", "sliding"), ("shared", "sliding"), ("shared", "apart"),
+)  # fmt: skip
 RATE = 1e-4
 
 
@@ -55,7 +71,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="measured steps, after one to warm up")
     parser.add_argument("--zero-stage", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
+    parser.add_argument("--arms", nargs="+", choices=[*ARMS, *PROSE_ARMS])
+    parser.add_argument("--prefix-chunks", type=int, default=3, help="chunks of a prefix at most")
+    parser.add_argument("--prefix-stride", type=int, default=2, help="chunks between starts of prefixes")
+    parser.add_argument("--mean-sentences", type=float, default=8)
+    parser.add_argument("--thought-tokens", type=float, default=1.0, help="per token of a chunk, the median")
+    parser.add_argument("--row-contexts", type=int, default=1, help="train.row_tokens / --context, of prose")
+    parser.add_argument("--random", type=int, nargs=2, help="layers and hidden size of a random model")
+    parser.add_argument("--count", action="store_true")
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--checkpoint", action="store_true")
     parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)  # arm, rank, count, folder
@@ -63,27 +86,39 @@ def main() -> None:
     if options.worker:
         _work(options, options.worker[0], int(options.worker[1]), int(options.worker[2]), options.worker[3])
         return
+    options.arms = options.arms or list(PROSE_ARMS if options.source == "prose" else ARMS)
+    things = "chunks" if options.source == "prose" else "useful tokens"
     speeds: dict[str, list[float]] = {arm: [] for arm in options.arms}
     efficiency: dict[str, list[float]] = {arm: [] for arm in options.arms}
+    losses: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        base_model.build(
-            ModelConfig(path=options.model, context_length=options.context), Path(folder) / "base"
-        )
-        for repeat in range(options.repeats):
+        base = Path(folder) / "base"
+        base_model.build(ModelConfig(path=options.model, context_length=options.context), base)
+        if options.random:
+            prose.put_random_model(base, *options.random)
+        if options.source == "prose":
+            for arm in PROSE_ARMS:
+                print(f"{arm:10} {prose.counted(prose.epoch(base, options, arm))}", flush=True)
+        for repeat in range(0 if options.count else options.repeats):
             for arm in options.arms[:: 1 if repeat % 2 == 0 else -1]:
-                speed, cpu_speed = _measure(arm, Path(folder) / f"{arm}-{repeat}")
+                speed, cpu_speed, losses[arm] = _measure(arm, Path(folder) / f"{arm}-{repeat}")
                 speeds[arm].append(speed)
                 efficiency[arm].append(cpu_speed)
-                print(
-                    f"{repeat} {arm}: {speed:.1f} useful tokens/s, {cpu_speed:.1f} a CPU second", flush=True
-                )
+                print(f"{repeat} {arm}: {speed:.2f} {things}/s, {cpu_speed:.2f} a CPU second", flush=True)
+    if options.count:
+        return
     for unit, found in (("s", speeds), ("CPU second of rank 0", efficiency)):
         for arm, values in found.items():
-            print(f"{arm:10} {_spread(values, 1)} useful tokens/{unit}")
+            print(f"{arm:10} {_spread(values, 2)} {things}/{unit}")
         for upper, lower in RATIOS:
             if upper in found and lower in found:
                 pairs = zip(found[upper], found[lower], strict=True)
                 print(f"{upper} / {lower}: {_spread([a / b for a, b in pairs], 3)}")
+    if {"apart", "shared"} <= set(losses):
+        pairs = list(zip(losses["apart"], losses["shared"], strict=True))
+        worst = max(abs(a - b) for a, b in pairs)
+        curve = f"loss per token: {pairs[0][0]:.4f} to {pairs[-1][0]:.4f} in {len(pairs)} steps"
+        print(f"{curve}, shared and apart differ by {worst:.1e} at most")
 
 
 def _spread(values: list[float], digits: int) -> str:
@@ -93,12 +128,12 @@ def _spread(values: list[float], digits: int) -> str:
     return f"{median} ({low} to {high})"
 
 
-def _measure(arm: str, folder: Path) -> tuple[float, float]:
-    """Useful tokens per second, and per CPU second of rank 0, of an arm in processes of its own. The
-    second figure is the steadier one on a busy machine."""
+def _measure(arm: str, folder: Path) -> tuple[float, float, list[float]]:
+    """Useful tokens (or chunks) per second, and per CPU second of rank 0, of an arm in processes of its own,
+    and its losses. The second figure is the steadier one on a busy machine."""
     folder.mkdir()
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    count = ARMS[arm]
+    count = {**ARMS, **PROSE_ARMS}[arm]
     processes = [
         subprocess.Popen(
             [sys.executable, *sys.argv, "--worker", arm, str(rank), str(count), str(folder)],
@@ -113,7 +148,7 @@ def _measure(arm: str, folder: Path) -> tuple[float, float]:
     if any(process.returncode for process in processes):
         sys.exit(f"{arm} failed:\n{errors[0][-3000:]}")
     result = json.loads((folder / "result.json").read_text())
-    return result["tokens"] / result["seconds"], result["tokens"] / result["cpu_seconds"]
+    return result["count"] / result["seconds"], result["count"] / result["cpu_seconds"], result["losses"]
 
 
 @dataclass(frozen=True)
@@ -125,6 +160,7 @@ class Data:
     rows: list[list[int]]
     layout: Any
     pad: int
+    capacity: int
 
     def members(self, step: int) -> list[int]:
         return [member for row in self.rows[step] for member in self.epoch.rows[row]]
@@ -138,8 +174,23 @@ class Data:
     def useful(self, step: int) -> int:
         return sum(len(self.tokens(member)) for member in self.members(step))
 
+    def chunks(self, step: int) -> float:
+        """As many chunks as a step's computed tokens are at the mean of the whole epoch: a few rows have
+        chunks of quite different lengths."""
+        computed = [self.epoch.computed(row) for row in range(len(self.epoch.rows))]
+        return sum(computed[row] for row in self.rows[step]) * len(self.epoch.examples) / sum(computed)
+
     def scored(self, step: int) -> int:
-        return self.useful(step) - int(self.epoch.examples.unscored[self.members(step)].sum())
+        members = self.members(step)
+        orders = self.epoch.thought_first[members]
+        lengths = self.epoch.examples.lengths(orders, np.array(members))
+        return int((lengths - self.epoch.examples.unscored[members]).sum())
+
+
+def _load_prose(options: argparse.Namespace, base: Path, arm: str) -> Data:
+    packed = prose.epoch(base, options, arm)
+    capacity = max(map(packed.computed, range(len(packed.rows))))
+    return _data(options, base, packed, capacity)
 
 
 def _load(options: argparse.Namespace, base: Path) -> Data:
@@ -149,10 +200,8 @@ def _load(options: argparse.Namespace, base: Path) -> Data:
     from lt_hpc.config.schema import CorpusConfig
     from lt_hpc.data import sources
     from lt_hpc.data.corpus import Chunk
-    from lt_hpc.latent.layout import Layout
     from lt_hpc.training.batches import Example, examples_of_list, pack_epoch
 
-    raw = json.loads((base / "layout.json").read_text())
     tokenizer = AutoTokenizer.from_pretrained(base)
     number = (1 + options.steps) * options.rows * (4 if options.source == "builtin:gsm" else 12)
     made: list[Any] = []
@@ -165,11 +214,18 @@ def _load(options: argparse.Namespace, base: Path) -> Data:
     lengths = examples_of_list(made).lengths(np.zeros(len(made), bool))
     fitting = [example for example, size in zip(made, lengths, strict=True) if size <= options.context]
     packed = pack_epoch(examples_of_list(fitting), 0, 1, 0, options.context)
-    ends = [(s + 1) * options.rows for s in range(options.steps + 1)]
-    rows = [list(range(first, last)) for first, last in zip([0, *ends], ends, strict=False)]
-    assert ends[-1] <= len(packed.rows), "too few documents"
+    assert (options.steps + 1) * options.rows <= len(packed.rows), "too few documents"
+    return _data(options, base, packed, options.context)
+
+
+def _data(options: argparse.Namespace, base: Path, packed: Any, capacity: int) -> Data:
+    """The rows of an epoch by step, from the first again after the last."""
+    from lt_hpc.latent.layout import Layout
+
+    raw = json.loads((base / "layout.json").read_text())
+    every = np.arange((options.steps + 1) * options.rows) % len(packed.rows)
     layout = Layout(raw["sol"], raw["eol"], raw["prior"], raw["post"])
-    return Data(packed, rows, layout, raw["pad"])
+    return Data(packed, every.reshape(-1, options.rows).tolist(), layout, raw["pad"], capacity)
 
 
 def _work(options: argparse.Namespace, arm: str, rank: int, count: int, folder: str) -> None:
@@ -178,17 +234,19 @@ def _work(options: argparse.Namespace, arm: str, rank: int, count: int, folder: 
 
     torch.set_num_threads(1)
     model = Path(folder).parent / "base"
-    documents = _load(options, model)
+    on_prose, losses = options.source == "prose", []
+    documents = _load_prose(options, model, arm) if on_prose else _load(options, model)
     if arm in ("padded", "flattened"):
-        ends, tokens = _run_trainer(options, model, documents, flatten=arm == "flattened")
+        ends, done = _run_trainer(options, model, documents, flatten=arm == "flattened")
     else:
         make = _bare_step if arm == "bare" else _our_step
-        step = make(options, model, documents, rank, count, Path(folder))
+        step = make(options, model, documents, rank, count, Path(folder), losses)
         ends = list(_timed(step, len(documents.rows), options.profile and arm != "bare" and rank == 0))
-        tokens = sum(documents.useful(s) for s in range(1, len(documents.rows)))
+        measured = range(1, len(documents.rows))
+        done = sum(documents.chunks(s) if on_prose else documents.useful(s) for s in measured)
     if rank == 0:
         seconds, cpu = (last - first for first, last in zip(ends[0], ends[-1], strict=True))
-        result = {"tokens": tokens, "seconds": seconds, "cpu_seconds": cpu}
+        result = {"count": done, "seconds": seconds, "cpu_seconds": cpu, "losses": losses}
         (Path(folder) / "result.json").write_text(json.dumps(result))
 
 
@@ -219,12 +277,18 @@ def _batches(options: argparse.Namespace, documents: Data, step: int, rank: int,
     batches = []
     for first in range(0, rows_per_rank, options.micro_rows):
         rows = [(documents.epoch, row) for row in mine[first : first + options.micro_rows]]
-        batches.append(make_batch(rows, documents.layout, documents.pad, options.context))
+        batches.append(make_batch(rows, documents.layout, documents.pad, documents.capacity))
     return batches
 
 
 def _our_step(
-    options: argparse.Namespace, model: Path, documents: Data, rank: int, count: int, folder: Path
+    options: argparse.Namespace,
+    model: Path,
+    documents: Data,
+    rank: int,
+    count: int,
+    folder: Path,
+    losses: list[float],
 ) -> Callable[[int], None]:
     from lt_hpc.cluster import rendezvous
     from lt_hpc.cluster.place import Place
@@ -232,14 +296,15 @@ def _our_step(
     from lt_hpc.training import zero
 
     ranks = zero.init_process_group(rendezvous.store(folder, Place(rank, count, rank, "bench")), rank, count)
-    config = TrainConfig(zero_stage=options.zero_stage, learning_rate=RATE)
+    prefixes = "shared" if options.source == "prose" else "separate"
+    config = TrainConfig(zero_stage=options.zero_stage, learning_rate=RATE, prefixes=prefixes)
     trainer = zero.ZeroTrainer(model, config, len(_batches(options, documents, 0, rank, count)), False)
 
     def step(index: int) -> None:
         nll, _ = trainer.step(
             _batches(options, documents, index, rank, count), documents.scored(index), RATE, index
         )
-        ranks.all_sum(nll)
+        losses.append(ranks.all_sum(nll)[0] / documents.scored(index))
         if options.checkpoint and index == 0:  # before the measured steps
             _checkpoint(trainer, ranks, folder)
 
@@ -266,7 +331,13 @@ def _checkpoint(trainer: Any, ranks: Any, folder: Path) -> None:
 
 
 def _bare_step(
-    options: argparse.Namespace, model: Path, documents: Data, rank: int, count: int, folder: Path
+    options: argparse.Namespace,
+    model: Path,
+    documents: Data,
+    rank: int,
+    count: int,
+    folder: Path,
+    losses: list[float],
 ) -> Callable[[int], None]:
     import torch
     from transformers import AutoModelForCausalLM

@@ -33,6 +33,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lt_hpc.data.word_task import CORPUS, FAMILIES, problem
 from tools.pretraining import Phase, pretrain, save
+from tools.prose import texts
 
 PAD, EOS = "<pad>", "<eos>"
 VOCABULARY = 1024
@@ -43,11 +44,7 @@ TOKENIZER_DOCUMENTS = 4000
 
 def prose() -> list[str]:
     """English paragraphs that packages ship."""
-    from pydoc_data import topics
-
-    from reasoning_gym.data import read_data_file
-
-    text = "\n\n".join([read_data_file("in_the_year_2889.txt"), *topics.topics.values()])
+    text = "\n\n".join(texts())
     paragraphs = (" ".join(one.split()) for one in re.split(r"\n\s*\n", text))
     return [one for one in paragraphs if len(one) > 80 and not one.startswith((">>>", "|", ".."))]
 

@@ -41,6 +41,7 @@ def thoughts(
         config.model.context_length,
         config.sample.max_thought_tokens,
         read_vocabulary(paths.base).bos,
+        config.chunking.prefix_stride,
     )
     folder = paths.samples(iteration)
     documents = plan.producer(str(folder.relative_to(paths.root))).inputs["corpus"]

@@ -92,10 +92,16 @@ def missing_engine(config: Config) -> str | None:
 
 def _check_training(config: Config, section: str) -> None:
     train: TrainConfig = getattr(config, section)
-    if train.batch_tokens % config.model.context_length:
+    length = config.row_tokens(train)
+    if length < config.model.context_length:
         raise ConfigError(
-            f"{section}.batch_tokens={train.batch_tokens}: must be a multiple of "
+            f"{section}.row_tokens={length}: must be at least "
             f"model.context_length={config.model.context_length}"
+        )
+    if train.batch_tokens % length:
+        name = "model.context_length" if train.row_tokens is None else f"{section}.row_tokens"
+        raise ConfigError(
+            f"{section}.batch_tokens={train.batch_tokens}: must be a multiple of {name}={length}"
         )
     if train.zero_stage == 0 and train.dtype != "float32":
         raise ConfigError(
@@ -142,6 +148,11 @@ def _check_documents(config: Config) -> None:
         raise ConfigError(
             f"chunking.mean_sentences={chunking.mean_sentences}: chunking.law=shifted needs at least "
             f"chunking.min_sentences={chunking.min_sentences}"
+        )
+    if chunking.prefix_stride > chunking.prefix_chunks + 1:
+        raise ConfigError(
+            f"chunking.prefix_stride={chunking.prefix_stride}: must be at most chunking.prefix_chunks + 1 = "
+            f"{chunking.prefix_chunks + 1}"
         )
     if chunking.min_sentences > chunking.max_sentences:
         raise ConfigError(

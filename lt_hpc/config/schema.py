@@ -99,6 +99,9 @@ class ChunkingConfig:
     max_sentences: int = setting(20, "most sentences per chunk", ge=1)
     max_chunk_tokens: int = setting(512, "longer chunks are split after this many tokens", ge=1)
     prefix_chunks: int = setting(3, "chunks per prefix at most, those before the chunk", ge=0)
+    prefix_stride: int = setting(
+        1, "a prefix begins at every so-manyth chunk, so that neighbours begin alike", ge=1, neutral=True
+    )
 
 
 @dataclass
@@ -225,6 +228,12 @@ class TrainConfig:
     raw_share: float = setting(
         0.0, "share of the tokens that is whole documents without thoughts", ge=0, le=0.9, neutral=True
     )
+    prefixes: Literal["separate", "shared"] = setting(
+        "separate", "shared: those of one row that begin alike are computed once", neutral=True
+    )
+    row_tokens: int | None = setting(
+        None, "of a packed row; null: model.context_length; longer ones share more", ge=16, neutral=True
+    )
     batch_tokens: int = setting(2048, "tokens per optimizer step, over all ranks", ge=1)
     learning_rate: float = setting(1e-4, "at its peak", gt=0)
     schedule: Schedule = setting("cosine", "after warmup; wsd: warmup-stable-decay")
@@ -322,6 +331,10 @@ class Config:
     def warm_is_taught(self) -> bool:
         """Whether the warm documents bring their thoughts with them."""
         return self.teacher.kind == "corpus"
+
+    def row_tokens(self, training: TrainConfig) -> int:
+        """Tokens of a packed row."""
+        return training.row_tokens or self.model.context_length
 
     @property
     def benchmark_thought_tokens(self) -> int:

@@ -16,6 +16,8 @@ from lt_hpc.store.lists import Lists
 
 _BATCH_TOKENS = 1 << 20
 """Tokens of text that are read or worked on at once, where no document has more."""
+_CUT_BITS = 28
+"""Of a number below the most tokens that a prefix may be cut by."""
 _LISTS = ("question", "tokens", "lengths", "thoughts")
 _TYPES = {
     **dict.fromkeys(_LISTS, np.int32),
@@ -53,12 +55,14 @@ class Chunk:
 @dataclass(frozen=True)
 class View:
     """How chunks are seen, the same in every stage: chunks of prefix at most, and two budgets in tokens,
-    of a whole sequence and of a thought. `bos`: the id that begins every prefix, or None."""
+    of a whole sequence and of a thought. `bos`: the id that begins every prefix, or None. A prefix begins at
+    every `prefix_stride`-th chunk of a document only, so that those of neighbours begin alike."""
 
     prefix_chunks: int
     context_length: int
     max_thought_tokens: int
     bos: int | None = None
+    prefix_stride: int = 1
 
 
 @dataclass(frozen=True)
@@ -128,13 +132,23 @@ class Corpus:
     def _prefixes(self, chunks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of the prefixes of these chunks [...]: where in the values of `tokens` they begin, their tokens
         with the question, and how many of these are kept; the bos token not counted."""
-        document = self.documents_of(chunks)
-        first = np.maximum(self.lengths[1][document], chunks - self.view.prefix_chunks)
-        begin, end = self.ends[first], self.ends[chunks]
-        whole = self._asked(document) + end - begin
+        begin, end = self.ends[self._first_of_prefix(chunks)], self.ends[chunks]
+        whole = self._asked(self.documents_of(chunks)) + end - begin
         longest = self.view.context_length - (self.view.bos is not None)
         budgets = prefix_budgets(longest, self.view.max_thought_tokens, self.ends[chunks + 1] - end)
         return begin, whole, np.minimum(whole, budgets)
+
+    def _first_of_prefix(self, chunks: np.ndarray) -> np.ndarray:
+        """[...] int64, the first chunks of these chunks' prefixes; the chunk itself where there is none."""
+        first, stride = self.lengths[1][self.documents_of(chunks)], self.view.prefix_stride
+        earliest = chunks - first - self.view.prefix_chunks
+        return np.asarray(first + np.maximum(0, -(-earliest // stride) * stride))
+
+    def prefix_origins(self, chunks: np.ndarray) -> np.ndarray:
+        """[...] int64, the same for two of these chunks [...] where their prefixes begin at one token: the
+        shorter prefix is the beginning of the longer one."""
+        _, whole, kept = self._prefixes(chunks)
+        return np.asarray((self._first_of_prefix(chunks) << _CUT_BITS) + whole - kept)
 
     def thought_rows(self, chunks: np.ndarray) -> np.ndarray:
         """[...] int64, index of the own thought of these chunks [...] in `thoughts`, or -1."""

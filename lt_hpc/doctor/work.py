@@ -126,7 +126,8 @@ def _notice(site: Site, plan: Plan, kind: str) -> float:
 def _ranks(work: Work, training: Training) -> Iterator[Row]:
     stage = work.plan.stage(training.stage)
     job, section = work.plan.config.slurm.job(stage.name), "train" if stage.iteration else "warm_start"
-    ranks, length = job.nodes * job.tasks_per_node, work.plan.config.model.context_length
+    ranks = job.nodes * job.tasks_per_node
+    length = work.plan.config.row_tokens(work.plan.training(stage))
     sequences = training.batch_tokens // length
     found, plan = str(ranks), f"{sequences} sequences in a step"
     if sequences < ranks:

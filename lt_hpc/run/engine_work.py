@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from lt_hpc.config import prompts
+from lt_hpc.config.schema import Config
 from lt_hpc.latent.cost import ModelShape, prompt_bytes, reference_bytes
 from lt_hpc.run.plan import Plan, Stage
 from lt_hpc.store import manifest, shards
@@ -130,6 +131,17 @@ def raw_tokens(plan: Plan, folder: str, paths: RunPaths) -> float | None:
     return given.corpus_tokens
 
 
+def prefix_copies(config: Config, shared: bool = False) -> float:
+    """How often the text of a long document is computed as the prefix of its chunks: with each of them, or
+    once where they are `shared` by all that begin alike."""
+    chunking = config.chunking
+    if chunking.mode != "sentences":
+        return 0.0
+    if shared:
+        return chunking.prefix_chunks / chunking.prefix_stride
+    return chunking.prefix_chunks - (chunking.prefix_stride - 1) / 2
+
+
 def synthesis(plan: Plan, paths: RunPaths) -> Synthesis | None:
     stage = next((stage for stage in plan.stages if "teacher" in stage.settings), None)
     if stage is None:
@@ -140,7 +152,7 @@ def synthesis(plan: Plan, paths: RunPaths) -> Synthesis | None:
     raw = raw_tokens(plan, stage.inputs["documents"], paths)
     if chunks is None or raw is None:
         return Synthesis(stage.key, None, None, None)
-    copies = 1 + (config.chunking.prefix_chunks if config.chunking.mode == "sentences" else 0)
+    copies = 1 + prefix_copies(config)
     # A token is about four characters of English.
     around = chunks * len(prompts.read(config.teacher.prompt)) / 4
     thought = config.estimate.thought_tokens

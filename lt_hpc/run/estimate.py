@@ -165,7 +165,7 @@ def _epoch_tokens(plan: Plan, stage: Stage, paths: RunPaths) -> float | None:
     thoughts = config.estimate.thought_tokens
     if thoughts is None:
         return None
-    copies = 1 + (config.chunking.prefix_chunks if config.chunking.mode == "sentences" else 0)
+    copies = 1 + engine_work.prefix_copies(config, plan.training(stage).prefixes == "shared")
     own = {"surface": 1, "rewrite": 0}.get(text or "", copies)
     return raw * (own + thoughts)
 
@@ -175,7 +175,7 @@ def _training(plan: Plan, stage: Stage, more: int, shape: ModelShape | None, pat
     ranks = max(job.nodes * job.tasks_per_node, 1) if job.gpus_per_node else config.local.train_ranks
     raw = engine_work.raw_tokens(plan, stage.inputs["data"], paths)
     thought, steps = config.estimate.thought_tokens, num_steps(plan, stage, paths)
-    size, tokens = DTYPE_BYTES[settings.dtype], settings.micro_batch_rows * config.model.context_length
+    size, tokens = DTYPE_BYTES[settings.dtype], settings.micro_batch_rows * config.row_tokens(settings)
     memory: dict[int, float] = {}
     activations = flops = None
     if shape is not None:

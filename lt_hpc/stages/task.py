@@ -108,6 +108,7 @@ class Task:
             config.model.context_length,
             config.sample.max_thought_tokens,
             self.vocabulary.bos,
+            config.chunking.prefix_stride,
         )
 
     @cached_property

@@ -59,20 +59,22 @@ def _clean_up(task: Task) -> None:
 
 
 class _Meter:
-    """Tokens, documents and seconds since it was last read."""
+    """Tokens that were computed, documents and their tokens, and seconds since it was last read."""
 
     def __init__(self) -> None:
         self._reset()
 
     def _reset(self) -> None:
-        self.tokens, self.documents, self.started = 0, 0, time.monotonic()
+        self.tokens, self.documents, self.whole, self.started = 0, 0, 0, time.monotonic()
 
     def add(self, size: StepSize) -> None:
         self.tokens += size.tokens
         self.documents += size.documents
+        self.whole += size.whole
 
-    def read(self) -> tuple[int, int, float]:
-        found = self.tokens, self.documents, time.monotonic() - self.started
+    def read(self) -> tuple[int, float, float]:
+        """Tokens, mean tokens of a document, seconds."""
+        found = self.tokens, self.whole / self.documents, time.monotonic() - self.started
         self._reset()
         return found
 
@@ -132,7 +134,7 @@ class _Training:
         """This rank's micro-batches: rows rank, rank + count, ...; padded with empty ones, since
         DeepSpeed wants the same number on every rank."""
         mine = self.steps.of(step)[self.task.place.rank :: self.task.place.count]
-        capacity = self.task.plan.config.model.context_length
+        capacity = self.task.plan.config.row_tokens(self.config)
         for index in range(self.micro_batches):
             chosen = mine[index * self.micro_rows : (index + 1) * self.micro_rows]
             yield make_batch(chosen, self.layout.layout, self.layout.pad, capacity)
@@ -212,9 +214,9 @@ class _Training:
 
     def _speed(self) -> dict[str, float | None]:
         """Seconds since the last line, ranks, tokens per second over all of them, MFU, memory."""
-        tokens, documents, seconds = self.meter.read()
+        tokens, length, seconds = self.meter.read()
         peak = self.task.plan.config.hardware.peak_tflops
-        flops = cost.flops_per_token(self.trainer.shape, tokens / documents)
+        flops = cost.flops_per_token(self.trainer.shape, length)
         return {
             "seconds": round(seconds, 4),
             "ranks": self.task.place.count,
@@ -242,14 +244,14 @@ class _Training:
                 shutil.copyfile(path, folder / path.name)
         lines, saved = train_log.read(self.log_path)
         sizes = [self.steps.size(step) for step in range(self.steps.count)]
-        positions = self.steps.num_rows * self.task.plan.config.model.context_length
+        positions = self.steps.num_rows * self.task.plan.config.row_tokens(self.config)
         statistics = {
             "losses": [line["loss"] for line in lines],
             "examples": len(self.data),
             "passes": self.steps.passes(self.data.draws),
             "text_passes": self.steps.passes([self.data.text] if self.data.text is not None else []),
             "flops": sum(
-                size.tokens * cost.flops_per_token(self.trainer.shape, size.tokens / size.documents)
+                size.tokens * cost.flops_per_token(self.trainer.shape, size.whole / size.documents)
                 for size in sizes
             ),
             "filled_share": sum(size.tokens for size in sizes) / positions,

@@ -26,7 +26,7 @@ from lt_hpc.store.manifest import Manifest
 if TYPE_CHECKING:
     from lt_hpc.training.protocol import Ranks
 
-FORMAT = 1
+FORMAT = 2
 """Of the files; another one is made anew."""
 _POLL_SECONDS = 0.05
 

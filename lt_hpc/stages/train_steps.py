@@ -17,13 +17,14 @@ from lt_hpc.training.batches import Epoch, Examples, pack_epoch
 
 @dataclass(frozen=True)
 class StepSize:
-    """Tokens that take a loss, as many as these weigh, all tokens, and the packed documents that they make
-    up."""
+    """Tokens that take a loss, as many as these weigh, tokens that are computed, the packed documents that
+    they make up, and the tokens of these, with those that they borrow."""
 
     scored: int
     weight: float
     tokens: int
     documents: int
+    whole: int
 
 
 Row = tuple[Epoch, int]
@@ -56,16 +57,17 @@ class Steps:
 
     def size(self, step: int) -> StepSize:
         """What a step trains on, over all ranks."""
-        tokens = scored = documents = 0
+        tokens = scored = documents = whole = 0
         weight = 0.0
         for epoch, row in self.of(step):
             members, lengths = epoch.rows[row], epoch.lengths(row)
             losses = lengths - epoch.examples.unscored[members]
-            tokens += int(lengths.sum())
+            tokens += epoch.computed(row)
+            whole += int(lengths.sum())
             scored += int(losses.sum())
             weight += float(losses @ epoch.examples.weights[members])
             documents += len(members)
-        return StepSize(scored, weight, tokens, documents)
+        return StepSize(scored, weight, tokens, documents, whole)
 
     def passes(self, over: Sequence[Examples]) -> float:
         """How often these examples are gone through, all of them together."""
@@ -82,7 +84,7 @@ def plan_steps(task: Task, data: Data, arrays: Arrays = IN_MEMORY) -> Steps:
     """Pack as many epochs as the settings ask for, into `arrays`. The last step may be smaller: no chunk is
     dropped, and a step's loss is normalised by its own tokens."""
     settings = task.plan.training(task.stage)
-    rows_per_step = settings.batch_tokens // task.plan.config.model.context_length
+    rows_per_step = settings.batch_tokens // task.plan.config.row_tokens(settings)
     wanted = None if settings.steps is None else settings.steps * rows_per_step
     draws, text = data.draws, [data.text] if data.text is not None else []
     if not len((draws or text)[0]):
@@ -121,12 +123,14 @@ class _Epochs:
 
     def get(self, index: int) -> Epoch:
         config, iteration = self._task.plan.config, self._task.stage.iteration
+        settings = self._task.plan.training(self._task.stage)
         while len(self._found) <= index:
             number = len(self._found)
             self._found.append(
                 pack_epoch(
                     self._draws[number % len(self._draws)], config.seed, iteration, number,
-                    config.model.context_length, self._arrays, f"{self._name}-{number}",
+                    config.row_tokens(settings), self._arrays, f"{self._name}-{number}",
+                    share=settings.prefixes == "shared",
                 )
             )  # fmt: skip
         return self._found[index]
@@ -152,8 +156,8 @@ def _mixed(
     between = ((n, row) for n in itertools.count() for row in range(len(others.get(n).rows)))
     for number, row in rows:
         yield number, row
-        tokens += int(own.get(number).lengths(row).sum())
+        tokens += own.get(number).computed(row)
         while of_others < share * (tokens + of_others):
             number, row = next(between)
             yield -1 - number, row
-            of_others += int(others.get(number).lengths(row).sum())
+            of_others += others.get(number).computed(row)

@@ -8,6 +8,11 @@ of a text one after the other in one sequence (z1 x1 z2 x2 ...) would compute no
 but then chunk i would be trained given the thoughts of the chunks before it, while sampling
 and scoring condition on their text alone: p and q of the importance weights would be those of
 contexts that training never shows.
+
+Documents whose prefixes begin at the same token may share them (sharing.py): the one with the
+longest prefix is laid out whole, and another borrows the beginning of its own from there. It is
+computed from the last token of its prefix on, at the positions that it has alone; losses that it
+takes before that are added to those of the one it borrows from. So loss and gradient stay.
 """
 
 from __future__ import annotations
@@ -22,7 +27,7 @@ from lt_hpc.latent import seeds
 from lt_hpc.latent.layout import NUM_JOINT_MARKERS, NUM_MARKERS, Layout
 from lt_hpc.store.arrays import BLOCK, IN_MEMORY, Arrays, Columns, spans
 from lt_hpc.store.lists import Lists
-from lt_hpc.training import packing
+from lt_hpc.training import packing, sharing
 
 IGNORED = -100
 """Label of a position that takes no loss."""
@@ -59,6 +64,10 @@ class Examples:
     takes its loss in their own examples."""
     weights: np.ndarray
     """[N] float64, of each one's loss; those of a chunk's different thoughts add up to 1."""
+    prefixes: np.ndarray
+    """Of c."""
+    origins: np.ndarray
+    """[N] int64, equal where prefixes begin at the same token of a document; -1 where no other one does."""
 
     def __len__(self) -> int:
         return len(self.text)
@@ -86,6 +95,8 @@ def examples_of_list(examples: list[Example]) -> Examples:
         np.array(thoughts, np.int64),
         unscored_lengths(given, prefixes),
         np.ones(len(examples)),
+        prefixes,
+        np.full(len(examples), -1),
     )
 
 
@@ -104,6 +115,8 @@ def examples_of_corpus(
         lengths,
         unscored_lengths(corpus.given(chunks), prefixes),
         np.ones(len(chunks)) if weights is None else weights,
+        prefixes,
+        corpus.prefix_origins(chunks),
     )
 
 
@@ -127,13 +140,21 @@ def examples_in(
     def columns() -> Iterator[Columns]:
         for chunks, rows, weights in blocks():
             one = examples_of_corpus(corpus, chunks, thoughts, rows, weights)
-            sizes = {"text": one.text, "thought": one.thought, "unscored": one.unscored}
-            yield {"chunk": chunks, "row": rows, "weight": one.weights, **sizes}
+            sizes = {
+                "text": one.text,
+                "thought": one.thought,
+                "unscored": one.unscored,
+                "prefix": one.prefixes,
+            }
+            numbers = {"chunk": chunks, "row": rows, "origin": one.origins}
+            yield {"weight": one.weights, **numbers, **sizes}
 
-    sizes = dict.fromkeys(("text", "thought", "unscored"), np.int32)
-    found = arrays.columns(name, {"chunk": np.int64, "row": np.int64, "weight": np.float64, **sizes}, columns)
+    numbers = dict.fromkeys(("chunk", "row", "origin"), np.int64)
+    sizes = dict.fromkeys(("text", "thought", "unscored", "prefix"), np.int32)
+    found = arrays.columns(name, {"weight": np.float64, **numbers, **sizes}, columns)
     make = _maker(corpus, found["chunk"], thoughts, found["row"])
-    return Examples(make, found["text"], found["thought"], found["unscored"], found["weight"])
+    of_loss = found["unscored"], found["weight"]
+    return Examples(make, found["text"], found["thought"], *of_loss, found["prefix"], found["origin"])
 
 
 def unscored_lengths(given: np.ndarray, prefixes: np.ndarray) -> np.ndarray:
@@ -149,11 +170,18 @@ class Epoch:
     rows: Sequence[Sequence[int]] | PackedRows
     thought_first: np.ndarray
     """[N] bool: the joint order rather than the posterior's."""
+    borrowed: np.ndarray
+    """[N] int64, the first tokens of each example that are computed in another one: the nearest before it in
+    its row that borrows nothing."""
 
     def lengths(self, row: int) -> np.ndarray:
         """Tokens of each example of a row."""
         members = np.asarray(self.rows[row], np.int64)
         return self.examples.lengths(self.thought_first[members], members)
+
+    def computed(self, row: int) -> int:
+        """Tokens that are computed for a row."""
+        return int((self.lengths(row) - self.borrowed[np.asarray(self.rows[row], np.int64)]).sum())
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +204,7 @@ class PackedRows:
         return members
 
 
-_EMPTY = Epoch(examples_of_list([]), [[]], np.zeros(0, bool))
+_EMPTY = Epoch(examples_of_list([]), [[]], np.zeros(0, bool), np.zeros(0, np.int64))
 
 
 def pack_epoch(
@@ -187,9 +215,11 @@ def pack_epoch(
     capacity: int,
     arrays: Arrays = IN_MEMORY,
     name: str = "epoch",
+    share: bool = False,
 ) -> Epoch:
     """The packed rows of epoch `index`, at most `capacity` tokens each; each chunk's order is a
-    fair coin of its own. They are put into `arrays` under `name`."""
+    fair coin of its own. `share`: prefixes that begin alike are computed once, in one row. They are put
+    into `arrays` under `name`."""
 
     def stream(purpose: str) -> np.random.Generator:
         return seeds.generator(run_seed, purpose, iteration, index)
@@ -200,12 +230,16 @@ def pack_epoch(
 
     coins = arrays.columns(f"{name}-order", {"coin": np.bool_}, flips)["coin"]
 
+    units = _units(examples, coins, capacity, arrays, name) if share else None
+
     def packed() -> Iterator[Columns]:
-        sizes = arrays.scratch(len(examples))
-        for span in spans(len(examples)):
-            sizes[span] = examples.lengths(coins[span], span)
-        order = packing.shuffled(len(examples), stream("shuffle"), arrays.scratch)
-        return _blocks_of_rows(packing.pack(sizes, order, capacity, arrays.scratch))
+        count = len(examples) if units is None else len(units)
+        sizes = arrays.scratch(count)
+        for span in spans(count):
+            sizes[span] = examples.lengths(coins[span], span) if units is None else units.sizes[span]
+        order = packing.shuffled(count, stream("shuffle"), arrays.scratch)
+        rows = packing.pack(sizes, order, capacity, arrays.scratch)
+        return _blocks_of_rows(rows if units is None else map(units.members, rows))
 
     found = arrays.columns(name, {"members": np.int64, "ends": np.int64}, packed)
     num_rows = len(found["ends"]) - 1
@@ -215,7 +249,18 @@ def pack_epoch(
         return ({"row": order[span]} for span in spans(num_rows))
 
     order = arrays.columns(f"{name}-rows", {"row": np.int64}, mixed)["row"]
-    return Epoch(examples, PackedRows(found["members"], found["ends"], order), coins)
+    borrowed = np.broadcast_to(np.int64(0), len(examples)) if units is None else units.borrowed
+    return Epoch(examples, PackedRows(found["members"], found["ends"], order), coins, borrowed)
+
+
+def _units(examples: Examples, coins: np.ndarray, capacity: int, arrays: Arrays, name: str) -> sharing.Units:
+    def columns() -> Iterator[Columns]:
+        lengths = examples.lengths(coins)
+        found = sharing.units(examples.origins, examples.prefixes, lengths, capacity)
+        yield vars(found)
+
+    fields = dict.fromkeys(("order", "edges", "borrowed", "sizes"), np.int64)
+    return sharing.Units(**arrays.columns(f"{name}-units", fields, columns))
 
 
 def _blocks_of_rows(rows: Iterator[list[int]]) -> Iterator[Columns]:
@@ -232,8 +277,10 @@ def _blocks_of_rows(rows: Iterator[list[int]]) -> Iterator[Columns]:
 
 @dataclass(frozen=True)
 class Batch:
-    """Packed rows as arrays [rows, capacity] int64: ids, restarted positions, labels. `weights`: of the loss
-    of each label that is not ignored, float32, in their order; None where all are 1."""
+    """Packed rows as arrays [rows, capacity] int64: ids, positions, labels. Positions that do not go on begin
+    a document; where they begin after 0, so many first tokens are those of the last document that began at 0.
+    `weights`: of the loss of each label that is not ignored, float32, in their order; None where all are 1.
+    """
 
     ids: np.ndarray
     positions: np.ndarray
@@ -249,19 +296,25 @@ def make_batch(rows: Sequence[tuple[Epoch, int]], layout: Layout, pad: int, capa
     ids = np.full((len(rows), capacity), pad, dtype=np.int64)
     positions = np.zeros((len(rows), capacity), dtype=np.int64)
     labels = np.full((len(rows), capacity), IGNORED, dtype=np.int64)
-    weights: list[np.ndarray] = []
+    weights = np.zeros((len(rows), capacity), dtype=np.float32)
     for r, (of_epoch, index) in enumerate(rows):
-        start = 0
+        start = lender = 0
         for member in of_epoch.rows[index]:
-            example = of_epoch.examples[member]
-            tokens = example.tokens(layout, bool(of_epoch.thought_first[member]))
-            stop = start + len(tokens)
-            ids[r, start:stop] = tokens
-            positions[r, start:stop] = np.arange(len(tokens))
+            tokens = of_epoch.examples[member].tokens(layout, bool(of_epoch.thought_first[member]))
+            borrowed = int(of_epoch.borrowed[member])
+            stop = start + len(tokens) - borrowed
+            ids[r, start:stop] = tokens[borrowed:]
+            positions[r, start:stop] = np.arange(borrowed, len(tokens))
+            lender = lender if borrowed else start
             first = int(of_epoch.examples.unscored[member])
-            labels[r, start + first - 1 : stop - 1] = tokens[first:]
-            weights.append(np.full(len(tokens) - first, of_epoch.examples.weights[member], np.float32))
+            own = max(first, borrowed + 1)
+            for where, scored in (
+                (slice(lender + first - 1, lender + own - 1), tokens[first:own]),
+                (slice(start + own - 1 - borrowed, stop - 1), tokens[own:]),
+            ):
+                labels[r, where] = scored
+                weights[r, where] += of_epoch.examples.weights[member]
             start = stop
         positions[r, start:] = np.arange(capacity - start)
-    every = np.concatenate(weights) if weights else np.ones(0, np.float32)
+    every = weights[labels != IGNORED]
     return Batch(ids, positions, labels, None if (every == 1).all() else every)

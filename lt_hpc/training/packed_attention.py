@@ -6,11 +6,16 @@ one causal scaled-dot-product call, in which the padding stands after every real
 never attended to. That spares the square mask over the whole row, which transformers' own
 detection of packed rows needs; and that detection holds for flash attention with one row only
 and is lost when a cache is in use.
+
+The keys of a document that borrows its first tokens from another one are gathered from both places,
+its queries are its own tokens alone. There the diagonal begins further right, which takes a mask, of
+own tokens by all of the document's.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,20 +29,27 @@ NAME = "lt_hpc.documents"
 _FLASH = "flash_attention_2"
 
 
-def implementation(dtype: str) -> str:
-    """The attention transformers shall use: flash attention where it runs, else ours."""
+def implementation(dtype: str, borrowing: bool = False) -> str:
+    """The attention transformers shall use: flash attention where it runs, else ours. transformers hands
+    flash attention no tokens that are `borrowing`."""
     flash = torch.cuda.is_available() and dtype == "bfloat16" and is_flash_attn_2_available()
-    return _FLASH if flash else NAME
+    return _FLASH if flash and not borrowing else NAME
 
 
 @dataclass(frozen=True)
 class Flat:
-    """Documents one after the other: ids, positions and labels [T], lengths [documents], int64."""
+    """Documents one after the other: ids, positions and labels [T], lengths [documents], int64. A document
+    borrows as many first tokens as its positions begin with, from the nearest before it that borrows none."""
 
     ids: np.ndarray
     positions: np.ndarray
     labels: np.ndarray
     lengths: np.ndarray
+
+    @property
+    def borrowed(self) -> np.ndarray:
+        """[documents] int64."""
+        return np.asarray(self.positions[np.cumsum(self.lengths) - self.lengths])
 
 
 def flatten(ids: np.ndarray, positions: np.ndarray, labels: np.ndarray) -> Flat:
@@ -46,7 +58,7 @@ def flatten(ids: np.ndarray, positions: np.ndarray, labels: np.ndarray) -> Flat:
     A document without a label (the padding of a row) has no part in the loss and is left out;
     where none has one, a single token stays, since every rank has to take part in a step.
     """
-    starts = np.flatnonzero(positions.ravel() == 0)
+    starts = np.flatnonzero(np.diff(positions.ravel(), prepend=-2) != 1)
     lengths = np.diff(np.append(starts, positions.size))
     labelled = np.add.reduceat(labels.ravel() != IGNORED, starts) > 0
     if not labelled.any():
@@ -56,37 +68,63 @@ def flatten(ids: np.ndarray, positions: np.ndarray, labels: np.ndarray) -> Flat:
 
 
 @dataclass(frozen=True)
+class Group:
+    """Documents of similar lengths side by side. `keys` [documents, L]: where their tokens stand in the row,
+    borrowed ones first, 0 for the padding after them; `queries` [documents, Q]: the same of their own tokens.
+    `newest` [documents, Q]: the last key that each query sees, or None where nothing is borrowed: its own."""
+
+    keys: torch.Tensor
+    queries: torch.Tensor
+    newest: torch.Tensor | None
+
+    @cached_property
+    def visible(self) -> torch.Tensor | None:
+        """[documents, 1, Q, L] bool: which keys each query sees, where something is borrowed."""
+        return None if self.newest is None else ~_hidden(self, None)
+
+
+@dataclass(frozen=True)
 class Groups:
-    """Documents of similar lengths side by side: `indices` [documents, longest] are positions in
-    the row, those of the padding 0; `inverse` [T] leads from the groups, flattened and one
-    after the other, back to the row."""
+    """`inverse` [T] leads from the queries of all groups, flattened and one after the other, back to the
+    row."""
 
-    indices: list[torch.Tensor]
+    groups: list[Group]
     inverse: torch.Tensor
-    longest: int
 
 
-def group(lengths: np.ndarray, device: torch.device) -> Groups:
-    """Group documents whose lengths lie between two powers of two."""
-    starts = np.cumsum(lengths) - lengths
-    powers = np.ceil(np.log2(lengths)).astype(int)
-    indices, inverse, base = [], np.zeros(int(lengths.sum()), dtype=np.int64), 0
-    for power in np.unique(powers):
-        members = np.flatnonzero(powers == power)
-        steps = np.arange(lengths[members].max())
-        real = steps < lengths[members, None]
-        index = np.where(real, starts[members, None] + steps, 0)
-        inverse[index[real]] = base + np.flatnonzero(real)
-        base += index.size
-        indices.append(torch.from_numpy(index).to(device))
-    return Groups(indices, torch.from_numpy(inverse).to(device), int(lengths.max()))
+def group(lengths: np.ndarray, borrowed: np.ndarray, device: torch.device) -> Groups:
+    """Group documents whose lengths, with and without what they borrow, lie between two powers of two."""
+    starts, whole = np.cumsum(lengths) - lengths, borrowed + lengths
+    lenders = starts[np.maximum.accumulate(np.where(borrowed == 0, np.arange(len(lengths)), 0))]
+    powers = np.stack([borrowed > 0, *np.ceil(np.log2([whole, lengths]))])
+    kinds, kind_of = np.unique(powers, axis=1, return_inverse=True)
+    groups, inverse, base = [], np.zeros(int(lengths.sum()), dtype=np.int64), 0
+    for kind in range(kinds.shape[1]):
+        members = np.flatnonzero(kind_of == kind)
+        skip, start = borrowed[members, None], starts[members, None]
+        own = np.arange(lengths[members].max())
+        real = own < lengths[members, None]
+        queries = np.where(real, start + own, 0)
+        inverse[queries[real]] = base + np.flatnonzero(real)
+        base += queries.size
+        if not skip.any():
+            one = torch.from_numpy(queries).to(device)
+            groups.append(Group(one, one, None))
+            continue
+        steps = np.arange(whole[members].max())
+        place = np.where(steps < skip, lenders[members, None], start - skip) + steps
+        keys = np.where(steps < whole[members, None], place, 0)
+        newest = np.minimum(skip + own, steps[-1])
+        groups.append(Group(*(torch.from_numpy(one).to(device) for one in (keys, queries, newest))))
+    return Groups(groups, torch.from_numpy(inverse).to(device))
 
 
 def boundaries(kind: str, flat: Flat, device: torch.device) -> dict[str, Any]:
     """Where the documents lie, as the keyword arguments that attention of this kind takes;
     transformers hands them on."""
     if kind == NAME:
-        return {"documents": group(flat.lengths, device)}
+        return {"documents": group(flat.lengths, flat.borrowed, device)}
+    assert not flat.borrowed.any(), "flash attention finds no borrowed tokens"
     ends = np.concatenate([[0], np.cumsum(flat.lengths)])
     offsets = torch.from_numpy(ends.astype(np.int32)).to(device)
     longest = int(flat.lengths.max())
@@ -119,26 +157,41 @@ def attend(
         raise NotImplementedError(f"packed training without flash attention: no {lacking}")
     window, softcap, sinks = (more.get(name) for name in ("sliding_window", "softcap", "s_aux"))
     grouped = query.shape[1] != key.shape[1]
-    # On GPUs no fused kernel takes grouped heads in float32: the quadratic one would be taken in silence.
-    copied = grouped and query.is_cuda and query.dtype == torch.float32
     parts = []
-    for index in documents.indices:  # [D, L]
-        narrow = window is not None and index.shape[1] > window
-        q, k, v = (
-            tensor[0].index_select(1, index.view(-1)).unflatten(1, index.shape).transpose(0, 1)
-            for tensor in (query, key, value)
-        )
-        if copied or narrow or softcap or sinks is not None:
+    for one in documents.groups:
+        narrow = window is not None and one.keys.shape[1] > window
+        explicit = narrow or softcap or sinks is not None
+        # On GPUs no fused kernel takes grouped heads in float32 or with a mask: the quadratic one would be
+        # taken in silence.
+        copied = grouped and query.is_cuda and (one.newest is not None or query.dtype == torch.float32)
+        k, v = (_gathered(tensor, one.keys) for tensor in (key, value))
+        q = _gathered(query, one.queries)
+        if copied or explicit:
             k, v = (tensor.repeat_interleave(len(query[0]) // len(key[0]), dim=1) for tensor in (k, v))
-        if narrow or softcap or sinks is not None:
+        if explicit:
             scale = scaling or q.shape[-1] ** -0.5
-            found = _by_scores(q, k, v, scale, dropout, window if narrow else None, softcap, sinks)
+            hidden = _hidden(one, window if narrow else None)
+            found = _by_scores(q, k, v, scale, dropout, hidden, softcap, sinks)
         else:
             found = torch.nn.functional.scaled_dot_product_attention(
-                q, k, v, dropout_p=dropout, scale=scaling, is_causal=True, enable_gqa=grouped and not copied
-            )
-        parts.append(found.transpose(1, 2).flatten(0, 1))  # [D L, heads, d]
+                q, k, v, one.visible, dropout_p=dropout, scale=scaling, is_causal=one.visible is None,
+                enable_gqa=grouped and not copied,
+            )  # fmt: skip
+        parts.append(found.transpose(1, 2).flatten(0, 1))  # [D Q, heads, d]
     return torch.cat(parts).index_select(0, documents.inverse)[None], None
+
+
+def _gathered(tensor: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """[D, heads, L, d] of a tensor [1, heads, T, d], by an index [D, L]."""
+    return tensor[0].index_select(1, index.view(-1)).unflatten(1, index.shape).transpose(0, 1)
+
+
+def _hidden(group: Group, window: int | None) -> torch.Tensor:
+    """[D or 1, 1, Q, L] bool: which keys a query does not see."""
+    steps = torch.arange(group.keys.shape[1], device=group.keys.device)
+    newest = (steps[None] if group.newest is None else group.newest)[:, None, :, None]
+    hidden = steps > newest
+    return hidden if window is None else hidden | (steps <= newest - window)
 
 
 def _by_scores(
@@ -147,19 +200,15 @@ def _by_scores(
     value: torch.Tensor,
     scale: float,
     dropout: float,
-    window: int | None,
+    hidden: torch.Tensor,
     softcap: float | None,
     sinks: torch.Tensor | None,
 ) -> torch.Tensor:
     """The same where torch has no fused kernel: a window of so many tokens, capped scores, or `sinks`
-    [heads], scores that only take weight away. All [D, heads, L, d]; memory grows with L squared."""
+    [heads], scores that only take weight away. Memory grows with Q times L."""
     scores = (query @ key.transpose(-1, -2)).float() * scale
     if softcap:
         scores = softcap * (scores / softcap).tanh()
-    steps = torch.arange(scores.shape[-1], device=scores.device)
-    hidden = steps > steps[:, None]
-    if window is not None:
-        hidden |= steps <= steps[:, None] - window
     scores = scores.masked_fill(hidden, -torch.inf)
     if sinks is not None:
         of_heads = sinks.float()[None, :, None, None].expand(*scores.shape[:-1], 1)

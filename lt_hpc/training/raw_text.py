@@ -60,6 +60,8 @@ def examples_of_text(
         np.broadcast_to(np.int32(-1), number),
         found["unscored"],
         np.broadcast_to(1.0, number),
+        np.broadcast_to(np.int32(len(bos)), number),
+        np.broadcast_to(np.int64(-1), number),
     )
 
 

@@ -21,7 +21,8 @@ from lt_hpc.config.schema import TrainConfig
 from lt_hpc.errors import ConfigError
 from lt_hpc.latent.cost import ModelShape
 from lt_hpc.training import deepspeed_api, packed_attention, partitions, ranks
-from lt_hpc.training.batches import IGNORED, Batch
+from lt_hpc.training.batches import Batch
+from lt_hpc.training.loss import summed_nll
 from lt_hpc.training.ranks import ProcessGroup
 
 
@@ -45,7 +46,7 @@ class ZeroTrainer:
         self.config = config
         self.micro_batches = micro_batches
         self.world_size = dist.get_world_size()
-        self.attention = packed_attention.implementation(config.dtype)
+        self.attention = packed_attention.implementation(config.dtype, config.prefixes == "shared")
         settings = self._deepspeed_config()
         # Seen by from_pretrained: under ZeRO-3 no rank ever holds the whole model.
         self._sharded_loading = HfDeepSpeedConfig(settings) if config.zero_stage == 3 else None
@@ -101,30 +102,13 @@ class ZeroTrainer:
             group["lr"] = learning_rate
         total = torch.zeros((), device=self.engine.device)
         for batch in batches:
-            nll = self._nll(batch)
+            nll = summed_nll(self.engine, self.attention, batch, self.engine.device)
             # DeepSpeed divides by the micro-batches and averages over ranks: undone here.
             self.engine.backward(nll * (self.world_size * self.micro_batches / global_tokens))
             self.engine.step()
             total += nll.detach()
         norm = self.engine.get_global_grad_norm()
         return total.item(), float(norm) if norm is not None else None
-
-    def _nll(self, batch: Batch) -> torch.Tensor:
-        flat = packed_attention.flatten(batch.ids, batch.positions, batch.labels)
-        device = self.engine.device
-        scored = torch.from_numpy((flat.labels != IGNORED).nonzero()[0]).to(device)
-        logits = self.engine(
-            input_ids=torch.from_numpy(flat.ids)[None].to(device),
-            position_ids=torch.from_numpy(flat.positions)[None].to(device),
-            use_cache=False,  # a cache would hide from transformers that documents are packed
-            logits_to_keep=scored,
-            **packed_attention.boundaries(self.attention, flat, device),
-        ).logits[0]
-        labels = torch.from_numpy(flat.labels).to(device)[scored]
-        if batch.weights is None:
-            return torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
-        each = torch.nn.functional.cross_entropy(logits.float(), labels, reduction="none")
-        return each @ torch.from_numpy(batch.weights).to(device)
 
     def snapshot(self) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         """See `protocol.Trainer.snapshot` and partitions.py."""

@@ -119,6 +119,10 @@ def test_a_wrong_value_is_named_with_its_field_and_what_is_valid(override: str, 
 def test_values_that_do_not_fit_together_are_both_named() -> None:
     message = refused("chunking.min_sentences=9", "chunking.max_sentences=3")
     assert "chunking.min_sentences=9" in message and "chunking.max_sentences=3" in message
+    assert "at least model.context_length=128" in refused("train.row_tokens=64")
+    assert "multiple of train.row_tokens=300" in refused("train.row_tokens=300")
+    message = refused("chunking.prefix_chunks=2", "chunking.prefix_stride=4")
+    assert "chunking.prefix_stride=4" in message and "chunking.prefix_chunks + 1 = 3" in message
     message = refused("train.batch_tokens=1000")
     assert "train.batch_tokens=1000" in message and "model.context_length=128" in message
     assert "warm_start.batch_tokens=64" in refused("warm_start.batch_tokens=64")
@@ -226,7 +230,8 @@ def test_identity_is_all_but_what_says_how_it_runs() -> None:
     every = {field.name for field in dataclasses.fields(config.train)}
     assert every - set(train) == {
         "zero_stage", "micro_batch_rows", "checkpoint_seconds", "checkpoint_steps", "keep_checkpoints",
-        "activation_checkpointing", "float32_reduction", "log_steps", "trackers", "raw_share",
+        "activation_checkpointing", "float32_reduction", "log_steps", "trackers", "raw_share", "prefixes",
+        "row_tokens",
     }  # fmt: skip
     assert set(identity_of(config.local)) == set()
     assert "num_shards" not in identity_of(config.sample)

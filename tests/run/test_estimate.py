@@ -115,6 +115,22 @@ def test_epochs_become_steps_of_the_estimated_tokens(tmp_path: Path) -> None:
     assert estimate.num_steps(plan, plan.stage("train-01"), paths) == pytest.approx(33060, rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("settings", "copies"),
+    [([], 3), (["chunking.prefix_stride=3"], 2), (["chunking.prefix_stride=3", "train.prefixes=shared"], 1)],
+)
+def test_a_pass_counts_the_prefixes_that_are_computed(
+    tmp_path: Path, settings: list[str], copies: int
+) -> None:
+    config = load_config(
+        CONFIGS / "tinyllama_finemath.yaml", ["train.steps=null", "train.epochs=1", *settings]
+    )
+    paths = RunPaths(tmp_path)
+    plan = make_plan(config, 1, paths)
+    expected = 1.92e9 * (1 + copies + 2.4) / 393216
+    assert estimate.num_steps(plan, plan.stage("train-01"), paths) == pytest.approx(expected, rel=0.001)
+
+
 def test_a_check_that_does_not_fit_beside_vllm_is_told(tmp_path: Path) -> None:
     text = "\n".join(lines("llama8b_finemath.yaml", tmp_path, "sample.vllm.gpu_memory_utilization=0.9"))
     assert "vLLM leaves 8.0 GB" in text and "not both fit: lower sample.vllm.gpu_memory_utilization" in text

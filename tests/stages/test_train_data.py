@@ -43,3 +43,17 @@ def test_a_share_of_raw_text_lies_evenly_between_the_thoughts(tmp_path: Path) ->
     documents = len(data.text)
     assert sorted(of_text[:documents]) == list(range(documents)), "each before one of them comes again"
     assert sorted(thoughts) == sorted([*range(len(data.draws[0]))] * 2), "epochs count those of the thoughts"
+
+
+def test_the_thoughts_of_a_chunk_share_its_question_in_a_row(tmp_path: Path) -> None:
+    task = run_e_step(tmp_path, "merge.select=weighted", "train.prefixes=shared", "train.steps=null")
+    data = train_data.data_of(task)
+    steps = train_steps.plan_steps(task, data)
+    epoch = steps.epochs[0]
+    assert sorted(n for members in epoch.rows for n in members) == list(range(len(data.draws[0])))
+    most = max(map(epoch.computed, range(len(epoch.rows))))
+    assert most <= task.plan.config.model.context_length
+    assert epoch.borrowed.max() > 0, "of four thoughts of a chunk some differ and stand in one row"
+    sizes = [steps.size(step) for step in range(steps.count)]
+    assert sum(size.whole for size in sizes) > sum(size.tokens for size in sizes)
+    assert sum(size.weight for size in sizes) < sum(size.scored for size in sizes)

@@ -76,7 +76,7 @@ def test_both_orders_are_drawn_afresh_in_each_epoch_about_equally() -> None:
 def test_a_packed_row_by_hand() -> None:
     thought = Example(Chunk(0, [1, 2], [3, 4], 2, given=True), [5])
     raw = Example(Chunk(1, [6, 7], [8], 1, given=False), None)
-    packed = Epoch(examples_of_list([thought, raw]), [[0, 1]], np.array([True, False]))
+    packed = Epoch(examples_of_list([thought, raw]), [[0, 1]], np.array([True, False]), np.zeros(2, int))
     batch = make_batch([(packed, 0)], LAYOUT, PAD, 14)
     sol, eol, prior, no = 100, 101, 102, IGNORED
     assert batch.ids.tolist() == [[1, 2, sol, prior, 5, eol, 3, 4, 6, 7, 8, PAD, PAD, PAD]]
@@ -112,10 +112,11 @@ def corpus(
     prefix_chunks: int,
     context: int,
     bos: int | None = None,
+    prefix_stride: int = 1,
 ) -> Corpus:
     lengths = [[len(chunk) for chunk in chunks] for chunks in documents]
     return Corpus(
-        view=View(prefix_chunks, context, 6, bos),
+        view=View(prefix_chunks, context, 6, bos, prefix_stride),
         question=flat(questions),
         tokens=flat([[token for chunk in chunks for token in chunk] for chunks in documents]),
         lengths=flat(lengths),

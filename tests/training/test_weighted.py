@@ -27,7 +27,8 @@ def gradient(table: torch.Tensor, thoughts: list[list[int]], loss_weights: list[
     chunk = Chunk(0, [1, 2], [3, 4], 2, given=True)
     examples = examples_of_list([Example(chunk, thought) for thought in thoughts])
     examples = dataclasses.replace(examples, weights=np.array(loss_weights))
-    epoch = Epoch(examples, [[n] for n in range(len(thoughts))], np.ones(len(thoughts), bool))
+    alone = [[n] for n in range(len(thoughts))]
+    epoch = Epoch(examples, alone, np.ones(len(thoughts), bool), np.zeros(len(thoughts), int))
     batch = make_batch([(epoch, row) for row in range(len(thoughts))], LAYOUT, 0, 16)
     labels = torch.from_numpy(batch.labels).ravel()
     kept = labels != IGNORED

@@ -22,7 +22,8 @@ NO_DEEPSPEED = Row("DeepSpeed", "skipped", "deepspeed is not installed")
 
 
 def attention(sizes: Sizes, folder: Path) -> Iterator[Row]:
-    """Attention over packed documents takes a fused kernel in both dtypes, and equals one at a time."""
+    """Attention over packed documents takes a fused kernel in both dtypes, and equals one at a time, also
+    where every second one has the beginning of the one before it as its own."""
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -31,16 +32,21 @@ def attention(sizes: Sizes, folder: Path) -> Iterator[Row]:
     lengths = np.random.default_rng(0).integers(40, sizes.context // 4, 24)
     heads, keys, size = sizes.trained.heads, sizes.trained.key_heads, 64
     tokens = int(lengths.sum())
-    groups = packed_attention.group(lengths, torch.device(sizes.device))
-    for dtype, kernel in (
-        (torch.bfloat16, SDPBackend.FLASH_ATTENTION),
-        (torch.float32, SDPBackend.EFFICIENT_ATTENTION),
+    none, borrowed = np.zeros_like(lengths), np.zeros_like(lengths)
+    borrowed[1::2] = lengths[::2] // 2
+    for dtype, kernel, shared in (
+        (torch.bfloat16, SDPBackend.FLASH_ATTENTION, none),
+        (torch.float32, SDPBackend.EFFICIENT_ATTENTION, none),
+        (torch.bfloat16, SDPBackend.EFFICIENT_ATTENTION, borrowed),
+        (torch.float32, SDPBackend.EFFICIENT_ATTENTION, borrowed),
     ):
+        groups = packed_attention.group(lengths, shared, torch.device(sizes.device))
         q, k, v = (
             torch.randn(1, number, tokens, size, device=sizes.device, dtype=dtype, requires_grad=True)
             for number in (heads, keys, keys)
         )
         name = f"{str(dtype).removeprefix('torch.')} by {kernel.name.lower()}"
+        name += ", shared prefixes" if shared.any() else ""
         with sdpa_kernel(kernel) if sizes.device == "cuda" else _nothing():
             _reset_peak(sizes)
             try:
@@ -49,7 +55,7 @@ def attention(sizes: Sizes, folder: Path) -> Iterator[Row]:
             except RuntimeError as error:
                 yield verdict(name, False, str(error).splitlines()[0][:160])
                 continue
-        worst = float((found.float() - _one_at_a_time(q, k, v, lengths)).abs().max())
+        worst = float((found.float() - _one_at_a_time(q, k, v, lengths, shared)).abs().max())
         bound = 2e-2 if dtype == torch.bfloat16 else 1e-4
         text = (
             f"largest difference from one document at a time {worst:.1e}, peak {_peak(sizes) / 2**20:.0f} MiB"
@@ -64,20 +70,22 @@ def _nothing() -> Iterator[None]:
     yield
 
 
-def _one_at_a_time(q: Any, k: Any, v: Any, lengths: np.ndarray) -> Any:
-    """[1, T, heads, d] in float32 by plain matrix products, document by document."""
+def _one_at_a_time(q: Any, k: Any, v: Any, lengths: np.ndarray, borrowed: np.ndarray) -> Any:
+    """[1, T, heads, d] in float32 by plain matrix products, document by document; so many first tokens of
+    each are those of the one before it."""
     import torch
 
-    parts, group = [], q.shape[1] // k.shape[1]
-    for first, length in zip(np.cumsum(lengths) - lengths, lengths, strict=True):
-        some = slice(int(first), int(first + length))
-        query = q[0, :, some].detach().float()
+    parts, group, starts = [], q.shape[1] // k.shape[1], np.cumsum(lengths) - lengths
+    for n, (start, length, first) in enumerate(zip(starts, lengths, borrowed, strict=True)):
+        some = [*range(starts[max(0, n - 1)], starts[max(0, n - 1)] + first), *range(start, start + length)]
+        query = q[0][:, some].detach().float()
         key, value = (
-            tensor[0, :, some].detach().float().repeat_interleave(group, dim=0) for tensor in (k, v)
+            tensor[0][:, some].detach().float().repeat_interleave(group, dim=0) for tensor in (k, v)
         )
         scores = query @ key.transpose(1, 2) * query.shape[-1] ** -0.5
-        hidden = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
-        parts.append((scores.masked_fill(hidden, -torch.inf).softmax(-1) @ value).transpose(0, 1))
+        hidden = torch.ones_like(scores[0], dtype=torch.bool).triu(1)
+        weights = scores.masked_fill(hidden, -torch.inf).softmax(-1)
+        parts.append((weights @ value).transpose(0, 1)[first:])
     return torch.cat(parts)[None]
 
 

@@ -1,0 +1,29 @@
+"""The loss of a batch of packed documents."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from lt_hpc.training import packed_attention
+from lt_hpc.training.batches import IGNORED, Batch
+
+
+def summed_nll(network: Any, attention: str, batch: Batch, device: torch.device) -> torch.Tensor:
+    """Summed NLL, nats, of the tokens of a batch that take a loss, each with its weight. `network`: a causal
+    language model that computes attention of this kind (`packed_attention.implementation`)."""
+    flat = packed_attention.flatten(batch.ids, batch.positions, batch.labels)
+    scored = torch.from_numpy((flat.labels != IGNORED).nonzero()[0]).to(device)
+    logits = network(
+        input_ids=torch.from_numpy(flat.ids)[None].to(device),
+        position_ids=torch.from_numpy(flat.positions)[None].to(device),
+        use_cache=False,  # a cache would hide from transformers that documents are packed
+        logits_to_keep=scored,
+        **packed_attention.boundaries(attention, flat, device),
+    ).logits[0]
+    labels = torch.from_numpy(flat.labels).to(device)[scored]
+    if batch.weights is None:
+        return torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
+    each = torch.nn.functional.cross_entropy(logits.float(), labels, reduction="none")
+    return each @ torch.from_numpy(batch.weights).to(device)
