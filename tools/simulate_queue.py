@@ -15,8 +15,8 @@ prints, with what is simulated at its settings and its rate of stops.
 A job is preempted at random, at a constant rate while it runs, and waits `--requeue` in the queue. What it
 does with the notice is what lt_hpc does: a task of the E-step ends its block, training its step and a
 checkpoint, and leaves; what does not fit into the notice is lost, and so is the loading after every stop.
-Time limits, dependence between preemptions (a whole rack at once) and a queue that is longer at night are not
-simulated.
+Time limits, dependence between preemptions (a whole rack at once), a queue that is longer at night and the
+next block of vLLM, which begins before one ends, are not simulated.
 """
 
 from __future__ import annotations
@@ -97,8 +97,12 @@ def _setting(
 ) -> Setting:
     """`nodes`: of a job, each of which may be taken away."""
     every = options.preempted_every * 3600 / nodes
-    seeds = [(options.seed, number) for number in range(options.seeds)]
+    seeds = _seeds(options)
     return Setting(name, [simulate(tasks, work, slots, every, options.requeue, one) for one in seeds])
+
+
+def _seeds(options: argparse.Namespace) -> list[tuple[int, int]]:
+    return [(options.seed, number) for number in range(options.seeds)]
 
 
 def table(title: str, found: Sequence[Setting]) -> Iterator[str]:
@@ -174,7 +178,7 @@ def take_from_run(options: argparse.Namespace, plan: Plan, paths: RunPaths) -> I
         _fill(options, num_shards=[pinned.num_shards], block_chunks=[block])
         _fill(options, parallel=config.slurm.array_parallelism, preempted_every=_hours(found))
         tasks = [len(pinned.blocks(number)) for number in range(pinned.num_shards)]
-        yield _beside(found, tasks, Work(found.seconds, found.load, options.notice), options)
+        yield beside(found, tasks, Work(found.seconds, found.load, options.notice), _seeds(options))
     found = measured(plan, happened, sharded=False)
     record = manifest.read(paths.root / found.stage.output) if found else None
     if found and record:
@@ -188,7 +192,7 @@ def take_from_run(options: argparse.Namespace, plan: Plan, paths: RunPaths) -> I
         hours = _hours(found)
         _fill(options, train_nodes=nodes, preempted_every=None if hours is None else nodes * hours)
         work = Work(found.seconds, found.load, options.notice, every, save, blocked)
-        yield _beside(found, [record.counts["steps"]], work, options)
+        yield beside(found, [record.counts["steps"]], work, _seeds(options))
 
 
 def _fill(options: argparse.Namespace, **values: object) -> None:
@@ -202,19 +206,22 @@ def _hours(found: Measured) -> float | None:
     return found.busy / found.stops / 3600 if found.stops else None
 
 
-def _beside(found: Measured, tasks: Sequence[int], work: Work, options: argparse.Namespace) -> str:
-    """The ledger of a stage, and what is simulated at its rate of stops."""
+def beside(
+    found: Measured,
+    tasks: Sequence[int],
+    work: Work,
+    seeds: Sequence[Sequence[int]],
+    every: float | None = None,
+) -> str:
+    """The ledger of a stage, and what is simulated at a rate of preemptions, or at that of its stops."""
     said = f"{found.stage.key}: {found.stops} stops in {found.busy:.0f} s at work, {found.lost:.1f} s lost"
     if not found.stops:
         return said
-    every = found.busy / found.stops
-    outcomes = [
-        simulate(tasks, work, len(tasks), every, 0.0, (options.seed, number))
-        for number in range(options.seeds)
-    ]
+    every = every or found.busy / found.stops
+    outcomes = [simulate(tasks, work, len(tasks), every, 0.0, one) for one in seeds]
     lost = sum(one.lost for one in outcomes) / max(1, sum(one.stops for one in outcomes))
     return (
-        f"{said}, {found.lost / found.stops:.1f} s per stop; simulated, a stop per {every:.0f} s of work: "
+        f"{said}, {found.lost / found.stops:.1f} s per stop; simulated, warned every {every:.0f} s: "
         f"{shown([one.lost for one in outcomes])} s lost, {lost:.1f} s per stop"
     )
 
