@@ -8,10 +8,10 @@ vLLM runs inside this process, behind one queue (in_flight.py). It holds as many
 together, and a chunk is scored as soon as its samples have ended. `complete` takes the next block before
 the last one has ended, so what a request is batched with depends on the blocks beside it, and on where an
 earlier attempt was stopped; `sample` and `score` alone see the same batches each time. Both and `complete`
-start from an empty prefix cache, unless others are at work. Tokens follow from seeds in any case, and log q
-is of what was drawn; sums may differ in their last bits (docs/log.md has how often). One engine loads one
-model: for another model make another engine (reloaded weights would leave stale caches and tied embeddings
-behind).
+start from an empty prefix cache, unless others are at work. Sums may so differ in their last bits, and with
+them a token whose draw falls on such a bit; log q is of what was drawn in any case. On a CPU in float32 no
+byte differed where it was tried (docs/log.md). One engine loads one model: for another model make another
+engine (reloaded weights would leave stale caches and tied embeddings behind).
 """
 
 from __future__ import annotations
