@@ -14,7 +14,7 @@ from lt_hpc.cluster.reconcile import Live, array_tasks, find_jobs, unhandled
 from lt_hpc.cluster.scheduler import Scheduler
 from lt_hpc.cluster.schedulers import submitted
 from lt_hpc.latent.cost import cost_of
-from lt_hpc.run import causes, events, state
+from lt_hpc.run import causes, engine_work, events, state
 from lt_hpc.run.costs import Cost, has_gpus, of_stages, on_disk, total
 from lt_hpc.run.engine_work import Answering, Evaluation, Sampling, Synthesis, Throughput
 from lt_hpc.run.estimate import DATA_MEMORY_BYTES, Estimate, Training, disk_bytes, estimate
@@ -151,6 +151,7 @@ def lines(plan: Plan, found: Estimate) -> Iterator[str]:
         yield _synthesis(plan, found.synthesis)
     if found.sampling is not None:
         yield _sampling(found.sampling)
+        yield from _reuse(plan, found.sampling)
         tokens = found.sampling.sampled_tokens, found.sampling.scored_tokens
         yield f"  {_engine_hours(plan, 'sample', tokens, found.sampling.throughput)}"
         yield from (f"  {line}" for line in _beside(plan, found.sampling))
@@ -199,6 +200,14 @@ def _sampling(found: Sampling) -> str:
         f"{found.stage}{same}: K={found.num_samples}, {_short(found.sampled_tokens)} tokens to sample and "
         f"{_short(found.scored_tokens)} to score"
     )
+
+
+def _reuse(plan: Plan, found: Sampling) -> Iterator[str]:
+    """What old thoughts cost the E-step that weighs most of them again."""
+    stage = max(plan.stages, key=lambda one: len(one.earlier))
+    if stage.earlier:
+        more = engine_work.pooled(found, len(stage.earlier)).scored_tokens - found.scored_tokens
+        yield f"  {stage.key}: {_short(more)} more to score, for sample.reuse={plan.config.sample.reuse}"
 
 
 def _evaluation(plan: Plan, found: Evaluation) -> Iterator[str]:

@@ -138,3 +138,16 @@ def test_on_a_terminal_of_80_columns_no_line_is_longer_and_no_word_is_cut(tmp_pa
     lines = [line.replace("\x1b[1m", "").replace("\x1b[0m", "") for line in shown.splitlines()]
     assert max(map(len, lines)) <= 80, max(lines, key=len)
     assert "ZeRO-1 31.7 GB" in " ".join(" ".join(lines).split())
+
+
+def test_what_old_thoughts_take_is_counted(tmp_path: Path) -> None:
+    """1,000 tokens of text, 4 thoughts of 8,000 tokens in all: with one earlier iteration each of two models
+    scores what the other has drawn, and the new one the old thoughts with their text."""
+    more = ["estimate.corpus_tokens=1000", "estimate.thought_tokens=2", "sample.num_samples=4"]
+    plan, paths = plan_of("demo.yaml", tmp_path, *more, "sample.reuse=2")
+    new, one, two = 8000 + 12000, 2 * 8000 + 12000, 3 * 2 * 8000 + 2 * 12000
+    found = cells(plan, paths)
+    tokens = [found[f"sample-0{n}"]["tokens"] for n in (1, 2, 3)]
+    assert tokens == [f"{total:,}" for total in (new, new + one, new + two)]
+    (line,) = [line for line in dry_run.lines(plan, estimate(plan, paths)) if "sample.reuse" in line]
+    assert line == "  sample-03: 72,000 more to score, for sample.reuse=2"

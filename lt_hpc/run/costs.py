@@ -80,7 +80,7 @@ def _cost(
     if "heldout" in stage.inputs and found.evaluation:
         return _sampled(plan, stage, found, on_slurm, found.evaluation)
     if "corpus" in stage.inputs and found.sampling:
-        cost = _sampled(plan, stage, found, on_slurm, found.sampling)
+        cost = _sampled(plan, stage, found, on_slurm, engine_work.pooled(found.sampling, len(stage.earlier)))
         return total([cost, Cost(bytes=4 * found.sampling.sampled_tokens)])
     return Cost()
 

@@ -3,7 +3,7 @@ the run has measured it or as it is set."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from lt_hpc.config import prompts
@@ -213,6 +213,13 @@ def sampling(plan: Plan, shape: ModelShape | None, paths: RunPaths) -> Sampling 
     )
 
 
+def pooled(found: Sampling, earlier: int) -> Sampling:
+    """The E-step with the thoughts of so many earlier ones weighed again: every model but the one that drew
+    them scores all of them, and the new one the old ones once more with their chunk after them."""
+    more = earlier * ((earlier + 1) * found.sampled_tokens + found.scored_tokens)
+    return replace(found, scored_tokens=found.scored_tokens + more)
+
+
 def evaluation(plan: Plan, paths: RunPaths) -> Evaluation | None:
     stages = [stage for stage in plan.stages if "heldout" in stage.inputs]
     if not stages:
@@ -252,8 +259,9 @@ def _sampling_stages(plan: Plan) -> list[Stage]:
 
 
 def thought_tokens(plan: Plan, paths: RunPaths) -> tuple[str, float] | None:
-    """Key of the newest E-step with finished shards, and the tokens of its thoughts per raw token."""
-    for stage in reversed(_sampling_stages(plan)):
+    """Key of the newest E-step with finished shards, and the tokens of its thoughts per raw token; one that
+    scores old thoughts does not say."""
+    for stage in reversed([one for one in _sampling_stages(plan) if not one.earlier]):
         records = [record for record in _records(stage, paths) if record.complete]
         sampled, scored = (
             sum(record.counts.get(f"{of}_tokens", 0) for record in records) for of in ("sampled", "scored")

@@ -64,6 +64,11 @@ class Stage:
         """Of the main output."""
         return self.outputs[self.output]
 
+    @property
+    def earlier(self) -> list[int]:
+        """The iterations whose thoughts this E-step weighs again, the newest first."""
+        return [n for n in reversed(range(1, self.iteration)) if reused("samples", n) in self.inputs]
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -53,8 +53,7 @@ class Earlier:
     @property
     def iterations(self) -> list[int]:
         """The newest first."""
-        present = self.task.stage.iteration
-        return [n for n in reversed(range(1, present)) if reused("samples", n) in self.task.stage.inputs]
+        return self.task.stage.earlier
 
     def engine(self, iteration: int) -> Engine:
         """With the model that drew the thoughts of an iteration."""
