@@ -23,7 +23,7 @@ def test_preempted_sampling_and_training_go_on_from_what_they_kept(
     disturber.freeze("sample-01", "iter-01/samples/*/part-*.parquet")
     kept = {path: path.stat().st_mtime_ns for path in samples.glob("*/part-*.parquet")}
     disturber.preempt("sample-01")
-    disturber.freeze("train-01", "iter-01/checkpoints/**/manifest.json")
+    disturber.freeze("train-01", "iter-01/checkpoints/*/step-*/manifest.json")
     disturber.preempt("train-01")
     cluster.wait_idle()
 
@@ -51,7 +51,7 @@ def test_what_preemption_cancels_is_submitted_again_by_the_chain_and_what_a_pers
     for stage, files in (
         ("sample-01", "iter-01/samples/*/part-*.parquet"),
         ("merge-01", "iter-01/selected/*"),
-        ("train-01", "iter-01/checkpoints/**/manifest.json"),
+        ("train-01", "iter-01/checkpoints/*/step-*/manifest.json"),
         ("evaluate-01", "progress/evaluate-01.*"),
     ):
         disturber.freeze(stage, files)
