@@ -15,6 +15,11 @@ from lt_hpc.store.arrays import BLOCK, IN_MEMORY, Arrays, Columns, spans
 from lt_hpc.training.batches import Epoch, Examples, pack_epoch
 
 
+FEW_EXAMPLES = 1 << 16
+"""Epochs over so many at most are packed by every rank for itself: there may be thousands of them, each would
+be some small files, and a file that is mapped holds a descriptor."""
+
+
 @dataclass(frozen=True)
 class StepSize:
     """Tokens that take a loss, as many as these weigh, tokens that are computed, the packed documents that
@@ -126,10 +131,11 @@ class _Epochs:
         settings = self._task.plan.training(self._task.stage)
         while len(self._found) <= index:
             number = len(self._found)
+            examples = self._draws[number % len(self._draws)]
             self._found.append(
                 pack_epoch(
-                    self._draws[number % len(self._draws)], config.seed, iteration, number,
-                    config.row_tokens(settings), self._arrays, f"{self._name}-{number}",
+                    examples, config.seed, iteration, number, config.row_tokens(settings),
+                    self._arrays if len(examples) > FEW_EXAMPLES else IN_MEMORY, f"{self._name}-{number}",
                     share=settings.prefixes == "shared",
                 )
             )  # fmt: skip

@@ -33,7 +33,11 @@ def batches(task: Task, steps: Steps) -> list[list[list[int]]]:
     return [np.stack([one.ids, one.positions, one.labels]).tolist() for one in made]
 
 
-def test_files_hold_what_is_trained_on_and_serve_until_one_is_damaged(tmp_path: Path) -> None:
+@pytest.mark.parametrize("few", [0, train_steps.FEW_EXAMPLES])
+def test_files_hold_what_is_trained_on_and_serve_until_one_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr(train_steps, "FEW_EXAMPLES", few)
     task = run_e_step(tmp_path, "train.steps=null", "train.epochs=2", "train.raw_share=0.5")
     expected = batches(task, train_steps.plan_steps(task, train_data.data_of(task)))
     folder = task.paths.training_data(1, task.stage.fingerprint)
@@ -52,6 +56,15 @@ def test_files_hold_what_is_trained_on_and_serve_until_one_is_damaged(tmp_path: 
     tokens.write_bytes(bytes([sound[0] ^ 1, *sound[1:]]))
     assert batches(task, train_files.shared(task, Alone())[1]) == expected
     assert tokens.read_bytes() == sound
+
+
+def test_a_thousand_epochs_over_few_documents_are_no_thousand_files(tmp_path: Path) -> None:
+    task = run_e_step(tmp_path, "train.steps=null", "train.epochs=1000")
+    folder = task.paths.training_data(1, task.stage.fingerprint)
+    folder.parent.mkdir(parents=True)
+    _, steps = train_files.shared(task, Alone())
+    assert len(steps.epochs) == 1000
+    assert len(list(folder.iterdir())) < 50
 
 
 def test_a_damaged_selection_is_said_before_any_file_is_there(tmp_path: Path) -> None:
