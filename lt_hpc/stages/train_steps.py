@@ -14,7 +14,6 @@ from lt_hpc.stages.train_data import Data
 from lt_hpc.store.arrays import BLOCK, IN_MEMORY, Arrays, Columns, spans
 from lt_hpc.training.batches import Epoch, Examples, pack_epoch
 
-
 FEW_EXAMPLES = 1 << 16
 """Epochs over so many at most are packed by every rank for itself: there may be thousands of them, each would
 be some small files, and a file that is mapped holds a descriptor."""

@@ -35,6 +35,7 @@ sizes:
 """
 
 
+@pytest.mark.slow
 def test_models_of_one_experiment_are_fine_tuned_by_another(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
