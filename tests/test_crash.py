@@ -13,7 +13,7 @@ from lt_hpc.errors import ConfigError, HardwareError, Interrupted
 from lt_hpc.run import events, state
 from lt_hpc.run.events import Crash, Ended, Launch
 from lt_hpc.store.paths import RunPaths
-from tests.cluster.test_reconcile import Cluster, make_plan
+from tests.cluster.memory_queue import Cluster, make_plan
 
 
 @dataclass

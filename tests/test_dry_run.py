@@ -21,7 +21,7 @@ from lt_hpc.run import state
 from lt_hpc.run.estimate import estimate
 from lt_hpc.run.plan import Plan
 from lt_hpc.store.paths import RunPaths
-from tests.cluster.test_reconcile import Cluster
+from tests.cluster.memory_queue import Cluster
 from tests.runs.finished import finished
 
 CONFIGS = Path(__file__).parents[1] / "configs"

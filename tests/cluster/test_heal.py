@@ -13,7 +13,7 @@ from lt_hpc.run import events
 from lt_hpc.run.events import Launch, Lost
 from lt_hpc.run.plan import Plan
 from lt_hpc.store.paths import RunPaths
-from tests.cluster.test_reconcile import Cluster, make_plan
+from tests.cluster.memory_queue import Cluster, make_plan
 
 
 @pytest.fixture

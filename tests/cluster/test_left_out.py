@@ -14,8 +14,8 @@ from lt_hpc.run.events import Ended, Excluded
 from lt_hpc.run.state import pin_plan
 from lt_hpc.status import main as status
 from lt_hpc.store.paths import RunPaths
+from tests.cluster.memory_queue import Cluster, make_plan
 from tests.cluster.recorded import site
-from tests.cluster.test_reconcile import Cluster, make_plan
 
 
 def fail(cluster: Cluster, paths: RunPaths, code: int = 71) -> None:

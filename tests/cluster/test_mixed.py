@@ -19,7 +19,7 @@ from lt_hpc.store import manifest, shards
 from lt_hpc.store.manifest import Manifest
 from lt_hpc.store.paths import RunPaths, block_part, shard_folder
 from lt_hpc.store.shards import ShardMap
-from tests.cluster.test_reconcile import Cluster, make_plan
+from tests.cluster.memory_queue import Cluster, make_plan
 
 ON_DISK = ("done", "absent", "empty", "no files yet", "damaged", "cut off", "file lost", "of other settings")
 IN_QUEUE = ("", "PENDING|JobArrayTaskLimit", "RUNNING|None", "PENDING|JobHeldAdmin", "COMPLETED|None")

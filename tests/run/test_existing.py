@@ -12,7 +12,7 @@ from lt_hpc.cluster import schedulers
 from lt_hpc.config.load import config_to_yaml, demo_file, load_config
 from lt_hpc.run import state
 from lt_hpc.store.paths import RunPaths
-from tests.cluster.test_reconcile import Cluster
+from tests.cluster.memory_queue import Cluster
 from tests.runs.finished import finished
 
 HERE = ("--cluster=local", "--iters=1")
