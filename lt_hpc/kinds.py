@@ -27,6 +27,7 @@ class Kind:
         repairs: role of the input (the output of a `shards` stage) whose missing or corrupt shards
             are made again when this stage finds some, or None.
         reports: the report of the run is written again after it.
+        harness: it imports lm-evaluation-harness.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Kind:
     documents: bool = False
     repairs: str | None = None
     reports: bool = False
+    harness: bool = False
 
     @property
     def sharded(self) -> bool:
@@ -56,8 +58,8 @@ KINDS = (
     Kind("merge", resumes=False, repairs="samples"),
     Kind("train", tasks="ranks", goal=True),
     Kind("evaluate", goal=True, blocks="sample.block_chunks", reports=True),
-    Kind("answer", tasks="shards", blocks="benchmark.block_items"),
-    Kind("benchmark", goal=True, resumes=False, repairs="answers", reports=True),
+    Kind("answer", tasks="shards", blocks="benchmark.block_items", harness=True),
+    Kind("benchmark", goal=True, resumes=False, repairs="answers", reports=True, harness=True),
 )
 NAMES = tuple(kind.name for kind in KINDS)
 

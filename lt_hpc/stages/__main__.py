@@ -10,6 +10,7 @@ import argparse
 import errno
 import importlib
 import os
+import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,6 +59,13 @@ def _take_devices(task: Task) -> None:
         devices.require(found, asked, f"slurm.{task.stage.name}.gpus_per_node", computes)
 
 
+def _hide_unused(task: Task) -> None:
+    """Of what transformers imports where it is installed, scikit-learn is a quarter of a task's start, for a
+    way of generating that nothing here uses; it comes with lm-evaluation-harness, which needs it."""
+    if not task.stage.kind.harness and not task.plan.config.model.trust_remote_code:
+        sys.modules.setdefault("sklearn", None)  # type: ignore[arg-type]
+
+
 _DISK_FULL = f"(os error {errno.ENOSPC})"
 """What libraries in Rust, safetensors among them, say of a full disk in errors of their own."""
 
@@ -99,6 +107,7 @@ def run_task(
         )
         announce(task)
         _take_devices(task)
+        _hide_unused(task)
         task.check_inputs()
         importlib.import_module(f"lt_hpc.stages.{stage.kind.name}").run(task)
     except LtError as error:

@@ -35,8 +35,8 @@ from lt_hpc.store.counts import DROPPED, LEFT_OUT, UNKNOWN_TOKENS
 
 GROUP_CHARACTERS = 1 << 20
 """Of a group of documents, about: a second of work, and some tens of MB while it is tokenised."""
-ALONE = 8
-"""Groups that the first process does by itself: to start another one takes as long as some of them."""
+ALONE = 2
+"""Groups that the first process does by itself: to start another one takes as long as one or two of them."""
 
 
 @dataclass(frozen=True)
@@ -149,10 +149,10 @@ _tokeniser: Tokeniser | None = None
 """Of a process that was started to tokenise."""
 
 
-def _begin(parent: int, base: Path, config: Config) -> None:
+def _begin(parent: int, tokeniser: Tokeniser) -> None:
     global _tokeniser
     die_with_parent(parent)
-    _tokeniser = Tokeniser(base, config)
+    _tokeniser = tokeniser
 
 
 def _tokenised(name: str, documents: list[Document]) -> Tokenised:
@@ -171,9 +171,9 @@ class Tokenisers:
     def __enter__(self) -> Tokenisers:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool.shutdown(wait=kind is None, cancel_futures=True)
 
     def each(
         self, name: str, of: Iterable[Group], needed: Callable[[Group], bool]
@@ -207,7 +207,8 @@ class Tokenisers:
 
     def _submit(self, name: str, documents: list[Document]) -> Future[Tokenised]:
         if self._pool is None:
-            begin = (os.getpid(), self._own.base, self._own.config)
+            # They take the tokenizer as it was loaded here: to look for its class imports torch and more.
+            begin = (os.getpid(), self._own)
             self._pool = ProcessPoolExecutor(
                 self._processes, get_context("spawn"), initializer=_begin, initargs=begin
             )
