@@ -77,7 +77,7 @@ def test_a_how_to_touches_no_more_files_than_it_says(title: str) -> None:
 
 
 def test_the_changed_code_passes_the_checks_of_the_project(changed: Path) -> None:
-    for command in (("ruff", "check", "lt_hpc"), ("ruff", "format", "--check", "lt_hpc"), ("mypy",)):
+    for command in (("ruff", "check", "lt_hpc"), ("ruff", "format", "--check", "lt_hpc"), ("mypy", "lt_hpc")):
         checked(changed, changed, *command)
     unchanged_tests = ("tests/test_structure.py", "tests/latent/test_resampling.py")
     checked(changed, changed, "pytest", "-q", "-p", "no:cacheprovider", *unchanged_tests)

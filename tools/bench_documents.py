@@ -40,7 +40,8 @@ class Data:
         """As many chunks as a step's computed tokens are at the mean of the whole epoch: a few rows have
         chunks of quite different lengths."""
         computed = [self.epoch.computed(row) for row in range(len(self.epoch.rows))]
-        return sum(computed[row] for row in self.rows[step]) * len(self.epoch.examples) / sum(computed)
+        chunks = sum(computed[row] for row in self.rows[step]) * len(self.epoch.examples) / sum(computed)
+        return float(chunks)
 
     def scored(self, step: int) -> int:
         members = self.members(step)

@@ -81,7 +81,8 @@ def write_run(of: Task, tokens: int) -> None:
 
 def _ids(count: int, rng: np.random.Generator) -> np.ndarray:
     """With about the frequencies of words (Zipf)."""
-    return np.exp(rng.random(count) * np.log(VOCABULARY)).astype(np.int32) + 7
+    ids: np.ndarray = np.exp(rng.random(count) * np.log(VOCABULARY)).astype(np.int32) + 7
+    return ids
 
 
 def _documents(first: int, count: int, rng: np.random.Generator) -> dict[str, pa.Array]:

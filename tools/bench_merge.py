@@ -30,8 +30,8 @@ import pyarrow.parquet as pq
 
 from lt_hpc.cluster.place import Place
 from lt_hpc.config.load import demo_file, load_config
+from lt_hpc.config.schema import CORPORA
 from lt_hpc.run.build import build_plan
-from lt_hpc.run.plan import CORPORA
 from lt_hpc.run.progress import Progress
 from lt_hpc.stages import merge
 from lt_hpc.stages.shards import part_files

@@ -40,7 +40,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lt_hpc.config.schema import ModelConfig
 from lt_hpc.data import base_model
@@ -110,8 +110,8 @@ def main() -> None:
             print(f"{arm:10} {_spread(values, 2)} {things}/{unit}")
         for upper, lower in RATIOS:
             if upper in found and lower in found:
-                pairs = zip(found[upper], found[lower], strict=True)
-                print(f"{upper} / {lower}: {_spread([a / b for a, b in pairs], 3)}")
+                ratios = [a / b for a, b in zip(found[upper], found[lower], strict=True)]
+                print(f"{upper} / {lower}: {_spread(ratios, 3)}")
     if {"apart", "shared"} <= set(losses):
         pairs = list(zip(losses["apart"], losses["shared"], strict=True))
         worst = max(abs(a - b) for a, b in pairs)
@@ -155,7 +155,10 @@ def _work(options: argparse.Namespace, arm: str, rank: int, count: int, folder: 
 
     torch.set_num_threads(1)
     model = Path(folder).parent / "base"
-    on_prose, losses = options.source == "prose", []
+    on_prose = options.source == "prose"
+    losses: list[float] = []
+    ends: list[tuple[float, float]]
+    done: float
     documents = of_prose(options, model, arm) if on_prose else of_source(options, model)
     if arm in ("padded", "flattened"):
         ends, done = _run_trainer(options, model, documents, flatten=arm == "flattened")
@@ -217,7 +220,7 @@ def _our_step(
     from lt_hpc.training import zero
 
     ranks = zero.init_process_group(rendezvous.store(folder, Place(rank, count, rank, "bench")), rank, count)
-    prefixes = "shared" if options.source == "prose" else "separate"
+    prefixes: Literal["shared", "separate"] = "shared" if options.source == "prose" else "separate"
     config = TrainConfig(zero_stage=options.zero_stage, learning_rate=RATE, prefixes=prefixes)
     trainer = zero.ZeroTrainer(model, config, len(_batches(options, documents, 0, rank, count)), False)
 

@@ -94,7 +94,8 @@ def lengths(count: int, mean: float) -> np.ndarray:
     for _ in range(20):
         drawn = np.minimum(np.exp(mu + SIGMA * z), LIMIT * mean)
         mu += np.log(mean / drawn.mean())
-    return np.maximum(1, np.round(drawn)).astype(int)
+    lengths: np.ndarray = np.maximum(1, np.round(drawn)).astype(int)
+    return lengths
 
 
 @contextmanager
@@ -109,11 +110,11 @@ def forced(of_seeds: dict[int, int]) -> Iterator[None]:
         made.max_tokens = of_seeds[seed]
         return made
 
-    vllm_engine.sampling = sampling  # type: ignore[assignment]
+    vllm_engine.sampling = sampling
     try:
         yield
     finally:
-        vllm_engine.sampling = given  # type: ignore[assignment]
+        vllm_engine.sampling = given
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from lt_hpc.cli import COMMANDS
+from lt_hpc.arguments import COMMANDS
 
 BARE = "python -c pass"
 

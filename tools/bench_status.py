@@ -38,7 +38,7 @@ from lt_hpc.cluster.slurm.scheduler import Slurm
 from lt_hpc.config.load import demo_file, load_config
 from lt_hpc.launch import make_plan
 from lt_hpc.run import state
-from lt_hpc.run.events import Ended, Submit, Submitted
+from lt_hpc.run.events import Ended, Event, Submit, Submitted
 from lt_hpc.run.plan import Plan
 from lt_hpc.store import manifest, shards
 from lt_hpc.store.atomic import sealed
@@ -143,7 +143,9 @@ def write_shard(folder: Path, shard_map: ShardMap, shard: int) -> None:
 def write_history(plan: Plan, key: str, sizes: Sizes, paths: RunPaths, queue: Path) -> None:
     """jobs.jsonl, and the lines of squeue: tasks of arrays as long as a site usually takes them."""
     done, queued, _ = (set(one) for one in sizes.split())
-    stage, run, events, lines = plan.stage(key), names.run_id(paths), [], []
+    stage, run = plan.stage(key), names.run_id(paths)
+    events: list[Event] = []
+    lines: list[str] = []
     starting = sorted(queued)[:RUNNING]
     for number, first in enumerate(range(0, sizes.shards, ARRAY)):
         job, submission = str(1_000_000 + number), f"{number:08x}"

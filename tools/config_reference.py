@@ -47,14 +47,15 @@ def _type(hint: Any) -> str:
         return ", ".join(f"`{value}`" for value in get_args(hint))
     if get_origin(hint) is types.UnionType:
         return " or ".join(_type(part) for part in get_args(hint))
-    if get_origin(hint):
-        return f"{get_origin(hint).__name__} of {' to '.join(_type(part) for part in get_args(hint))}"
+    if origin := get_origin(hint):
+        return f"{origin.__name__} of {' to '.join(_type(part) for part in get_args(hint))}"
     return "null" if hint is type(None) else str(hint.__name__)
 
 
 def _default(item: dataclasses.Field[Any]) -> str:
     value = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
-    return yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip()
+    text: str = yaml.safe_dump(value, default_flow_style=True)
+    return text.removesuffix("...\n").strip()
 
 
 def _in_fingerprints(setting: Setting) -> str:

@@ -164,7 +164,7 @@ def corpus_case(rng: random.Random, encoder: Encoder) -> str:
             write(rng, Path("folder") / name)
     else:
         write(rng, Path(target))
-    columns = {
+    columns: dict[str, Any] = {
         f"{field}_column": rng.choice(["text", "a", "b", "a.b"]) for field in ("text", "question", "answer")
     }
     corpus = CorpusConfig(source=target, thought_column=rng.choice([None, "b", "a.a"]), **columns)
@@ -186,7 +186,7 @@ def rows(rng: random.Random) -> Iterator[dict[str, Any]]:
         text = " ".join(
             rng.choice([*ODD, "One sentence.", "</s>", "<EOL>", "\n\n"]) for _ in range(rng.randrange(5))
         )
-        odd = [None, 3, 1.5, True, [text], [text, " "], [], [None], {"a": text}, 10**30, ["a", 3]]
+        odd: list[Any] = [None, 3, 1.5, True, [text], [text, " "], [], [None], {"a": text}, 10**30, ["a", 3]]
         odd += [[{"a": text, "b": text}, {"a": text, "b": text}], [{"a": text}], [{"b": None}], {"b": [text]}]
         return rng.choice(odd) if rng.random() < 0.15 else text[:2000]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,7 +95,7 @@ def simulate(
     machine = simpy.PriorityResource(environment, slots)
     draws = np.random.default_rng(seed)
 
-    def run(number: int, left: int) -> Iterator[Any]:
+    def run(number: int, left: int) -> Generator[Any, Any, None]:
         made = outcome.attempts[number]
         while left and len(made) < MOST_STARTS:
             with machine.request(priority=number) as slot:

@@ -42,8 +42,8 @@ def continued(
 def right(said: Sequence[str], problems: Sequence[Problem]) -> str:
     """The share of right answers, with its interval."""
     hits = np.array([answers.same(one, of.answer) for one, of in zip(said, problems, strict=True)], float)
-    share, (low, high) = intervals.mean_share(hits, np.ones(len(hits)))
-    return f"{share:.3f} ({low:.3f}-{high:.3f})"
+    share, interval = intervals.mean_share(hits, np.ones(len(hits)))
+    return f"{share:.3f}" if interval is None else f"{share:.3f} ({interval[0]:.3f}-{interval[1]:.3f})"
 
 
 def main() -> None:

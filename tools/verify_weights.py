@@ -62,14 +62,15 @@ def thoughts(
                     yield chunk.prefix, chunk.suffix, thought, row["cut"][k], share, recorded
 
 
-@torch.inference_mode()
+@torch.inference_mode()  # type: ignore[untyped-decorator]
 def score(
     model: torch.nn.Module, prompt: list[int], ids: list[int], params: SamplingParams | None
 ) -> np.ndarray:
     """log p of each of `ids` after `prompt` [T], float64 nats; under `params` where given."""
     logits = model(torch.tensor([[*prompt, *ids]]), use_cache=False).logits[0, len(prompt) - 1 : -1].float()
     table = log_proposal(logits, params) if params else logits.log_softmax(-1)
-    return table[torch.arange(len(ids)), torch.tensor(ids)].double().numpy()
+    found: np.ndarray = table[torch.arange(len(ids)), torch.tensor(ids)].double().numpy()
+    return found
 
 
 def main() -> int:

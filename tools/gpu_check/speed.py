@@ -31,7 +31,8 @@ def main() -> None:
     vocabulary, rng = sizes.trained.vocabulary, np.random.default_rng(0)
     layout = Layout(*range(vocabulary - 4, vocabulary))
     total = (WARM + STEPS) * MICRO_BATCHES * sizes.rows * sizes.context
-    made, tokens = [], 0
+    made: list[Example] = []
+    tokens = 0
     while tokens < 1.3 * total:
         sides = [
             rng.integers(1, vocabulary - 4, rng.integers(20, sizes.context // 8)).tolist() for _ in range(3)
