@@ -59,14 +59,9 @@ def rows(
         made.append([key, word, tasks.get(key, ""), ", ".join(ahead[key]), *_cells(cost, unit)])
     cells = _cells(total([spent[key] for key in todo]), unit)
     for number in (0, 1, 3, 4) if plan.config.hardware.price_hour is not None else (0, 1, 3):  # not the disk
-        lacking = [one for one in pending if _computes(one) and not _cells(spent[one.key], unit)[number]]
+        lacking = [one for one in pending if one.computes and not _cells(spent[one.key], unit)[number]]
         cells[number] = f">{cells[number]}" if cells[number] and lacking else cells[number]
     return [*made, ["total to do", "", "", "", *cells]]
-
-
-def _computes(stage: Stage) -> bool:
-    """Whether a stage asks a model, or trains one, that runs here."""
-    return stage.kind.resumes and not stage.kind.documents and "teacher" not in stage.settings
 
 
 def _tasks(
@@ -220,7 +215,7 @@ def _evaluation(plan: Plan, found: Evaluation) -> Iterator[str]:
         return
     tokens = found.sampled_tokens, found.scored_tokens
     yield f"{stage}: {_short(tokens[0])} tokens to sample and {_short(tokens[1])} to score, at most"
-    yield f"  {_engine_hours(plan, 'evaluate', tokens, found.throughput)}"
+    yield f"  {_engine_hours(plan, plan.stage(found.stage).name, tokens, found.throughput)}"
 
 
 def _answering(plan: Plan, found: Answering) -> str:

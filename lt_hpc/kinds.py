@@ -58,6 +58,8 @@ KINDS = (
     Kind("merge", resumes=False, repairs="samples"),
     Kind("train", tasks="ranks", goal=True),
     Kind("evaluate", goal=True, blocks="sample.block_chunks", reports=True),
+    Kind("measure", tasks="shards", blocks="sample.block_chunks"),
+    Kind("aggregate", goal=True, resumes=False, repairs="measured", reports=True),
     Kind("answer", tasks="shards", blocks="benchmark.block_items", harness=True),
     Kind("benchmark", goal=True, resumes=False, repairs="answers", reports=True, harness=True),
 )

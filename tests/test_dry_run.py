@@ -77,6 +77,22 @@ def test_each_stage_says_how_many_tasks_it_has_and_what_it_waits_for(tmp_path: P
     assert found["train-01"]["tasks"] == "3 ranks" and found["sample-01"]["tasks"] == "5"
 
 
+def test_an_evaluation_in_shards_costs_what_that_of_one_task_costs(tmp_path: Path) -> None:
+    one, many = (
+        cells(*plan_of("tinyllama_finemath.yaml", tmp_path, *PACE, f"evaluate.num_shards={n}", iterations=1))
+        for n in (1, 24)
+    )
+    for number in ("00", "01"):
+        evaluate, asks = one[f"evaluate-{number}"], many[f"measure-{number}"]
+        assert asks["tasks"] == "array 24" and asks["after"] == f"train-{number}"
+        assert all(asks[head] == evaluate[head] != "" for head in ("tokens", "FLOPs", "GPU h"))
+        assert many[f"aggregate-{number}"] == {
+            **dict.fromkeys(evaluate, ""), "stage": f"aggregate-{number}", "state": "to do", "tasks": "1",
+            "after": f"measure-{number}",
+        }  # fmt: skip
+    assert many["total to do"] == one["total to do"]
+
+
 def test_what_is_to_do_is_added_up_and_what_is_not_known_is_marked(tmp_path: Path) -> None:
     plan, paths = plan_of("tinyllama_finemath.yaml", tmp_path, "hardware.price_hour=2")
     total = cells(plan, paths)["total to do"]

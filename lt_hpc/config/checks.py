@@ -295,9 +295,10 @@ def _check_vllm(config: Config) -> None:
 def _with_engines(config: Config) -> list[str]:
     """Stages that load an engine."""
     answer = ["answer"] if config.benchmark.tasks else []
+    measure = "evaluate" if config.evaluate.num_shards == 1 else "measure"
     if config.objective == "none":
-        return [*(["evaluate"] if config.corpora else []), *answer]
-    return ["sample", "evaluate", *answer]
+        return [*([measure] if config.corpora else []), *answer]
+    return ["sample", measure, *answer]
 
 
 def missing_gpus(config: Config) -> str | None:

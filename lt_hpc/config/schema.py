@@ -258,13 +258,15 @@ class TrainConfig:
 
 @dataclass
 class EvaluateConfig:
-    """Held-out measures of a model."""
+    """Held-out measures of a model. One task measures them (stage `evaluate`); where `num_shards` is above 1,
+    the tasks of an array (`measure`), and one task that needs no model makes the figures (`aggregate`)."""
 
     num_samples: int = setting(8, "K of the held-out bound, thoughts per chunk", ge=1, le=100_000)
     estimate_chunks: int = setting(64, "chunks whose log p(x | c) is estimated from many thoughts", ge=0)
     estimate_samples: int = setting(128, "thoughts for each of these", ge=2, le=100_000)
     answer_samples: int = setting(4, "sampled thoughts and answers per question", ge=1, le=1000)
     max_answer_tokens: int = setting(16, "tokens per generated answer at most", ge=1)
+    num_shards: int = execution(1, "pieces that tasks work on at the same time", ge=1, le=10**6)
     dtype: Dtype = setting("float32", "of weights and activations")
 
 

@@ -15,7 +15,7 @@ from lt_hpc.config.schema import Config, CorpusConfig
 from lt_hpc.doctor.partitions import longest
 from lt_hpc.doctor.rows import Row, duration
 from lt_hpc.latent.cost import MASTER_BYTES
-from lt_hpc.run.engine_work import Throughput
+from lt_hpc.run.engine_work import Throughput, measures
 from lt_hpc.run.estimate import Estimate, Training
 from lt_hpc.run.plan import Plan
 
@@ -143,9 +143,10 @@ def _ranks(work: Work, training: Training) -> Iterator[Row]:
 
 def _blocks(work: Work, site: Site) -> Iterator[Row]:
     """A task that is stopped loses its block, and one that can't finish a block in all its time fails."""
-    config, names = work.plan.config, [stage.name for stage in work.plan.stages]
-    blocks = {"sample": _of_sampling(config), "evaluate": _of_evaluation(config)}
-    for name in (one for one in blocks if one in names):
+    config, stages = work.plan.config, work.plan.stages
+    blocks = {stage.name: _of_sampling(config) for stage in stages if "corpus" in stage.inputs}
+    blocks |= {stage.name: _of_evaluation(config) for stage in stages if measures(stage)}
+    for name in blocks:
         what, limit = f"a block of {name}", _limit(site, work.plan, name)
         if work.pace is None:
             yield Row(
@@ -213,7 +214,7 @@ def _engines(work: Work) -> Iterator[Row]:
             f"sample.vllm.tensor_parallel_size={each} does not divide them", "refused",
             f"sample.vllm.tensor_parallel_size={fitting}",
         )  # fmt: skip
-    names = {stage.name for stage in work.plan.stages if stage.kind.sharded or "heldout" in stage.inputs}
+    names = {stage.name for stage in work.plan.stages if stage.kind.sharded or measures(stage)}
     for name in sorted(names):
         job = config.slurm.job(name)
         if not job.gpus_per_node or job.tasks_per_node * each <= job.gpus_per_node:

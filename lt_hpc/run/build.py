@@ -202,15 +202,23 @@ def _view(config: Config) -> dict[str, Any]:
 def _evaluate(stages: _Stages, iteration: int, model: Path | str, more: Mapping[str, Any]) -> None:
     """Held-out measures of `model`. `more`: what a model that is not trained here does not say itself."""
     config, paths = stages.config, relative_paths()
+    folder, shards = paths.evaluation(iteration), config.evaluate.num_shards
     measuring = {"evaluate": identity_of(config.evaluate), "proposal": _proposal(config), "scheme": SCHEME}
-    stages.add(
-        "evaluate",
-        iteration,
-        paths.evaluation(iteration),
-        {**_view(config), **measuring, **more},
-        {"model": model, "heldout": paths.documents("heldout"), "base": paths.base},
-        implied=("base",),
+    settings = {**_view(config), **measuring, **more}
+    read: dict[str, Path | str] = {"heldout": paths.documents("heldout"), "base": paths.base}
+    inputs = {"model": model, **read}
+    if shards == 1:
+        stages.add("evaluate", iteration, folder, settings, inputs, implied=("base",))
+        return
+    measured = stages.add(
+        "measure", iteration, paths.measured(iteration), settings, inputs, implied=("base",), shards=shards
     )
+    # The output is that of one task, and so is its fingerprint: no number of shards makes it again.
+    settings = stages.made[-1].settings
+    entering = {role: stages.output(str(inputs[role])) for role in ("model", "heldout")}
+    outputs = {str(folder): fingerprint("evaluate", settings, entering)}
+    key = f"aggregate-{iteration:02d}"
+    stages.append(key, "aggregate", iteration, outputs, settings, {"measured": measured, **read})
 
 
 def _benchmark(

@@ -77,7 +77,7 @@ def _cost(
         tokens, speed = found.answering.tokens, found.answering.pace
         hours = tokens / speed / 3600 if tokens and speed else None
         return _of_engine(plan, stage, found, on_slurm, tokens, hours)
-    if "heldout" in stage.inputs and found.evaluation:
+    if engine_work.measures(stage) and found.evaluation:
         return _sampled(plan, stage, found, on_slurm, found.evaluation)
     if "corpus" in stage.inputs and found.sampling:
         cost = _sampled(plan, stage, found, on_slurm, engine_work.pooled(found.sampling, len(stage.earlier)))

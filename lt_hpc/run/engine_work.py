@@ -220,8 +220,13 @@ def pooled(found: Sampling, earlier: int) -> Sampling:
     return replace(found, scored_tokens=found.scored_tokens + more)
 
 
+def measures(stage: Stage) -> bool:
+    """Whether a stage measures a model on the held-out documents."""
+    return stage.computes and "heldout" in stage.inputs
+
+
 def evaluation(plan: Plan, paths: RunPaths) -> Evaluation | None:
-    stages = [stage for stage in plan.stages if "heldout" in stage.inputs]
+    stages = [stage for stage in plan.stages if measures(stage)]
     if not stages:
         return None
     config, settings, folder = plan.config, plan.config.evaluate, stages[0].inputs["heldout"]

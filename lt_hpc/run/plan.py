@@ -65,6 +65,11 @@ class Stage:
         return self.outputs[self.output]
 
     @property
+    def computes(self) -> bool:
+        """Whether its tasks load the model: to train it, or to ask it."""
+        return self.kind.ranked or "model" in self.inputs
+
+    @property
     def earlier(self) -> list[int]:
         """The iterations whose thoughts this E-step weighs again, the newest first."""
         return [n for n in reversed(range(1, self.iteration)) if reused("samples", n) in self.inputs]

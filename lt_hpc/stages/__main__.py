@@ -51,7 +51,7 @@ def _take_devices(task: Task) -> None:
         mine = devices.share(found, index, task.plan.config.sample.devices_per_engine)
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
     asked = task.plan.config.slurm.job(task.stage.name).gpus_per_node if task.place.job else 0
-    if task.stage.kind.ranked or "model" in task.stage.inputs:
+    if task.stage.computes:
         computes = task.stage.kind.ranked or task.plan.config.sample.engine == "torch"
         if computes and found and "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:
             # Rows, groups of documents and logits differ in size at every step; before torch is imported.

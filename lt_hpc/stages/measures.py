@@ -35,9 +35,10 @@ def text(tokenizer: Any, vocabulary: Vocabulary, ids: Sequence[int]) -> str:
 def has_thoughts(task: Task) -> bool:
     """Whether the model that is measured was trained with markers; of one that was not trained in the run,
     the stage itself says so."""
-    markers = task.stage.settings.get("markers")
+    markers, plan, stage = task.stage.settings.get("markers"), task.plan, task.stage
     if markers is None:
-        return bool(task.plan.producer(task.stage.inputs["model"]).settings["data"] != "raw")
+        measuring = stage if stage.computes else plan.producer(stage.inputs["measured"])
+        return bool(plan.producer(measuring.inputs["model"]).settings["data"] != "raw")
     return bool(markers)
 
 

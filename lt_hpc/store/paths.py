@@ -10,6 +10,7 @@ runs/NAME/
           selected/shard-00007.parquet, manifest.json
           checkpoints/FINGERPRINT/step-00000400-ATTEMPT/, data/    until there is the model
           model/
+          measured/shard-00002/part-00005.parquet, manifest.json    where evaluation is in shards
           eval/part-00000.parquet, metrics.json, manifest.json
           answers/shard-00000/part-00000.parquet, manifest.json    to benchmarks
           benchmark/results.json, items.parquet, manifest.json
@@ -117,6 +118,10 @@ class RunPaths:
 
     def model(self, iteration: int) -> Path:
         return self.iteration(iteration) / "model"
+
+    def measured(self, iteration: int) -> Path:
+        """What the shards of an evaluation measured of held-out chunks."""
+        return self.iteration(iteration) / "measured"
 
     def evaluation(self, iteration: int) -> Path:
         return self.iteration(iteration) / "eval"

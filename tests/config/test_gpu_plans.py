@@ -52,6 +52,8 @@ def test_stages_on_cpus_beside_a_training_on_gpus_are_told() -> None:
     assert slow_jobs(load_config(demo_file())) == []
     (line,) = slow_jobs(load_config(demo_file(), [train, sample]))
     assert line.startswith("slurm.evaluate.gpus_per_node=0")
+    (line,) = slow_jobs(load_config(demo_file(), [train, sample, "evaluate.num_shards=2"]))
+    assert line.startswith("slurm.measure.gpus_per_node=0"), "and what comes after it needs none"
 
 
 def test_what_a_profile_has_otherwise_than_the_configuration_is_told(tmp_path: Path) -> None:
@@ -75,7 +77,7 @@ def test_the_large_configurations_ask_for_gpus_on_the_nodes_that_they_name(
     site = SHIPPED / "cluster" / f"{profile}.yaml" if profile else None
     alone, config = load_config(SHIPPED / f"{name}.yaml"), load_config(SHIPPED / f"{name}.yaml", [], site)
     assert config.slurm.train.nodes == alone.slurm.train.nodes
-    for stage in ("sample", "evaluate"):
+    for stage in ("sample", "evaluate", "measure"):
         job = config.slurm.job(stage)
         assert job.gpus_per_node == 1 and job.cpus_per_task == 8
     assert config.slurm.train.gpus_per_node == config.slurm.train.tasks_per_node == 8

@@ -111,6 +111,17 @@ def test_the_other_change_that_is_named_for_a_block_will_do_as_well() -> None:
     assert find(judged("requeue", *asked), "plan", "a block of sample").verdict == "ok"
 
 
+def test_an_evaluation_in_shards_is_judged_by_the_jobs_that_measure() -> None:
+    asked = [*PACE, "evaluate.num_shards=3", "slurm.sample.minutes=600", "slurm.evaluate.minutes=5"]
+    block = find(judged("requeue", *asked, "slurm.measure.minutes=10"), "plan", "a block of measure")
+    assert block.verdict == "refused" and block.change.startswith("slurm.measure.minutes=")
+    rows = judged("requeue", *asked, block.change.partition(",")[0])
+    assert find(rows, "plan", "a block of measure").verdict != "refused"
+    assert "a block of evaluate" not in {row.what for row in rows}
+    shared = ("slurm.measure.gpus_per_node=2", "slurm.measure.tasks_per_node=4")
+    assert find(judged("requeue", *asked, *shared), "plan", "engines of measure").verdict == "refused"
+
+
 def test_where_no_fewer_tasks_suffice_fewer_iterations_are_named() -> None:
     asked = ["slurm.account=myproject", "sample.num_shards=300"]
     row = find(judged("qos", *asked, queued=90), "plan", "number of jobs")

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
 from tests.runs.small_run import events, finish, launch, outputs
 
@@ -28,6 +29,31 @@ def test_a_corrupt_block_is_sampled_again(undisturbed: Path, tmp_path: Path) -> 
     started = [e["task"] for e in events(run)[before:] if e["event"] == "started"]
     assert started[0] == "merge-01.0", started
     assert "sample-01.0" in started and "train-00.0" not in started
+
+
+@pytest.mark.slow
+def test_a_corrupt_block_of_an_evaluation_in_shards_is_measured_again(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(undisturbed, run)
+    finish(launch(run, "evaluate.num_shards=3"))
+    assert not (run / "iter-01" / "measured").exists(), "it is done"
+    shutil.rmtree(run / "iter-01" / "eval")
+    finish(launch(run, "evaluate.num_shards=3"))
+    parts = sorted((run / "iter-01" / "measured").glob("*/part-*.parquet"))
+    data = bytearray(parts[1].read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    parts[1].write_bytes(data)
+    made = {path: path.stat().st_mtime_ns for path in parts if path != parts[1]}
+    shutil.rmtree(run / "iter-01" / "eval")
+    before = len(events(run))
+    finish(launch(run, "evaluate.num_shards=3"))
+    assert len(made) > 1 and {path: path.stat().st_mtime_ns for path in made} == made
+    started = [e["task"] for e in events(run)[before:] if e["event"] == "started"]
+    assert started == ["aggregate-01.0", "measure-01.0", "aggregate-01.0"]
+    shutil.rmtree(run / "iter-01" / "measured")
+    assert outputs(run) == outputs(undisturbed)
 
 
 def test_other_settings_redo_what_depends_on_them_and_keep_the_old(undisturbed: Path, tmp_path: Path) -> None:

@@ -106,6 +106,25 @@ def test_a_launch_says_which_setting_has_what_moved(
     }
 
 
+def test_evaluations_are_shared_out_to_more_tasks_and_those_that_are_done_stay(
+    tmp_path: Path, cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = configured(RunPaths(tmp_path / "run"))
+    command, shards = ["--run-dir", str(paths.root), "--iters=2"], "evaluate.num_shards=3"
+    assert launch.main([*command[:2], "--iters=1", shards, "--dry-run"]) == 0
+    assert "0 of 9 stages to do" in capsys.readouterr().out
+    assert launch.main([*command, "evaluate.num_shards=1"]) == 0
+    assert len(cluster.jobs("evaluate-02")) == 1
+    assert launch.main([*command, shards]) == 0
+    assert not cluster.jobs("evaluate-02"), "by itself it would measure everything"
+    (array,), (last,) = cluster.jobs("measure-02"), cluster.jobs("aggregate-02")
+    assert sum(task.job == array for task in cluster.queue()) == 3
+    assert array in cluster.waits[last] and cluster.jobs("train-02")[0] in cluster.waits[array]
+    assert launch.main([*command, "evaluate.num_shards=1"]) == 0
+    assert cluster.jobs("evaluate-02") and not cluster.jobs("measure-02") + cluster.jobs("aggregate-02")
+    assert not (paths.root / "superseded").exists()
+
+
 def test_a_config_edited_by_hand_is_taken_when_it_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

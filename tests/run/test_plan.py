@@ -370,6 +370,24 @@ def test_benchmarks_are_stages_of_their_own_and_change_no_other() -> None:
         assert other.stage("benchmark-02").fingerprint != plan.stage("benchmark-02").fingerprint
 
 
+@pytest.mark.parametrize("settings", [("objective=em",), ("objective=none", "heldout.num_documents=9")])
+def test_an_evaluation_in_shards_has_the_fingerprints_of_one_task(settings: tuple[str, ...]) -> None:
+    iterations = 0 if "objective=none" in settings else 2
+    one, many = (make(*settings, f"evaluate.num_shards={n}", iterations=iterations) for n in (1, 4))
+    measured = {f"iter-{number:02d}/measured" for number in range(iterations + 1)}
+    found = {folder: value for stage in many.stages for folder, value in stage.outputs.items()}
+    assert {f: v for stage in one.stages for f, v in stage.outputs.items()} == {
+        folder: value for folder, value in found.items() if folder not in measured
+    }
+    asks, last = many.stage("measure-00"), many.stage("aggregate-00")
+    assert asks.shards == 4 and asks.inputs == one.stage("evaluate-00").inputs
+    assert set(last.needs) == {"measure-00", "prepare"} and asks.computes and not last.computes
+    for change in ("evaluate.num_samples=3", "sample.block_chunks=9", "seed=1"):
+        other = make(*settings, "evaluate.num_shards=4", change, iterations=iterations)
+        assert not set(other.stage("measure-00").outputs.items()) & set(found.items()), change
+        assert not set(other.stage("aggregate-00").outputs.items()) & set(found.items()), change
+
+
 def test_a_model_alone_is_prepared_measured_and_benchmarked() -> None:
     plan = make("objective=none", "benchmark.tasks=[gsm8k]", iterations=0)
     assert [stage.key for stage in plan.stages] == ["prepare", "evaluate-00", "answer-00", "benchmark-00"]

@@ -16,9 +16,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lt_hpc.data.corpus import read_corpus
-from lt_hpc.errors import Interrupted
+from lt_hpc.errors import IncompleteError, Interrupted
 from lt_hpc.latent import weights
-from lt_hpc.stages import evaluate
+from lt_hpc.run import state
+from lt_hpc.stages import aggregate, evaluate, measure
 from lt_hpc.stages.task import Task
 from lt_hpc.store import manifest
 from tests.runs.tiny_run import TEXTS, THOUGHT, halves, prepare_untrained, tasks
@@ -236,3 +237,40 @@ def test_stopped_it_goes_on_after_its_last_block(tmp_path: Path) -> None:
     names = [path.name for path in sorted(whole.iterdir()) if path.name != manifest.NAME]
     assert len(names) == 3
     assert all((folder / name).read_bytes() == (whole / name).read_bytes() for name in names)
+
+
+def test_tasks_that_share_the_chunks_make_the_files_of_one_whatever_happens_to_them(tmp_path: Path) -> None:
+    """Stopped after a block, and with a block damaged: only what is missing is measured again."""
+    few = ("evaluate.estimate_chunks=2", "evaluate.estimate_samples=4", "evaluate.dtype=bfloat16")
+    settings = (*GIVEN, *few, "sample.block_chunks=3")
+    evaluate.run(one := prepared(tmp_path, *settings)("evaluate-00"))
+    whole = {path.name: path.read_bytes() for path in one.output.iterdir() if path.name != manifest.NAME}
+    assert len(whole) == 4 and json.loads(whole["metrics.json"])["precision"] is not None
+
+    task = tasks(tmp_path, "evaluate.num_samples=3", *settings, "evaluate.num_shards=2")
+    last = task("aggregate-00")
+    assert state.problem(last.paths, last.stage) is None, "what one task has made is not made again"
+    shutil.rmtree(last.output)
+    asked = iter([False, True])
+    with pytest.raises(Interrupted):
+        measure.run(task("measure-00", lambda: next(asked)))
+    with pytest.raises(IncompleteError, match="shards 1 are not done"):
+        aggregate.run(last)
+    (first,) = last.folder("measured").glob("*/part-*")
+    made = first.stat().st_mtime_ns
+    for shard in (1, 0):
+        measure.run(dataclasses.replace(task("measure-00"), shards=(shard,)))
+    assert first.stat().st_mtime_ns == made
+    damaged = last.folder("measured") / "shard-00001" / "part-00002.parquet"
+    damaged.write_bytes(bytes(damaged.stat().st_size))
+    with pytest.raises(IncompleteError, match=r"shards 1 are not done; .*checksum"):
+        aggregate.run(last)
+    measure.run(task("measure-00"))
+    assert first.stat().st_mtime_ns == made
+
+    shutil.rmtree(last.paths.model(0))
+    last.check_inputs()
+    aggregate.run(last)
+    assert state.problem(last.paths, last.stage) is None
+    found = {path.name: path.read_bytes() for path in last.output.iterdir() if path.name != manifest.NAME}
+    assert found == whole
