@@ -1,5 +1,4 @@
-"""The pages in a real browser, as wide as a screen and as a phone. Screenshots lie in the tests' own folder
-(pytest --basetemp)."""
+"""The pages in a real browser, as wide as a screen and as a phone; build/screenshots keeps what it shows."""
 
 from __future__ import annotations
 
@@ -18,6 +17,7 @@ OUT_OF_REACH = """[...document.querySelectorAll('td, p, svg')].filter(
     one => one.getBoundingClientRect().right > innerWidth && !one.closest('.wide, .one')
 ).map(one => one.textContent)"""
 SMALLEST_CHART = "Math.min(...[...document.querySelectorAll('svg')].map(one => one.clientWidth))"
+SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium: tools/setup.sh dev installs it on Debian"
@@ -62,7 +62,7 @@ def test_a_page_fits_its_window_asks_for_nothing_and_complains_of_nothing(
     for width, scheme in ((1200, "light"), (420, "dark")):
         page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(color_scheme=scheme)
-        page.screenshot(path=tmp_path / f"{width}-{scheme}.png", full_page=True)
+        page.screenshot(path=SCREENSHOTS / f"{make.__name__}-{width}-{scheme}.png", full_page=True)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page scrolls sideways"
         assert page.evaluate(OUT_OF_REACH) == [], "what is too wide scrolls in a box of its own"
         assert page.evaluate(SMALLEST_CHART) > 200, "labels of a smaller chart can't be read"
