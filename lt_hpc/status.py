@@ -17,7 +17,7 @@ from lt_hpc.arguments import Parser
 from lt_hpc.cluster import schedulers
 from lt_hpc.errors import IncompleteError, guarded
 from lt_hpc.run import events, state
-from lt_hpc.run.events import Excluded
+from lt_hpc.run.events import Event, Excluded
 from lt_hpc.run.overview import Row, rows
 from lt_hpc.run.plan import Plan
 from lt_hpc.store import manifest
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         plan = state.last_plan(paths)
         damaged = verify(paths, plan) if options.verify else []
         happened = events.read(paths)
-        found = rows(paths, plan, schedulers.states(paths, happened), happened)
+        found = _look(paths, plan, happened)
         complete = _complete(plan, found)
         excluded = events.excluded(happened)
         if options.json:
@@ -58,6 +58,14 @@ def parser() -> Parser:
         "--watch", type=float, nargs="?", const=10.0, metavar="SECONDS", help="again, until it is complete"
     )
     return made
+
+
+def _look(paths: RunPaths, plan: Plan, happened: Sequence[Event]) -> list[Row]:
+    """Every stage; of those that are to do and that no job makes, what became of their jobs."""
+    found = rows(paths, plan, schedulers.states(paths, happened), happened)
+    idle = [plan.stage(row.stage) for row in found if not row.done and not row.jobs]
+    gone = schedulers.gone(paths, idle, happened)
+    return [dataclasses.replace(row, gone=gone.get(row.stage, ())) for row in found]
 
 
 def _complete(plan: Plan, found: Sequence[Row]) -> bool:

@@ -12,7 +12,7 @@ from lt_hpc.cluster.reconcile import Outcome, find_jobs, reconcile
 from lt_hpc.cluster.scheduler import Gone, Scheduler
 from lt_hpc.errors import StageError
 from lt_hpc.run import events, state
-from lt_hpc.run.events import Event, Heal, Lost, Submit
+from lt_hpc.run.events import Event, Heal, Lost, Submit, Submitted
 from lt_hpc.run.plan import Plan, Stage
 from lt_hpc.store.paths import RunPaths
 
@@ -43,14 +43,48 @@ def losses(plan: Plan, paths: RunPaths, scheduler: Scheduler, exclude: Collectio
     """Stages of a plan that are not done, have no jobs, and whose last jobs were taken away or cancelled."""
     happened, run = events.read(paths), run_id(paths)
     live, _ = find_jobs(plan, paths, [task for task in scheduler.queue() if task.job not in exclude])
-    gone = [one for one in scheduler.gone() if one.job not in exclude]
-    found, look = [], state.Look(paths)
-    for stage in look.pending(plan):
+    look = state.Look(paths)
+    stages = [stage for stage in look.pending(plan) if stage.key not in live]
+    asked = submitted_last(stages, happened) - set(exclude)
+    gone = [one for one in scheduler.gone(asked) if one.job not in exclude]
+    found = []
+    for stage in stages:
         missing = look.standing(stage).missing if stage.kind.sharded else [None]
         jobs = last_gone(run, stage.fingerprint, missing, happened, gone)
-        if jobs and stage.key not in live:
+        if jobs:
             found.append(Loss(stage, jobs))
     return found
+
+
+def gone_of(
+    run: str, stages: Sequence[Stage], happened: Sequence[Event], gone: Sequence[Gone]
+) -> dict[str, tuple[Gone, ...]]:
+    """Stage key -> those of its last jobs that did not end by themselves, whatever they had done by then, for
+    the stages that have some. Pure."""
+    found = {
+        stage.key: last_gone(run, stage.fingerprint, [*_last(stage.fingerprint, happened)], happened, gone)
+        for stage in stages
+    }
+    return {key: jobs for key, jobs in found.items() if jobs}
+
+
+def submitted_last(stages: Sequence[Stage], happened: Sequence[Event]) -> set[str]:
+    """Ids of the jobs that were the last to make some stages, or shards of them. Pure."""
+    made = {one for stage in stages for one, _ in _last(stage.fingerprint, happened).values()}
+    known = (one for one in happened if isinstance(one, Submitted) and one.submission in made)
+    return {job for one in known for job in one.jobs}
+
+
+def _last(fingerprint: str, happened: Sequence[Event]) -> dict[int | None, tuple[str, int]]:
+    """Shard (None: of a stage without shards) -> the submission that was the last to make it, and which task
+    of it. Pure."""
+    last: dict[int | None, tuple[str, int]] = {}
+    for one in happened:
+        if isinstance(one, Submit) and one.fingerprint == fingerprint:
+            name = one.submission
+            last |= {shard: (name, index) for index, of_task in enumerate(one.shards) for shard in of_task}
+            last[None] = (name, 0)
+    return last
 
 
 def last_gone(
@@ -62,13 +96,9 @@ def last_gone(
 ) -> tuple[Gone, ...]:
     """Of the jobs and array tasks that were the last to make some shards (or None: a stage without shards),
     those that did not end by themselves. Pure."""
-    last: dict[int | None, tuple[str, int]] = {}
-    for one in happened:
-        if isinstance(one, Submit) and one.fingerprint == fingerprint:
-            name = identity(run, one.submission)
-            last |= {shard: (name, index) for index, of_task in enumerate(one.shards) for shard in of_task}
-            last[None] = (name, 0)
-    wanted = {last[shard] for shard in missing if shard in last}
+    last = _last(fingerprint, happened)
+    made = [last[shard] for shard in missing if shard in last]
+    wanted = {(identity(run, submission), index) for submission, index in made}
     names = {name for name, _ in wanted}
     return tuple(
         one

@@ -110,7 +110,7 @@ class Processes:
             for task in tasks
         ]
 
-    def gone(self) -> list[Gone]:
+    def gone(self, jobs: Collection[str]) -> list[Gone]:
         return []  # whatever ends a process is an error of the launch
 
     def submit(

@@ -60,6 +60,11 @@ class Gone:
     by_person: bool = False
     again: bool = False
 
+    @property
+    def identity(self) -> str:
+        """As of `Queued`."""
+        return self.job if self.index is None else f"{self.job}_{self.index}"
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -101,8 +106,9 @@ class Scheduler(Protocol):
         """This user's jobs, each array task by itself."""
         ...
 
-    def gone(self) -> list[Gone]:
-        """This user's jobs that something else has ended, as far back as the scheduler remembers."""
+    def gone(self, jobs: Collection[str]) -> list[Gone]:
+        """This user's jobs that something else has ended, as far back as the scheduler remembers; `jobs`: ids
+        for which more than that may be asked."""
         ...
 
     def submit(

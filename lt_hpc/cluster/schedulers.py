@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, assert_never, get_args
 
+from lt_hpc.cluster import heal as healing
 from lt_hpc.cluster import names, reconcile
 from lt_hpc.cluster.local import Local
 from lt_hpc.cluster.place import Place
@@ -122,3 +123,13 @@ def states(paths: RunPaths, happened: Sequence[Event]) -> dict[str, Counter[str]
     if not events.ever_queued(happened) or not client.available()[0]:
         return {}
     return reconcile.states(names.run_id(paths), client.queue(), happened)
+
+
+def gone(paths: RunPaths, stages: Sequence[Stage], happened: Sequence[Event]) -> dict[str, list[str]]:
+    """Stage key -> which of the last Slurm jobs of some stages were taken away or cancelled, in words, as far
+    back as Slurm and its accounting know; nothing where no controller answers."""
+    jobs = healing.submitted_last(stages, happened)
+    if not jobs or not client.available()[0]:
+        return {}
+    found = healing.gone_of(names.run_id(paths), stages, happened, client.gone(jobs))
+    return {key: [f"job {one.identity} {one.state}" for one in of_stage] for key, of_stage in found.items()}

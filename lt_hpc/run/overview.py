@@ -14,6 +14,9 @@ from lt_hpc.run.plan import Plan
 from lt_hpc.run.state import Standing
 from lt_hpc.store.paths import RunPaths
 
+MOST_GONE = 3
+"""Jobs that a line names."""
+
 
 @dataclass(frozen=True)
 class Shards:
@@ -45,6 +48,7 @@ class Row:
         jobs: state in the queue -> how many of its jobs and array tasks are in it.
         stops: how often jobs of it were preempted, out of time or lost.
         end: the last end of a job that failed or was stopped, where nothing of it has started since.
+        gone: which of its last jobs were taken away or cancelled, in words, where none is in the queue.
     """
 
     stage: str
@@ -55,6 +59,7 @@ class Row:
     jobs: Mapping[str, int] = field(default_factory=dict)
     stops: int = 0
     end: Ended | None = None
+    gone: Sequence[str] = ()
 
     @property
     def done(self) -> bool:
@@ -77,6 +82,9 @@ class Row:
         if self.end is not None and not self.jobs and not self.done:
             stopped = self.end.code == Interrupted.exit_code
             line += f"   {'stopped' if stopped else 'FAILED'}: {events.described(self.end)}"
+        if self.gone:
+            more = len(self.gone) - MOST_GONE
+            line += f"   gone: {', '.join(self.gone[:MOST_GONE])}{f' and {more} more' if more > 0 else ''}"
         return line
 
 

@@ -32,6 +32,7 @@ class Cluster:
     outlives_launch = True
     jobs_in_queue: list[Queued] = field(default_factory=list)
     jobs_gone: list[Gone] = field(default_factory=list)
+    jobs_forgotten: list[Gone] = field(default_factory=list)
     waits: dict[str, set[str]] = field(default_factory=dict)
     stages: dict[str, str] = field(default_factory=dict)
     without: dict[str, list[str]] = field(default_factory=dict)
@@ -42,8 +43,9 @@ class Cluster:
     def queue(self) -> list[Queued]:
         return list(self.jobs_in_queue)
 
-    def gone(self) -> list[Gone]:
-        return self.jobs_gone
+    def gone(self, jobs: Collection[str]) -> list[Gone]:
+        forgotten = [one for one in self.jobs_forgotten if one.job in jobs]
+        return [*self.jobs_gone, *forgotten]
 
     def submit(
         self,

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lt_hpc.cluster import heal
+from lt_hpc.cluster.names import run_id
 from lt_hpc.cluster.scheduler import Gone
 from lt_hpc.errors import StageError
 from lt_hpc.run import events
@@ -62,6 +63,25 @@ def test_what_a_person_cancelled_is_left_alone(paths: RunPaths) -> None:
     assert again(cluster, plan, paths) == [], "some tasks of the array were cancelled"
     with pytest.raises(StageError, match=r"sample-01: job \d+ was cancelled \(scancel\)"):
         heal.heal(plan, paths, cluster, plan.stage("merge-01"), "1")
+
+
+@pytest.mark.parametrize("state", ["PREEMPTED", "CANCELLED"])
+def test_what_became_of_jobs_is_asked_for_those_alone_that_made_a_stage_last(
+    paths: RunPaths, state: str
+) -> None:
+    """The controller has forgotten all of them; accounting knows them by their ids."""
+    cluster, plan = Cluster(), make_plan()
+    cluster.reconcile(plan, paths)
+    take(cluster, "train-01", "CANCELLED")
+    cluster.reconcile(plan, paths)
+    take(cluster, "train-01", state)
+    cluster.jobs_forgotten, cluster.jobs_gone = cluster.jobs_gone, []
+    happened = events.read(paths)
+    (asked,) = heal.submitted_last([plan.stage("train-01")], happened)
+    assert asked == cluster.jobs_forgotten[-1].job
+    found = heal.gone_of(run_id(paths), plan.stages, happened, cluster.gone([asked]))
+    assert {key: [one.state for one in jobs] for key, jobs in found.items()} == {"train-01": [state]}
+    assert again(cluster, plan, paths) == (["train-01"] if state == "PREEMPTED" else [])
 
 
 def test_a_job_of_an_earlier_submission_says_nothing_of_the_present_one(paths: RunPaths) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,15 @@ QUEUE = """\
 55394357|lt-95dca6aa-99aabbcc|PENDING|DependencyNeverSatisfied
 55394358|someone's job|with a bar|RUNNING|None
 55394359|lt-95dca6aa-00000000|COMPLETING|None
+"""
+
+ACCOUNTED = """\
+7|lt-1-a|with a bar|PREEMPTED|None
+9_0|lt-1-c|NODE_FAIL|None
+9_1|lt-1-c|NODE_FAIL|None
+9_2|lt-1-c|CANCELLED by 1000|None
+9_3|lt-1-c|COMPLETED|None
+9_4|lt-1-c|FAILED|NonZeroExitCode
 """
 
 
@@ -193,6 +203,56 @@ def test_a_controller_that_is_busy_is_asked_again_and_a_refusal_is_final(
     answer("squeue: unrecognized option")
     with pytest.raises(StageError, match="unrecognized option"):
         client.queue()
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Path]:
+    """Puts a shell script in the place of one of Slurm's commands; gives the file in which it notes what
+    it is asked."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    def put(name: str, script: str) -> Path:
+        asked = tmp_path / f"{name}.asked"
+        (tmp_path / name).write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >>{asked}\n{script}\n')
+        (tmp_path / name).chmod(0o755)
+        return asked
+
+    return put
+
+
+def test_what_became_of_a_job_that_the_controller_has_forgotten_is_asked_of_accounting(
+    commands: Callable[[str, str], Path],
+) -> None:
+    commands("squeue", "echo '8|lt-1-b|CANCELLED|None'; echo '9_1|lt-1-c|RUNNING|None'")
+    asked = commands("sacct", f"cat <<'TEXT'\n{ACCOUNTED}TEXT")
+    found = {one.identity: one for one in client.gone(["7", "8", "9"])}
+    assert "--jobs=7,9" in asked.read_text().splitlines(), "the controller knows of 8"
+    assert {name: (one.state, one.by_person, one.again) for name, one in found.items()} == {
+        "7": ("PREEMPTED", False, True),
+        "8": ("CANCELLED", True, False),
+        "9_0": ("NODE_FAIL", False, False),
+        "9_2": ("CANCELLED", True, False),
+    }
+    assert found["7"].name == "lt-1-a|with a bar"
+
+
+@pytest.mark.parametrize(
+    "answer", ["echo 'Slurm accounting storage is disabled' >&2; exit 1", "exec sleep 9"]
+)
+def test_without_accounting_the_controller_alone_is_believed(
+    commands: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    monkeypatch.setattr(client, "ACCOUNTING_SECONDS", 0.2)
+    commands("squeue", "echo '8|lt-1-b|PREEMPTED|None'")
+    commands("sacct", answer)
+    assert [one.job for one in client.gone(["7", "8"])] == ["8"]
+
+
+def test_accounting_is_not_asked_for_what_the_controller_knows(commands: Callable[[str, str], Path]) -> None:
+    commands("squeue", "echo '8|lt-1-b|PREEMPTED|None'")
+    asked = commands("sacct", "echo '7|lt-1-a|PREEMPTED|None'")
+    assert [one.job for one in client.gone(["8"])] == ["8"]
+    assert not asked.exists()
 
 
 def test_a_signal_before_a_task_can_handle_it_does_not_kill_it() -> None:

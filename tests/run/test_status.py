@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,13 @@ def test_a_stage_that_was_stopped_or_failed_says_why_unless_it_is_in_the_queue_a
         line = str(row(paths, plan, "train-01"))
         assert said in line and f"job 7 on n1, exit code {code}: {cause}" in line
         assert said not in str(row(paths, plan, "train-01", Counter(PENDING=1)))
+
+
+def test_jobs_that_were_taken_away_or_cancelled_are_named_a_few_of_them(paths: RunPaths, plan: Plan) -> None:
+    found = row(paths, plan, "sample-01")
+    line = str(replace(found, gone=[f"job 7_{task} NODE_FAIL" for task in range(5)]))
+    assert line.endswith("gone: job 7_0 NODE_FAIL, job 7_1 NODE_FAIL, job 7_2 NODE_FAIL and 2 more")
+    assert "gone" not in str(found)
 
 
 def test_stops_are_counted_once_each(paths: RunPaths, plan: Plan) -> None:

@@ -1,4 +1,4 @@
-"""Slurm's client commands: the only file that spells squeue, scontrol, scancel and sacctmgr.
+"""Slurm's client commands: the only file that spells squeue, scontrol, scancel, sacct and sacctmgr.
 
 Parsing is pure and works on recorded text (of the site in site.py); each command is one thin function.
 """
@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TypeVar
 
 from lt_hpc.cluster.scheduler import Gone, Notice, Queued
@@ -31,6 +31,8 @@ from lt_hpc.errors import StageError
 T = TypeVar("T")
 
 TIMEOUT_SECONDS = 60
+ACCOUNTING_SECONDS = 15
+"""Of a question that can go without an answer; a database may take minutes."""
 RETRY_SECONDS = (2.0, 10.0, 30.0)
 """Waits before a command is tried again that a busy or restarting controller did not answer."""
 _TRANSIENT = re.compile(
@@ -92,10 +94,12 @@ def parse_queue(text: str) -> list[Queued]:
 
 
 def parse_gone(text: str) -> list[Gone]:
-    """Of the lines of `squeue -h -r -t all -o '%i|%j|%T|%r'`, the jobs that were taken away or cancelled."""
+    """Of the lines of `squeue -h -r -t all -o '%i|%j|%T|%r'`, or those of `sacct` in the same form, the jobs
+    that were taken away or cancelled."""
     found = []
     for line in text.splitlines():
         identity, *words, state, _ = line.split("|")
+        state = state.partition(" ")[0]  # sacct says by whom a job was CANCELLED
         if state in _TAKEN_AWAY or state == "CANCELLED":
             job, _, index = identity.partition("_")
             found.append(
@@ -138,13 +142,13 @@ def _run(command: list[str]) -> str:
     return retried(lambda: _run_once(command))
 
 
-def _run_once(command: list[str]) -> str:
+def _run_once(command: list[str], timeout: float = TIMEOUT_SECONDS) -> str:
     try:
         result = subprocess.run(
             command,
             capture_output=True,
             text=True,
-            timeout=TIMEOUT_SECONDS,
+            timeout=timeout,
             env=clean_environment(os.environ),
             check=False,
         )
@@ -171,10 +175,29 @@ def queue() -> list[Queued]:
     return parse_queue(_run(["squeue", "--me", "--all", "-h", "-r", "-o", _QUEUE_FORMAT]))
 
 
-def gone() -> list[Gone]:
+def gone(jobs: Collection[str]) -> list[Gone]:
     """This user's jobs that were taken away or cancelled, as long as the controller remembers them
-    (MinJobAge, 300 s unless the site says otherwise)."""
-    return parse_gone(_run(["squeue", "--me", "--all", "-h", "-r", "-t", "all", "-o", _QUEUE_FORMAT]))
+    (MinJobAge, 300 s unless the site says otherwise), and those of `jobs` that the site's accounting
+    remembers."""
+    said = _run(["squeue", "--me", "--all", "-h", "-r", "-t", "all", "-o", _QUEUE_FORMAT])
+    remembered = {line.partition("|")[0] for line in said.splitlines()}  # array tasks each by itself
+    return [
+        *parse_gone(said),
+        *(one for one in _accounted(jobs, remembered) if one.identity not in remembered),
+    ]
+
+
+def _accounted(jobs: Collection[str], remembered: Collection[str]) -> list[Gone]:
+    """What accounting says of the last start of each of some jobs; nothing where a site has none, or it does
+    not answer."""
+    forgotten = sorted({*jobs} - {*remembered}, key=int)
+    if not forgotten:
+        return []
+    show = ["sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,JobName,State,Reason"]
+    try:
+        return parse_gone(_run_once([*show, f"--jobs={','.join(forgotten)}"], ACCOUNTING_SECONDS))
+    except StageError:
+        return []
 
 
 def with_name(name: str) -> list[str]:

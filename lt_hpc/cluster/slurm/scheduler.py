@@ -36,8 +36,8 @@ class Slurm:
     def queue(self) -> list[Queued]:
         return client.queue()
 
-    def gone(self) -> list[Gone]:
-        return client.gone()
+    def gone(self, jobs: Collection[str]) -> list[Gone]:
+        return client.gone(jobs)
 
     def submit(
         self,
