@@ -80,6 +80,7 @@ class Job:
         self.first = place.rank == 0 or self.stage.kind.sharded
         self.tasks: list[Task] = []  # this one, once it starts
         self.leaving = threading.Lock()
+        self.left_at = 0.0  # when that was, on the monotonic clock
         self.resubmitting = threading.Lock()
         self.resubmitted = ""  # what came of it, once it was tried
         self.scheduler = Slurm(self.paths, run)
@@ -96,6 +97,7 @@ class Job:
         """Do what the ending asks for, and exit."""
         if not self.leaving.acquire(blocking=False):
             threading.Event().wait()  # the other thread is ending this process
+        self.left_at = time.monotonic()
         kind, requeued = self.stage.kind, True
         if self.first and code == Interrupted.exit_code:
             code, requeued, more = self.requeue()
@@ -125,6 +127,7 @@ class Job:
         time.sleep(max(0.0, notice - margin(notice)))
         if not self.leaving.acquire(blocking=False):
             return
+        self.left_at = time.monotonic()
         code, requeued, more = self.requeue()
         cause = f"not at a place to stop after {notice} s, what was not saved is lost; {more}"
         self._record(code, cause)
@@ -241,11 +244,19 @@ class Job:
             curves.send(plan, self.paths, report, run_id(self.paths))
 
     def _record(self, code: int, cause: str) -> None:
-        _record(self.paths, self.stage.key, self.place, code, cause, *self.tasks)
+        left = time.monotonic() - self.left_at
+        task = self.tasks[0] if self.tasks else None
+        _record(self.paths, self.stage.key, self.place, code, cause, task, left)
 
 
 def _record(
-    paths: RunPaths, stage: str, place: Place, code: int, cause: str, task: Task | None = None
+    paths: RunPaths,
+    stage: str,
+    place: Place,
+    code: int,
+    cause: str,
+    task: Task | None = None,
+    left: float | None = None,
 ) -> None:
     ended = Ended(
         stage=stage,
@@ -257,6 +268,7 @@ def _record(
         rank=place.rank,
         setup=task.progress.setup if task else None,
         saved=task.progress.saved if task else None,
-        units=task.progress.units if task else None,
+        units=task.progress.units if task else 0,
+        left=left,
     )
     events.record(paths, ended)

@@ -12,6 +12,7 @@ import ctypes
 import os
 import signal
 import sys
+import time
 from typing import NoReturn
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
@@ -19,9 +20,11 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Supervisor:
-    """Installed once at the start of a task; `stop_requested` is the flag."""
+    """Installed once at the start of a task; `stop_requested` is the flag, `began` when that was, on the
+    monotonic clock."""
 
     def __init__(self) -> None:
+        self.began = time.monotonic()
         self._owner = os.getpid()
         self._requested = False
         for number in STOP_SIGNALS:

@@ -3,7 +3,7 @@
 From the events of jobs.jsonl. An attempt is one start of one task, or of one job with ranks. Lost, when an
 attempt was stopped (preemption, time limit, a person) or died: its seconds since it last committed something,
 all of them where nothing is committed on the way, and the seconds in which the next attempt of the stage was
-loading again.
+loading again, unless it has lost these itself.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Span = tuple[float, float]
 @dataclass(frozen=True)
 class Attempt:
     """One start. Times in seconds since the epoch, None where they were not recorded; `code` None: nobody
-    recorded its end; `setup`, `saved` as in `Ended`."""
+    recorded its end; `setup`, `saved`, `units`, `left` as in `Ended`."""
 
     stage: str
     task: str
@@ -36,6 +36,8 @@ class Attempt:
     job: str = ""
     setup: float | None = None
     saved: float | None = None
+    units: int | None = None
+    left: float | None = None
 
     @property
     def seconds(self) -> float | None:
@@ -99,7 +101,7 @@ def attempts(happened: Sequence[Event]) -> list[Attempt]:
             found.append(Attempt(stage, one.task, _seconds(one.time), job=one.job))
         elif isinstance(one, Ended):
             ended: dict[str, Any] = {"end": _seconds(one.time), "code": one.code}
-            ended |= {"setup": one.setup, "saved": one.saved}
+            ended |= {"setup": one.setup, "saved": one.saved, "units": one.units, "left": one.left}
             place = at_work[_job(one)].pop(_process(one), None)
             if place is not None:
                 found[place] = replace(found[place], **ended)
@@ -174,7 +176,8 @@ def _losses(own: Sequence[Attempt], resumes: bool) -> Iterator[float | None]:
     """Seconds that each stop has cost, of work and of loading again; None: work of which nothing is known."""
     stopped = [one for one in own if one.stopped]
     for one in stopped:
-        if one.seconds is None or (resumes and one.saved is None and one.setup is None):
+        said = not resumes or any(value is not None for value in (one.saved, one.setup, one.units))
+        if one.seconds is None or not said:
             yield None
         else:
             yield max(0.0, one.seconds - (one.saved or 0.0 if resumes else 0.0))
@@ -183,7 +186,8 @@ def _losses(own: Sequence[Attempt], resumes: bool) -> Iterator[float | None]:
     for gone in sorted(map(_gone, stopped)):
         follower = next((one for one in later if one.start is not None and one.start >= gone), None)
         if follower is not None:
-            yield follower.setup or 0.0
+            lost_itself = follower.stopped and not (resumes and follower.saved)
+            yield 0.0 if lost_itself else follower.setup or 0.0
 
 
 def _gone(one: Attempt) -> float:

@@ -101,7 +101,8 @@ class Started(Event):
 class Ended(Event):
     """A task ended. `job`, `restart`, `node`: where a scheduler ran it. `setup`, `saved`: seconds from its
     beginning until it was at work, and until it last committed something; `units`: blocks or steps that it
-    had committed by then."""
+    had committed by then; `left`: seconds from where it had saved what it could, or had no time for it any
+    more, to this record, in which it was put back into the queue."""
 
     event: ClassVar[str] = "ended"
     stage: str = ""
@@ -115,6 +116,7 @@ class Ended(Event):
     setup: float | None = None
     saved: float | None = None
     units: int | None = None
+    left: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

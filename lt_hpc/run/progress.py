@@ -34,6 +34,7 @@ class Progress:
         kept: this attempt has committed something that the next one will find.
         setup, saved: seconds from its beginning until it was at work, and until it last committed something.
         units: how many this attempt had committed by then.
+        began: when its process did, on the monotonic clock.
     """
 
     path: Path
@@ -45,25 +46,25 @@ class Progress:
     setup: float | None = None
     saved: float | None = None
     units: int = 0
-    _created: float = field(default_factory=time.monotonic, repr=False)
-    _began: float = field(default=0.0, repr=False)
+    began: float = field(default_factory=time.monotonic)
+    _at_work: float = field(default=0.0, repr=False)
     _last_file: float = field(default=0.0, repr=False)
     _last_line: float = field(default=0.0, repr=False)
 
     def start(self, total: int, unit: str, done: int = 0) -> None:
         """The task's work is known, and how much of it was done before."""
         self.total, self.unit, self.done, self.first = total, unit, done, done
-        self._began = time.monotonic()
+        self._at_work = time.monotonic()
         self.ready()
         self._write(force=True)
 
     def ready(self) -> None:
         """What the work needs, such as a model, is loaded."""
-        self.setup = time.monotonic() - self._created
+        self.setup = time.monotonic() - self.began
 
     def committed(self) -> None:
         """All that was done up to now will be found by the next attempt."""
-        self.saved, self.units = time.monotonic() - self._created, self.done - self.first
+        self.saved, self.units = time.monotonic() - self.began, self.done - self.first
 
     def advance(self, count: int = 1, note: str = "", committed: bool = True) -> None:
         """`count` more units are done; 0 where only a part of one is. Not `committed`: the next attempt will
@@ -81,7 +82,7 @@ class Progress:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             temporary = temporary_name(self.path)
             value = {"done": self.done, "total": self.total, "unit": self.unit, "note": note}
-            value |= {"first": self.first, "spent": now - self._began}
+            value |= {"first": self.first, "spent": now - self._at_work}
             value |= {"setup": self.setup, "saved": self.saved}
             temporary.write_text(json.dumps(value))
             os.replace(temporary, self.path)

@@ -102,7 +102,9 @@ def run_task(
             paths=paths,
             place=place,
             shards=options.shards[place.rank :: place.count],
-            progress=Progress(paths.progress(f"{stage.key}.{_name(options.name, place)}")),
+            progress=Progress(
+                paths.progress(f"{stage.key}.{_name(options.name, place)}"), began=supervisor.began
+            ),
             should_stop=supervisor.stop_requested,
         )
         announce(task)

@@ -69,6 +69,21 @@ def test_a_preemption_costs_what_was_not_saved_loading_again_and_a_wait_without_
     assert "2 attempts, 1 of them stopped; 3600 s nobody was at work" in said
 
 
+def test_a_stop_while_loading_costs_all_of_its_seconds_and_no_loading_is_counted_twice() -> None:
+    found = work(
+        started(0),
+        ended(100, 75, setup=40.0, saved=90.0, units=5),
+        started(200, restart=1),
+        ended(230, 75, units=0, restart=1),  # it was still loading
+        started(300, restart=2),
+        ended(350, 75, setup=45.0, units=0, restart=2),
+        started(400, restart=3),
+        ended(900, 0, setup=50.0, saved=499.0, units=9, restart=3),
+    )
+    assert found.lost_seconds == 10 + 30 + 50 + 50
+    assert (len(found.stops), found.unknown_losses) == (3, 0)
+
+
 def test_a_stage_that_keeps_nothing_on_the_way_loses_all_of_a_stopped_attempt() -> None:
     found = work(started(0, "merge-01"), ended(50, 75, "merge-01", setup=1.0, saved=49.0))
     assert found.lost_seconds == 50

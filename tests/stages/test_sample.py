@@ -121,6 +121,6 @@ def test_a_stop_that_reaches_what_a_task_needs_before_it_is_an_interruption(
     task = tasks(tmp_path)("prepare")
     state.pin_plan(task.paths, task.plan)
     monkeypatch.setattr(prepare, "run", lose)
-    supervisor: Any = SimpleNamespace(stop_requested=lambda: asked)
+    supervisor: Any = SimpleNamespace(stop_requested=lambda: asked, began=0.0)
     ending = run_task(supervisor, Place(), [str(task.paths.root), task.plan.fingerprint, "prepare"])
     assert ending.code == code and "its workers ended" in ending.cause
