@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import simpy
 
-from lt_hpc.job import margin
+from lt_hpc.job import POLL_SECONDS, margin
 
 MOST_STARTS = 1000
 """Of one task: one that needs more never ends."""
@@ -21,7 +21,8 @@ MOST_STARTS = 1000
 class Work:
     """What a task does. `seconds`: of one unit (a block, a step); `load`: until it is at work; `notice`:
     before a preemption; `save_every`: from one save to the next, 0: after every unit; `save`: until one is
-    complete, of which the work stands still for `blocked`, or for all of it before the task leaves."""
+    complete, of which the work stands still for `blocked`, or for all of it before the task leaves; `leave`:
+    until a task that was stopped has put its job back into the queue."""
 
     seconds: float
     load: float
@@ -29,6 +30,7 @@ class Work:
     save_every: float = 0.0
     save: float = 0.0
     blocked: float = 0.0
+    leave: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Outcome:
 
     @property
     def stops(self) -> int:
-        return sum(len(of_task) - 1 for of_task in self.attempts)
+        return sum(max(0, len(of_task) - 1) for of_task in self.attempts)
 
     @property
     def busy(self) -> float:
@@ -60,17 +62,19 @@ class Outcome:
 
     @property
     def lost(self) -> float:
-        """Of these, as the report has it: since the last save before each stop, and loading after it."""
+        """Of these, as the report has it: since the last save before each stop, and loading after it, where
+        the next start kept something, or what it has lost would be counted twice."""
         pairs = (pair for of_task in self.attempts for pair in itertools.pairwise(of_task))
-        return sum(a.seconds - a.saved + min(self.work.load, b.seconds) for a, b in pairs)
+        return sum(a.seconds - a.saved + (self.work.load if b.saved else 0.0) for a, b in pairs)
 
 
 def attempt(work: Work, left: int, warned: float) -> Attempt:
     """A start with so many units left that is warned of its end after so many seconds. Pure."""
-    end = warned + max(0.0, work.notice - margin(work.notice))
+    seen = math.ceil(warned / POLL_SECONDS) * POLL_SECONDS if work.notice else warned
+    end = seen + max(0.0, work.notice - margin(work.notice))
     now, kept, saved, last = work.load, 0, 0.0, work.load
     if work.save_every == 0 and warned <= now <= end:  # it looks before its first block
-        return Attempt(now, 0, 0.0)
+        return Attempt(now + work.leave, 0, 0.0)
     for unit in range(1, left + 1):
         now += work.seconds
         if now > end:
@@ -83,24 +87,37 @@ def attempt(work: Work, left: int, warned: float) -> Attempt:
                 kept, saved = unit, complete
             if leaving:
                 break
-    return Attempt(min(now, end), kept, saved)
+    return Attempt(min(now, end) + (work.leave if kept < left else 0.0), kept, saved)
+
+
+def warning(seed: Sequence[int], task: int, start: int, every: float) -> float:
+    """Seconds at work until a start of a task is warned: each has its own draw, whatever was drawn before, so
+    that other settings, and a real queue that is given the same seed, meet the same preemptions."""
+    return float(np.random.default_rng((*seed, task, start)).exponential(every))
 
 
 def simulate(
-    tasks: Sequence[int], work: Work, slots: int, every: float, requeue: float, seed: Sequence[int]
+    tasks: Sequence[int],
+    work: Work,
+    slots: int,
+    every: float,
+    requeue: float,
+    seed: Sequence[int],
+    delay: float = 0.0,
 ) -> Outcome:
     """A stage whose tasks have so many units each, `slots` of them at a time; `every`: mean seconds at work
-    from one preemption of a job to the next, `requeue`: seconds in the queue after it."""
+    from one preemption of a job to the next, `delay`: from there to the warning, `requeue`: seconds in the
+    queue after it."""
     environment, outcome = simpy.Environment(), Outcome(work, [[] for _ in tasks])
     machine = simpy.PriorityResource(environment, slots)
-    draws = np.random.default_rng(seed)
 
     def run(number: int, left: int) -> Generator[Any, Any, None]:
         made = outcome.attempts[number]
         while left and len(made) < MOST_STARTS:
             with machine.request(priority=number) as slot:
                 yield slot
-                made.append(attempt(work, left, float(draws.exponential(every))))
+                warned = warning(seed, number, len(made), every) + delay
+                made.append(attempt(work, left, warned))
                 yield environment.timeout(made[-1].seconds)
             left -= made[-1].kept
             if left:

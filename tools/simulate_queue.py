@@ -8,9 +8,11 @@ seeds cannot tell from it. Seconds.
     python tools/simulate_queue.py --preempted-every 2 --notice 60 --chunks 200000 --chunk-seconds 0.4 \\
         --num-shards 64 256 --block-chunks 64 256 --steps 3000 --step-seconds 5 --checkpoint-seconds 120 600
 
---run takes what a run on Slurm has measured (seconds of a chunk, of a step, of a checkpoint, of loading, the
-number of each) in place of what is not given, and compares the run's own ledger of lost work, which `report`
-prints, with what is simulated at its settings and its rate of stops.
+--run takes what a run on Slurm has measured (seconds of a chunk, of a step, of a checkpoint, of loading, of
+leaving, in the queue, the number of each) in place of what is not given, and compares the run's own ledger
+of lost work, which `report` prints, with what is simulated at its settings and its rate of stops. Costs and
+rate are then those of the run that is compared with: it says no more than whether its ledger is what such
+costs would give. tools/check_simulation.py predicts tasks by the costs of others.
 
 A job is preempted at random, at a constant rate while it runs, and waits `--requeue` in the queue. What it
 does with the notice is what lt_hpc does: a task of the E-step ends its block, training its step and a
@@ -35,8 +37,9 @@ import numpy as np
 from lt_hpc.errors import ConfigError, guarded
 from lt_hpc.latent import intervals
 from lt_hpc.report import work as ledger
+from lt_hpc.report.work import Attempt
 from lt_hpc.run import events, state
-from lt_hpc.run.events import Ended, Event
+from lt_hpc.run.events import Event
 from lt_hpc.run.plan import Plan, Stage
 from lt_hpc.store import manifest, shards
 from lt_hpc.store.paths import RunPaths
@@ -73,7 +76,7 @@ def settings_of_sampling(options: argparse.Namespace) -> list[Setting]:
     for num_shards, block in itertools.product(options.num_shards, options.block_chunks):
         blocks = math.ceil(options.chunks / block)
         seconds = options.block_overhead + options.chunk_seconds * options.chunks / blocks
-        work = Work(seconds, options.load, options.notice)
+        work = Work(seconds, options.load, options.notice, leave=options.leave)
         name = f"sample.num_shards={num_shards} sample.block_chunks={block}"
         found.append(_setting(name, dealt(blocks, num_shards), work, options.parallel, options, 1))
     return found
@@ -86,6 +89,7 @@ def settings_of_training(options: argparse.Namespace) -> list[Setting]:
         work = Work(
             *(options.step_seconds, options.train_load, options.notice, every),
             *(options.checkpoint_cost, min(options.checkpoint_blocked, options.checkpoint_cost)),
+            options.leave,
         )
         name = f"train.checkpoint_seconds={every:g}"
         found.append(_setting(name, [options.steps], work, 1, options, options.train_nodes))
@@ -134,12 +138,15 @@ def _not_told_apart(one: Setting, best: Setting) -> bool:
 
 @dataclass(frozen=True)
 class Measured:
-    """What the tasks of one stage of a run have measured: `load`, and seconds of a unit, both medians; how
-    often they were stopped in so many seconds at work, and what the ledger says was lost."""
+    """What the tasks of one stage of a run have measured, means in seconds: `load`, `seconds` of a unit,
+    `leave` as of `Work`, and `requeue`, from a stop to the next start of the job, None for no stop; how often
+    they were stopped in so many seconds at work, and what the ledger says was lost."""
 
     stage: Stage
     load: float
     seconds: float
+    leave: float
+    requeue: float | None
     stops: int
     busy: float
     lost: float
@@ -150,20 +157,38 @@ def measured(plan: Plan, happened: Sequence[Event], sharded: bool) -> Measured |
     for stage in reversed(plan.stages):
         if not (stage.kind.sharded and "corpus" in stage.inputs if sharded else stage.kind.ranked):
             continue
-        ends = [one for one in happened if isinstance(one, Ended) and one.stage == stage.key]
-        paces = [
-            (one.saved - one.setup) / one.units
-            for one in ends
-            if one.units and one.setup is not None and one.saved is not None
-        ]
-        if not paces:
+        own = [one for one in ledger.attempts(happened) if one.stage == stage.key]
+        units = sum(one.units or 0 for one in own if one.setup is not None)
+        if not units:
             continue
         found = next(one for one in ledger.of_run(plan, happened, False) if one.stage == stage.key)
-        own = [one for one in ledger.attempts(happened) if one.stage == stage.key]
-        load = statistics.median(one.setup for one in own if one.setup is not None)
-        busy = sum(one.seconds or 0.0 for one in own)
-        return Measured(stage, load, statistics.median(paces), len(found.stops), busy, found.lost_seconds)
+        return Measured(
+            stage,
+            load=statistics.fmean(one.setup for one in own if one.setup is not None),
+            seconds=sum(one.saved - one.setup for one in own if one.saved and one.setup is not None) / units,
+            leave=_mean([one.left for one in own if one.stopped and one.left is not None]) or 0.0,
+            requeue=_mean(_requeues(own)),
+            stops=len(found.stops),
+            busy=sum(one.seconds or 0.0 for one in own),
+            lost=found.lost_seconds,
+        )
     return None
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return statistics.fmean(values) if values else None
+
+
+def _requeues(own: Sequence[Attempt]) -> list[float]:
+    """Seconds from each stop until the same job began again."""
+    stopped, found = dict[str, float](), []
+    for one in own:
+        gone = stopped.pop(one.job, None)
+        if gone is not None and one.start is not None:
+            found.append(max(0.0, one.start - gone))
+        if one.job and one.stopped and one.end is not None:
+            stopped[one.job] = one.end
+    return found
 
 
 def take_from_run(options: argparse.Namespace, plan: Plan, paths: RunPaths) -> Iterator[str]:
@@ -177,8 +202,10 @@ def take_from_run(options: argparse.Namespace, plan: Plan, paths: RunPaths) -> I
         _fill(options, chunks=pinned.num_chunks, chunk_seconds=found.seconds / block, load=found.load)
         _fill(options, num_shards=[pinned.num_shards], block_chunks=[block])
         _fill(options, parallel=config.slurm.array_parallelism, preempted_every=_hours(found))
+        _fill(options, leave=found.leave, requeue=found.requeue)
         tasks = [len(pinned.blocks(number)) for number in range(pinned.num_shards)]
-        yield beside(found, tasks, Work(found.seconds, found.load, options.notice), _seeds(options))
+        work = Work(found.seconds, found.load, options.notice, leave=found.leave)
+        yield beside(found, tasks, work, _seeds(options))
     found = measured(plan, happened, sharded=False)
     record = manifest.read(paths.root / found.stage.output) if found else None
     if found and record:
@@ -189,9 +216,10 @@ def take_from_run(options: argparse.Namespace, plan: Plan, paths: RunPaths) -> I
         nodes = config.slurm.job(found.stage.name).nodes
         _fill(options, steps=record.counts["steps"], step_seconds=found.seconds, train_load=found.load)
         _fill(options, checkpoint_seconds=[every], checkpoint_cost=save, checkpoint_blocked=blocked)
+        _fill(options, leave=found.leave, requeue=found.requeue)
         hours = _hours(found)
         _fill(options, train_nodes=nodes, preempted_every=None if hours is None else nodes * hours)
-        work = Work(found.seconds, found.load, options.notice, every, save, blocked)
+        work = Work(found.seconds, found.load, options.notice, every, save, blocked, found.leave)
         yield beside(found, [record.counts["steps"]], work, _seeds(options))
 
 
@@ -206,18 +234,12 @@ def _hours(found: Measured) -> float | None:
     return found.busy / found.stops / 3600 if found.stops else None
 
 
-def beside(
-    found: Measured,
-    tasks: Sequence[int],
-    work: Work,
-    seeds: Sequence[Sequence[int]],
-    every: float | None = None,
-) -> str:
-    """The ledger of a stage, and what is simulated at a rate of preemptions, or at that of its stops."""
+def beside(found: Measured, tasks: Sequence[int], work: Work, seeds: Sequence[Sequence[int]]) -> str:
+    """The ledger of a stage, and what is simulated at the rate of its stops."""
     said = f"{found.stage.key}: {found.stops} stops in {found.busy:.0f} s at work, {found.lost:.1f} s lost"
     if not found.stops:
         return said
-    every = every or found.busy / found.stops
+    every = found.busy / found.stops
     outcomes = [simulate(tasks, work, len(tasks), every, 0.0, one) for one in seeds]
     lost = sum(one.lost for one in outcomes) / max(1, sum(one.stops for one in outcomes))
     return (
@@ -233,7 +255,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--preempted-every", type=float, metavar="HOURS", help="of a node at work, on average")
     made.add_argument("--notice", type=float, default=0.0, help="seconds, the smaller of GraceTime and "
                       "slurm.signal_seconds (default: none)")  # fmt: skip
-    made.add_argument("--requeue", type=float, default=300.0, help="seconds in the queue after a preemption")
+    made.add_argument("--requeue", type=float, help="seconds in the queue after a preemption (default: 300)")
+    made.add_argument(
+        "--leave", type=float, help="seconds of a stopped task to requeue its job (default: none)"
+    )
     made.add_argument("--seeds", type=int, default=20)
     made.add_argument("--seed", type=int, default=0)
     sampling = made.add_argument_group("E-step")
@@ -281,6 +306,7 @@ def main(arguments: list[str] | None = None) -> int:
         paths = RunPaths(options.run)
         for line in take_from_run(options, state.last_plan(paths), paths):
             print(line, flush=True)
+    _fill(options, requeue=300.0, leave=0.0)
     missing = _lacking(options, _SAMPLING) + _lacking(options, _TRAINING)
     if options.preempted_every is None:
         missing.append("--preempted-every")

@@ -7,13 +7,13 @@ import statistics
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lt_hpc.config.load import demo_file, load_config
 from lt_hpc.errors import ConfigError, Interrupted
+from lt_hpc.job import POLL_SECONDS
 from lt_hpc.report import work as ledger
 from lt_hpc.run import events
 from lt_hpc.run.build import build_plan
@@ -23,7 +23,7 @@ from lt_hpc.run.state import pin_plan
 from lt_hpc.store import shards
 from lt_hpc.store.paths import RunPaths
 from lt_hpc.store.shards import ShardMap
-from tools.preemption import Work, attempt, dealt, simulate
+from tools.preemption import Work, attempt, dealt, simulate, warning
 from tools.simulate_queue import main
 
 NEVER = 1e12
@@ -67,10 +67,19 @@ def test_an_attempt_keeps_what_it_has_saved_and_a_long_notice_loses_nothing(
 ) -> None:
     work = Work(seconds, load, notice, every, save, save / 2)
     one = attempt(work, left, warned)
-    assert 0 <= one.kept <= left and 0 <= one.saved <= one.seconds <= max(load, warned + notice) + 1e-9
+    longest = max(load, warned + notice + POLL_SECONDS) + 1e-9
+    assert 0 <= one.kept <= left and 0 <= one.saved <= one.seconds <= longest
     assert (one.kept > 0) == (one.saved > 0)
     long = attempt(Work(seconds, load, 4 * (load + seconds + save + 30), every, save, save / 2), left, warned)
     assert long.seconds - long.saved < 1e-6 or long.kept == 0
+
+
+def test_a_task_meets_the_same_preemptions_whatever_else_is_simulated() -> None:
+    work = Work(10.0, 30.0, 8.0, leave=1.0)
+    alone, beside = (simulate(tasks, work, 2, 100.0, 60.0, (5,)) for tasks in ([40], [40, 40, 40, 0]))
+    assert alone.attempts[0] == beside.attempts[0] and alone.stops > 0
+    assert beside.attempts[1] != beside.attempts[2]
+    assert beside.stops == sum(len(of_task) - 1 for of_task in beside.attempts[:3])
 
 
 def test_more_shards_cost_loading_and_longer_blocks_lose_more() -> None:
@@ -93,7 +102,7 @@ def happened(work: Work, units: int, every: float, requeue: float, seed: int) ->
         where = {"stage": "train-01", "task": "train-01.0", "job": "7", "restart": restart}
         found.append(Started(time=at(now), pid=1, node="n1", **where))  # type: ignore[arg-type]
         code = Interrupted.exit_code if left else 0
-        setup, saved = min(work.load, one.seconds), one.saved or None
+        setup, saved = work.load if one.seconds > work.load else None, one.saved or None
         now += one.seconds
         found.append(
             Ended(time=at(now), code=code, setup=setup, saved=saved, units=one.kept, **where)  # type: ignore[arg-type]
@@ -109,7 +118,7 @@ def at(second: float) -> str:
 @pytest.mark.parametrize("every", [200.0, 600.0, 3000.0])
 def test_lost_work_is_what_the_ledger_of_a_run_calls_lost(every: float) -> None:
     plan = make_plan()
-    work = Work(5.0, 40.0, 20.0, 120.0, 8.0, 2.0)
+    work = Work(5.0, 40.0, 20.0, 120.0, 8.0, 2.0, 3.0)
     events_of, lost = happened(work, 1000, every, 60.0, int(every))
     (found,) = ledger.of_run(plan, events_of, on_gpu=False)
     assert found.lost_seconds == pytest.approx(lost, abs=2.0 * len(found.stops))  # times of whole seconds
@@ -144,18 +153,25 @@ def test_a_run_gives_its_figures_and_its_ledger_stands_beside_them(
     pin_plan(paths, plan)
     stage = plan.stage("sample-01")
     shards.pin(tmp_path / stage.output, ShardMap(stage.fingerprint, 2000, 10, 4))
-    work, draws, now = Work(7.0, 30.0, 10.0), np.random.default_rng(0), 1_700_000_000.0
+    work, now = Work(7.0, 30.0, 10.0, leave=2.0), 1_700_000_000.0
     for shard in range(4):
         left, restart = 50, 0
         while left:
-            one = attempt(work, left, float(draws.exponential(120.0)))
+            one = attempt(work, left, warning((9,), shard, restart, 120.0))
             left -= one.kept
             where = {"stage": "sample-01", "job": f"7_{shard}", "restart": restart, "node": "n1"}
             task = f"sample-01.{shard}"
             events.record(paths, Started(time=at(now), pid=1, task=task, **where))  # type: ignore[arg-type]
             now += one.seconds
             code, saved = 75 if left else 0, one.saved or None
-            done = {"code": code, "setup": min(30.0, one.seconds), "saved": saved, "units": one.kept}
+            setup = 30.0 if one.seconds > 30 else None
+            done = {
+                "code": code,
+                "setup": setup,
+                "saved": saved,
+                "units": one.kept,
+                "left": 2.0 if code else None,
+            }
             events.record(paths, Ended(time=at(now), task=task, **where, **done))  # type: ignore[arg-type]
             now, restart = now + 60, restart + 1
     assert main(["--run", str(tmp_path), "--notice", "10", "--block-chunks", "10", "40"]) == 0
