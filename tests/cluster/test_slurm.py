@@ -12,11 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lt_hpc import status
+from lt_hpc.cluster import names
 from lt_hpc.cluster.slurm import client, submit
 from lt_hpc.cluster.slurm.environment import clean_environment, own_job
 from lt_hpc.cluster.slurm.scheduler import Slurm
 from lt_hpc.errors import ConfigError, StageError
+from lt_hpc.run import events
+from lt_hpc.run.events import Submit, Submitted
+from lt_hpc.run.state import pin_plan
 from lt_hpc.store.paths import RunPaths
+from tests.cluster.memory_queue import make_plan
 
 QUEUE = """\
 55394355_2|lt-95dca6aa-1b2c3d4e|PENDING|JobArrayTaskLimit
@@ -253,6 +259,24 @@ def test_accounting_is_not_asked_for_what_the_controller_knows(commands: Callabl
     asked = commands("sacct", "echo '7|lt-1-a|PREEMPTED|None'")
     assert [one.job for one in client.gone(["8"])] == ["8"]
     assert not asked.exists()
+
+
+def test_status_names_jobs_that_only_accounting_remembers(
+    commands: Callable[[str, str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths, plan = RunPaths(tmp_path / "run"), make_plan()
+    pin_plan(paths, plan)
+    stage = plan.stage("evaluate-00")
+    made = Submit(submission="5ab", stage=stage.key, fingerprint=stage.fingerprint, plan="p", shards=[])
+    for event in (made, Submitted(submission="5ab", jobs=["7"])):
+        events.record(paths, event)
+    name = names.job_name(stage.key, "run", names.identity(names.run_id(paths), "5ab"))
+    for command, said in {"sbatch": "", "scontrol": "Slurmctld is UP", "squeue": ""}.items():
+        commands(command, f"echo '{said}'" if said else "")
+    commands("sacct", f"echo '{name}' | sed 's/.*/7|&|PREEMPTED|None/'")
+    assert status.main([str(paths.root)]) == 1
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "gone" in line)
+    assert line.startswith("evaluate-00") and line.endswith("gone: job 7 PREEMPTED")
 
 
 def test_a_signal_before_a_task_can_handle_it_does_not_kill_it() -> None:
