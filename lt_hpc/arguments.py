@@ -11,6 +11,7 @@ from lt_hpc.errors import did_you_mean
 COMMANDS = {
     "launch": "plan a run and do what is missing, here or on Slurm",
     "doctor": "whether a plan can end where it is to run, and what to change",
+    "rehearse": "preempt a small copy of a run in every stage, and compare what it makes",
     "status": "what is done, running and missing",
     "benchmark": "have a model answer tasks of lm-evaluation-harness",
     "prefetch": "fetch a run's model and the data of its benchmarks from the hub",

@@ -28,6 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
         from lt_hpc.launch import main as run
     elif command == "doctor":
         from lt_hpc.doctor.__main__ import main as run
+    elif command == "rehearse":
+        from lt_hpc.rehearse.__main__ import main as run
     elif command == "status":
         from lt_hpc.status import main as run
     elif command == "experiment":

@@ -19,6 +19,7 @@ from lt_hpc.config.schema import Config
 from lt_hpc.doctor import __main__ as doctor
 from lt_hpc.errors import ConfigError, guarded
 from lt_hpc.experiments import definition
+from lt_hpc.rehearse import __main__ as rehearse
 from lt_hpc.report import __main__ as report
 
 FILES, FOLDERS = ("config", "profile", "output"), ("run_dir", "run_dirs", "out", "model")
@@ -69,7 +70,7 @@ def _everything(file: Any, folder: Any) -> argparse.ArgumentParser:
     made = Parser("lt-hpc", None)
     made.add_argument("--version", action="version", version="")
     commands = made.add_subparsers()
-    modules = (launch, doctor, status, benchmark, prefetch, report, experiment)
+    modules = (launch, doctor, rehearse, status, benchmark, prefetch, report, experiment)
     parsers = [*(module.parser() for module in modules), parser()]
     for (name, text), one in zip(COMMANDS.items(), parsers, strict=True):
         below = commands.add_parser(

@@ -32,7 +32,7 @@ FLOORS: tuple[set[str], ...] = (
     {"crash"},
     {"launch", "status", "prefetch"},
     {"experiments", "benchmark", "doctor"},
-    {"experiment"},
+    {"experiment", "rehearse"},
     {"completion"},
     {"cli"},
 )
@@ -198,11 +198,12 @@ def test_no_file_is_really_two(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["launch", "status", "report", "experiment", "benchmark", "prefetch", "doctor", "completion"]
+    "command",
+    ["launch", "status", "report", "experiment", "benchmark", "prefetch", "doctor", "rehearse", "completion"],
 )
 def test_commands_start_without_the_heavy_packages(command: str) -> None:
     unwanted = (*HEAVY, "lt_hpc.engines", "lt_hpc.stages")
-    module = f"lt_hpc.{command}" + (".__main__" if command in ("report", "doctor") else "")
+    module = f"lt_hpc.{command}" + (".__main__" if command in ("report", "doctor", "rehearse") else "")
     code = f"import sys, {module}; print([name for name in {unwanted!r} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

@@ -135,23 +135,28 @@ def _launch(run: ArmRun, iterations: int, options: Options, makes: set[str]) -> 
         f"local.{name}={max(1, getattr(local, name) // options.parallel)}"
         for name in ("processes", "train_ranks")
     ]
-    command = [
-        sys.executable, "-m", "lt_hpc.launch", "--config", str(run.config), "--iters", str(iterations),
-        "--run-dir", str(run.paths.root), *options.launch, *run.overrides,
-        *(share if options.parallel > 1 else []),
+    arguments = [
+        "--config", str(run.config), "--iters", str(iterations), "--run-dir", str(run.paths.root),
+        *options.launch, *run.overrides, *(share if options.parallel > 1 else []),
     ]  # fmt: skip
     log = run.paths.root.with_name(f"{run.arm.name}.log")
+    process = start_launch(arguments, log)
+    what = f"{run}, up to iteration {iterations}"
+    print(f"{what}: started", flush=True)
+    return _Launched(run, what, log, process, makes)
+
+
+def start_launch(arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    """`lt-hpc launch ARGUMENTS` as a process that appends what it says to `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as stream:
         # A session of its own: Ctrl-C reaches this process, which tells its launches once. None of them is
         # left when it is killed: they would hold the run folders against the same command.
-        process = subprocess.Popen(
-            command, stdout=stream, stderr=stream, stdin=subprocess.DEVNULL, start_new_session=True,
+        return subprocess.Popen(
+            [sys.executable, "-m", "lt_hpc.launch", *arguments],
+            stdout=stream, stderr=stream, stdin=subprocess.DEVNULL, start_new_session=True,
             preexec_fn=functools.partial(die_with_parent, os.getpid()),
         )  # fmt: skip
-    what = f"{run}, up to iteration {iterations}"
-    print(f"{what}: started", flush=True)
-    return _Launched(run, what, log, process, makes)
 
 
 def _wait(running: Sequence[_Launched]) -> list[_Launched]:

@@ -263,6 +263,18 @@ def cancel(jobs: Iterable[str]) -> None:
         _run(["scancel", "--quiet", *ids])
 
 
+def warn(jobs: Iterable[str], signal: str) -> None:
+    """Send the processes of running jobs a signal, as `USR2`, as Slurm does before it takes them away; ones
+    that are gone are no error."""
+    ids = sorted(set(jobs))
+    if ids:
+        try:
+            _run(["scancel", "--quiet", f"--signal={signal}", *ids])
+        except StageError as error:
+            if is_transient(str(error)):
+                raise
+
+
 def requeue(job: str) -> bool:
     """Put a running job back into the queue. Explicit, and while it still runs: an exit during
     the grace time is not requeued everywhere, and dependents of a failed job would be lost.
