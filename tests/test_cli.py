@@ -46,6 +46,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (2, "launch --no-such-option"),
         (0, "doctor --help"),
         (2, "doctor sample.num_sample=7"),
+        (2, "rehearse sample.num_sample=7"),
         (0, "status ."),
         (2, "status nowhere"),
         (2, "report"),

@@ -35,9 +35,15 @@ class Preempted:
 
 
 def of_plan(happened: Sequence[Event], plan: str) -> list[Event]:
-    """The events since the last launch with another plan."""
-    others = [n for n, one in enumerate(happened) if isinstance(one, Launch) and one.plan != plan]
-    return list(happened[others[-1] + 1 if others else 0 :])
+    """The events since a plan was launched, other plans in between left out with what came before them."""
+    found: list[Event] = []
+    current = False
+    for one in happened:
+        if isinstance(one, Launch):
+            found, current = (found if one.plan == plan else []), one.plan == plan
+        if current:
+            found.append(one)
+    return found
 
 
 def at_work(happened: Sequence[Event], stage: str) -> list[Started]:

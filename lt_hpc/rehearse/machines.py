@@ -210,8 +210,8 @@ def simulated(config: Config, on_slurm: bool) -> list[str]:
                 lines.append(f"a preemption on {name}: {how} ({given.source}), as Slurm does it there")
             case "CANCEL":
                 lines.append(
-                    f"a preemption on {name}: {how}. Not rehearsed: there Slurm cancels for good, and the "
-                    "chain submits again what it cancelled; only Slurm itself can preempt like that"
+                    f"a preemption on {name}: {how}. Not rehearsed: there Slurm cancels what has not left, "
+                    "and the chain submits it again; only Slurm itself can preempt like that"
                 )
             case mode:
                 lines.append(f"a preemption: {how}. {name} itself preempts nothing that way ({mode})")

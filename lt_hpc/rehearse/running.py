@@ -94,9 +94,10 @@ class Disturbance:
         return not _in_the_middle(stage) or self.again[stage.key] > 0 or _under_way(self.machine.paths, stage)
 
     def _stop(self, stage: Stage, tasks: list[Started]) -> None:
-        done, total, unit = progress.of_stage(stage, progress.of_tasks(self.machine.paths, stage))
+        said = progress.of_tasks(self.machine.paths, stage)
+        done, total, _ = progress.of_stage(stage, said)
         where = ", ".join(sorted({one.job or one.task for one in tasks}))
-        seen = f"at {done}/{total} {unit}" if total else "as it begins"
+        seen = f"at {done}/{total} {said[0].unit}" if total else "as it begins"
         if stage.kind.resumes:
             self.say(f"{stage.key}: told to save and leave {seen} ({where})")
             deadline = time.monotonic() + self.machine.notice(stage.kind)
@@ -115,7 +116,8 @@ def _in_the_middle(stage: Stage) -> bool:
 
 def _under_way(paths: RunPaths, stage: Stage) -> bool:
     """Whether a task has done some of its work and has some left."""
-    return any(one.first < one.done < one.total for one in progress.of_tasks(paths, stage))
+    said = progress.of_tasks(paths, stage)
+    return any(one.first < one.done < one.total for one in (said[:1] if stage.kind.ranked else said))
 
 
 def remove(paths: RunPaths, plan: Plan, keys: Collection[str]) -> None:

@@ -92,6 +92,7 @@ def dry(words: Sequence[str]) -> list[str]:
         "benchmark": ["--dry-run", *local],
         "experiment": ["--show", *local],
         "doctor": local,
+        "rehearse": ["--dry-run", *local],
     }
     return [word for word in words if word not in ("--watch", "--probe")] + more.get(words[0], [])
 
