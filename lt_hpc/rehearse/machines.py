@@ -99,7 +99,7 @@ class OnSlurm:
             ends = events.unfinished_ends(events.read(self.paths))
             told = "; ".join(f"{stage}: {events.described(end)}" for stage, end in ends.items())
             raise StageError(
-                f"{self.paths.root}: no job is left and it is not done: {told or 'see its logs'}"
+                f"{self.paths.root}: no job is left and it is not done: {told or self.paths.slurm}"
             )
         return self.queued
 

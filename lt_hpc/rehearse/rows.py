@@ -108,6 +108,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         return row.stage, "NOT PREEMPTED", "", "", bytes_
     back = "?" if told.back_seconds is None else f"{told.back_seconds:.0f} s"
     lost = f"{'at least ' if told.at_least else ''}{told.lost_seconds:.1f} s"
+    lost = "not recorded" if told.at_least and not told.lost_seconds else lost
     return row.stage, f"{row.kept}/{row.total} {row.unit}" if row.total else "nothing", back, lost, bytes_
 
 
@@ -125,9 +126,8 @@ def _in_words(found: Rehearsal) -> str:
             return f"{preempted}; nothing is known of the others"
         case "green":
             same = not any(row.outputs.differ for row in found.rows)
-            return (
-                f"{preempted}; {'the bytes are' if same else 'all but bytes is'} that of an undisturbed run"
-            )
+            what = "bytes are" if same else "what is promised is, not all bytes,"
+            return f"{preempted}; {what} as in an undisturbed run"
 
 
 def data(found: Rehearsal) -> dict[str, Any]:
