@@ -18,6 +18,7 @@ from pathlib import Path
 
 from lt_hpc.arguments import Parser
 from lt_hpc.cluster import lock, schedulers
+from lt_hpc.cluster.slurm import client
 from lt_hpc.config.load import config_to_yaml, demo_file, load_config
 from lt_hpc.config.schema import Config
 from lt_hpc.config.text import parse_override
@@ -49,7 +50,11 @@ def main(arguments: list[str] | None = None) -> int:
     config, changes = small_copy(own, named, name == "slurm")
     folder = options.out or Path("runs") / f"{own.name}-rehearsal"
     plan = make_plan(config, _iterations(config), RunPaths(folder / PREEMPTED))
-    simulated = machines.simulated(config, name == "slurm")
+    simulated = (
+        machines.simulated_at(client.site(nodes=False), config)
+        if name == "slurm"
+        else [machines.simulated_here()]
+    )
 
     def say(line: str) -> None:
         print(line, file=sys.stderr if options.json else sys.stdout, flush=True)

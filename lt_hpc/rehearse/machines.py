@@ -3,7 +3,6 @@ jobs and processes of their own."""
 
 from __future__ import annotations
 
-import functools
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import Protocol
 from lt_hpc.cluster.names import run_id
 from lt_hpc.cluster.reconcile import of_run
 from lt_hpc.cluster.slurm import client
+from lt_hpc.cluster.slurm.site import Site
 from lt_hpc.config.schema import Config
 from lt_hpc.errors import Interrupted, StageError
 from lt_hpc.experiments.running import start_launch
@@ -84,6 +84,7 @@ class OnSlurm:
     def __init__(self, paths: RunPaths, plan: Plan, launch: Sequence[str], log: Path) -> None:
         self.paths, self.plan, self.launch, self.log = paths, plan, launch, log
         self.looked, self.queued = 0.0, True
+        self.signal = warning(client.site(nodes=False))
 
     def start(self) -> None:
         code = start_launch(self.launch, self.log).wait()
@@ -116,7 +117,7 @@ class OnSlurm:
         return True  # a job says that it has started once it does
 
     def warn(self, tasks: Collection[Started]) -> None:
-        client.warn((task.job for task in tasks), warning())
+        client.warn((task.job for task in tasks), self.signal)
 
     def take(self, tasks: Collection[Started]) -> None:
         for job in sorted({task.job for task in tasks}):
@@ -185,29 +186,32 @@ def failed(paths: RunPaths, log: Path, code: int | None) -> StageError:
     return StageError(f"{paths.root}: its launch ended with exit code {code}: {lines[-1]} ({log})")
 
 
-@functools.cache
-def warning() -> str:
-    """The signal that jobs get here when they are preempted."""
-    return "USR2" if client.site(nodes=False).sends_user_signal else "TERM"
+def warning(site: Site) -> str:
+    """The signal that jobs get when they are preempted. Pure."""
+    return "USR2" if site.sends_user_signal else "TERM"
 
 
-def simulated(config: Config, on_slurm: bool) -> list[str]:
-    """What a preemption is in this rehearsal, and what it is not, in words."""
-    if not on_slurm:
-        never = " and ".join(kind.name for kind in KINDS if not kind.resumes)
-        return [
-            f"a preemption: TERM to the launch, and the same command again; kill -9 for {never}, which keep "
-            "nothing on their way"
-        ]
-    site, lines = client.site(nodes=False), []
+def simulated_here() -> str:
+    """What a preemption is on one machine, in words."""
+    never = " and ".join(kind.name for kind in KINDS if not kind.resumes)
+    return (
+        f"a preemption: TERM to the launch, and the same command again; kill -9 for {never}, which keep "
+        "nothing on their way"
+    )
+
+
+def simulated_at(site: Site, config: Config) -> list[str]:
+    """What a preemption is in a rehearsal on Slurm, and what it is not, in words. Pure."""
+    lines = []
     for where in (config.slurm.where(kind.name) for kind in KINDS):
         given = site.preemption(where)
         name = f"partition {found.name}" if (found := site.partition(where.partition)) else "this partition"
-        seconds = client.notice(where, config.slurm.signal_seconds, "slurm.signal_seconds")
-        how = f"{warning()}, and scontrol requeue if it has not left after {seconds.seconds:g} s"
+        notice = client.notice_at(site, where, config.slurm.signal_seconds, "slurm.signal_seconds")
+        signal_seconds = f"{notice.seconds:g} s ({notice.source})"
+        how = f"{warning(site)}, and scontrol requeue of what has not left after {signal_seconds}"
         match given.mode:
             case "REQUEUE":
-                lines.append(f"a preemption on {name}: {how} ({given.source}), as Slurm does it there")
+                lines.append(f"a preemption on {name}: {how}, as Slurm does it there")
             case "CANCEL":
                 lines.append(
                     f"a preemption on {name}: {how}. Not rehearsed: there Slurm cancels what has not left, "

@@ -235,6 +235,11 @@ def notice(where: Where, seconds: float, source: str) -> Notice:
         found = site(nodes=False)
     except StageError:  # no reason not to run
         return Notice(seconds, source)
+    return notice_at(found, where, seconds, source)
+
+
+def notice_at(found: Site, where: Where, seconds: float, source: str) -> Notice:
+    """The same on a known site. Pure."""
     given = found.preemption(where)
     preempted = given.mode in ("REQUEUE", "CANCEL") and given.notice_seconds < seconds
     return Notice(given.notice_seconds, given.source) if preempted else Notice(seconds, source)
