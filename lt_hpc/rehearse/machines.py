@@ -67,8 +67,12 @@ class Machine(Protocol):
         """End tasks that will come back, whether or not they have saved."""
         ...
 
+    def hurry(self, tasks: Collection[Started]) -> None:
+        """Have those that wait in the queue to come back do so without a delay."""
+        ...
+
     def notice(self, kind: Kind) -> float:
-        """Seconds between the two."""
+        """Seconds from the warning to the end."""
         ...
 
     def close(self) -> None:
@@ -83,7 +87,7 @@ class OnSlurm:
 
     def __init__(self, paths: RunPaths, plan: Plan, launch: Sequence[str], log: Path) -> None:
         self.paths, self.plan, self.launch, self.log = paths, plan, launch, log
-        self.looked, self.queued = 0.0, True
+        self.looked, self.queued, self.hurried = 0.0, True, 0.0
         self.signal = warning(client.site(nodes=False))
 
     def start(self) -> None:
@@ -125,6 +129,12 @@ class OnSlurm:
                 client.requeue(job)
             except StageError as error:  # it has ended; or the site does not let a user requeue
                 print(f"warning: job {job} was not requeued: {error}", file=sys.stderr, flush=True)
+
+    def hurry(self, tasks: Collection[Started]) -> None:
+        if time.monotonic() - self.hurried > QUEUE_SECONDS:
+            self.hurried = time.monotonic()
+            jobs = {task.job for task in tasks}
+            client.start_now(one.identity for one in client.queue() if one.waiting and one.identity in jobs)
 
     def notice(self, kind: Kind) -> float:
         seconds = self.plan.config.slurm.signal_seconds
@@ -171,6 +181,9 @@ class Here:
         if self.process is not None:
             self.process.kill()  # the kernel ends its tasks with it
 
+    def hurry(self, tasks: Collection[Started]) -> None:
+        return
+
     def notice(self, kind: Kind) -> float:
         return self.grace_seconds
 
@@ -211,7 +224,7 @@ def simulated_at(site: Site, config: Config) -> list[str]:
         how = f"{warning(site)}, and scontrol requeue of what has not left after {signal_seconds}"
         match given.mode:
             case "REQUEUE":
-                lines.append(f"a preemption on {name}: {how}, as Slurm does it there")
+                lines.append(f"a preemption on {name}: {how}, as Slurm does it there; then a start at once")
             case "CANCEL":
                 lines.append(
                     f"a preemption on {name}: {how}. Not rehearsed: there Slurm cancels what has not left, "

@@ -77,6 +77,8 @@ class Disturbance:
         for stage in self._left(happened):
             tasks = ledger.at_work(happened, stage.key)
             before = self.stopped.get(stage.key)
+            if before is not None:
+                self.machine.hurry(before.tasks)
             if before is None and tasks and self._ripe(stage, tasks):
                 self._stop(stage, tasks)
             elif before is not None and before.deadline is not None and time.monotonic() > before.deadline:

@@ -66,6 +66,9 @@ class Played:
 
     take = warn
 
+    def hurry(self, tasks: Collection[Started]) -> None:
+        return
+
     def notice(self, kind: Kind) -> float:
         return 60.0
 
