@@ -47,7 +47,8 @@ class Data:
         members = self.members(step)
         orders = self.epoch.thought_first[members]
         lengths = self.epoch.examples.lengths(orders, np.array(members))
-        return int((lengths - self.epoch.examples.unscored[members]).sum())
+        raw = 0 if self.epoch.raw is None else self.epoch.raw[members].sum()
+        return int((lengths - self.epoch.examples.unscored[members]).sum() + raw)
 
 
 def of_prose(options: argparse.Namespace, base: Path, arm: str) -> Data:

@@ -21,6 +21,7 @@ of one step of ours goes, --checkpoint what saving and restoring costs. SmolLM2 
     apart       prefixes of up to --prefix-chunks that begin at every --prefix-stride-th chunk, the
                 chunks that `shared` has in each step
     shared      the same with train.prefixes=shared
+    raw         the same with train.raw_loss_weight=1, the prefixes' loss as raw text
 
 It also prints the tokens that one epoch of each computes, and how far the losses of `shared` lie from
 those of `apart` in any step. --random trains a random Llama of so many layers and hidden units in place
@@ -49,10 +50,10 @@ from tools.bench_documents import Data, of_prose, of_source
 
 ARMS = {"padded": 1, "flattened": 1, "bare": 1, "ours": 1, "ours2": 2}
 """Arm -> processes."""
-PROSE_ARMS = {"sliding": 1, "apart": 1, "shared": 1}
+PROSE_ARMS = {"sliding": 1, "apart": 1, "shared": 1, "raw": 1}
 RATIOS = (
     ("ours", "padded"), ("ours", "flattened"), ("ours", "bare"), ("ours2", "ours"),
-    ("apart", "sliding"), ("shared", "sliding"), ("shared", "apart"),
+    ("apart", "sliding"), ("shared", "sliding"), ("shared", "apart"), ("raw", "shared"),
 )  # fmt: skip
 RATE = 1e-4
 
@@ -225,10 +226,9 @@ def _our_step(
     trainer = zero.ZeroTrainer(model, config, len(_batches(options, documents, 0, rank, count)), False)
 
     def step(index: int) -> None:
-        nll, _ = trainer.step(
-            _batches(options, documents, index, rank, count), documents.scored(index), RATE, index
-        )
-        losses.append(ranks.all_sum(nll)[0] / documents.scored(index))
+        scored = documents.scored(index)
+        done = trainer.step(_batches(options, documents, index, rank, count), scored, RATE, index)
+        losses.append(ranks.all_sum(done.nll)[0] / scored)
         if options.checkpoint and index == 0:  # before the measured steps
             _checkpoint(trainer, ranks, folder)
 

@@ -71,7 +71,8 @@ def epoch(base: Path, options: argparse.Namespace, arm: str) -> Epoch:
     every = np.arange(made.num_chunks)
     examples = examples_of_corpus(made, every, thoughts(made, options.thought_tokens, 0), every)
     capacity = options.context * options.row_contexts
-    packed = pack_epoch(examples, 0, 1, 0, capacity, share=arm != "sliding")
+    raw = 1.0 if arm == "raw" else 0.0
+    packed = pack_epoch(examples, 0, 1, 0, capacity, share=arm != "sliding", raw_weight=raw)
     if arm == "apart":
         return dataclasses.replace(packed, borrowed=np.zeros_like(packed.borrowed))
     return packed

@@ -103,6 +103,11 @@ def _check_training(config: Config, section: str) -> None:
         raise ConfigError(
             f"{section}.batch_tokens={train.batch_tokens}: must be a multiple of {name}={length}"
         )
+    if train.raw_loss_weight and train.prefixes != "shared":
+        raise ConfigError(
+            f"{section}.raw_loss_weight={train.raw_loss_weight}: it is of prefixes that are computed once; "
+            f"use {section}.prefixes=shared, or {section}.raw_share, which mixes whole documents in"
+        )
     if train.zero_stage == 0 and train.dtype != "float32":
         raise ConfigError(
             f"{section}.zero_stage=0: with {section}.dtype={train.dtype} choose 1, 2 or 3 "
@@ -198,9 +203,17 @@ def _check_training_together(config: Config) -> None:
         raise ConfigError(f"warm_start.start={config.warm_start.start!r}: choose one of base")
     for section in ("warm_start", "train"):
         _check_training(config, section)
-    if config.objective == "raw" and config.train.raw_share:
-        raise ConfigError(f"train.raw_share={config.train.raw_share}: objective=raw trains on raw text alone")
+    for name in ("raw_share", "raw_loss_weight"):
+        if config.objective == "raw" and getattr(config.train, name):
+            raise ConfigError(
+                f"train.{name}={getattr(config.train, name)}: objective=raw trains on raw text alone; use 0"
+            )
     teacher = config.teacher
+    if teacher.use != "thought" and config.warm_start.raw_loss_weight:
+        raise ConfigError(
+            f"warm_start.raw_loss_weight={config.warm_start.raw_loss_weight}: with teacher.use={teacher.use} "
+            "there are no prefixes; use 0"
+        )
     if teacher.use != "thought" and (config.warm_is_taught or config.objective != "warm"):
         raise ConfigError(
             f"teacher.use={teacher.use}: needs a teacher that is asked (teacher.kind=openai or local) and "

@@ -231,6 +231,9 @@ class TrainConfig:
     prefixes: Literal["separate", "shared"] = setting(
         "separate", "shared: those of one row that begin alike are computed once", neutral=True
     )
+    raw_loss_weight: float = setting(
+        0.0, "of the loss of a shared prefix as raw text, against 1 of other tokens", ge=0, neutral=True
+    )
     row_tokens: int | None = setting(
         None, "of a packed row; null: model.context_length; longer ones share more", ge=16, neutral=True
     )

@@ -79,6 +79,13 @@ class _Meter:
         return found
 
 
+def _raw_figures(size: StepSize, nll: float) -> dict[str, float | None]:
+    """Of the tokens that take a loss as raw text, over all ranks; nothing where that weighs nothing."""
+    if not size.raw_weight:
+        return {}
+    return {"raw_loss": nll / size.raw if size.raw else None, "raw_tokens": size.raw}
+
+
 class _Training:
     """The loop of one rank."""
 
@@ -152,11 +159,13 @@ class _Training:
         seed = seeds.derive(
             self.task.plan.config.seed, "dropout", self.task.stage.iteration, step, self.task.place.rank
         )
-        nll, norm = self.trainer.step(list(self._batches(step)), size.weight, rate, seed)
+        nll, raw_nll, norm = self.trainer.step(list(self._batches(step)), size.all_weight, rate, seed)
         done = step + 1
-        # One exchange per step: the loss, and whether any rank has to save or stop.
-        nll, stop, save = self.ranks.all_sum(nll, self.task.should_stop(), self._save_due(done))
-        loss = nll / size.weight
+        # One exchange per step: the losses, and whether any rank has to save or stop.
+        nll, raw_nll, stop, save = self.ranks.all_sum(
+            nll, raw_nll, self.task.should_stop(), self._save_due(done)
+        )
+        loss, raw = (nll - size.raw_weight * raw_nll) / size.weight, _raw_figures(size, raw_nll)
         if not math.isfinite(loss):
             raise StageError(f"the loss is {loss} at step {step}; {self._advice}")
         skipped = self._skipped(step, norm)
@@ -170,7 +179,7 @@ class _Training:
                 "skipped": skipped,
                 "tokens": size.scored,
             }
-            self.log.step(line | self._speed())
+            self.log.step(line | raw | self._speed())
         self.task.progress.advance(note=f"loss {loss:.4f}", committed=False)
         self._record_checkpoint(self.saver.done())
         if (stop or save) and done < self.steps.count:
@@ -268,6 +277,7 @@ class _Training:
             counts={
                 "steps": self.steps.count,
                 "trained_tokens": sum(size.scored for size in sizes),
+                **({"raw_tokens": raw} if (raw := sum(size.raw for size in sizes)) else {}),
                 "computed_tokens": sum(size.tokens for size in sizes),
             },
             seconds=sum(line["seconds"] for line in lines),

@@ -21,14 +21,22 @@ be some small files, and a file that is mapped holds a descriptor."""
 
 @dataclass(frozen=True)
 class StepSize:
-    """Tokens that take a loss, as many as these weigh, tokens that are computed, the packed documents that
-    they make up, and the tokens of these, with those that they borrow."""
+    """Tokens of thoughts and chunks that take a loss, as many as these weigh, tokens of raw text that take
+    one and the weight of each, tokens that are computed, the packed documents that they make up, and the
+    tokens of these, with those that they borrow."""
 
     scored: int
     weight: float
+    raw: int
+    raw_weight: float
     tokens: int
     documents: int
     whole: int
+
+    @property
+    def all_weight(self) -> float:
+        """What all tokens that take a loss weigh, those of raw text too: what the loss is divided by."""
+        return self.weight + self.raw_weight * self.raw
 
 
 Row = tuple[Epoch, int]
@@ -61,8 +69,8 @@ class Steps:
 
     def size(self, step: int) -> StepSize:
         """What a step trains on, over all ranks."""
-        tokens = scored = documents = whole = 0
-        weight = 0.0
+        tokens = scored = raw = documents = whole = 0
+        weight = raw_weight = 0.0
         for epoch, row in self.of(step):
             members, lengths = epoch.rows[row], epoch.lengths(row)
             losses = lengths - epoch.examples.unscored[members]
@@ -70,8 +78,10 @@ class Steps:
             whole += int(lengths.sum())
             scored += int(losses.sum())
             weight += float(losses @ epoch.examples.weights[members])
+            if epoch.raw is not None:
+                raw, raw_weight = raw + int(epoch.raw[members].sum()), epoch.raw_weight
             documents += len(members)
-        return StepSize(scored, weight, tokens, documents, whole)
+        return StepSize(scored, weight, raw, raw_weight, tokens, documents, whole)
 
     def passes(self, over: Sequence[Examples]) -> float:
         """How often these examples are gone through, all of them together."""
@@ -135,7 +145,7 @@ class _Epochs:
                 pack_epoch(
                     examples, config.seed, iteration, number, config.row_tokens(settings),
                     self._arrays if len(examples) > FEW_EXAMPLES else IN_MEMORY, f"{self._name}-{number}",
-                    share=settings.prefixes == "shared",
+                    share=settings.prefixes == "shared", raw_weight=settings.raw_loss_weight,
                 )
             )  # fmt: skip
         return self._found[index]

@@ -13,6 +13,10 @@ Documents whose prefixes begin at the same token may share them (sharing.py): th
 longest prefix is laid out whole, and another borrows the beginning of its own from there. It is
 computed from the last token of its prefix on, at the positions that it has alone; losses that it
 takes before that are added to those of the one it borrows from. So loss and gradient stay.
+
+Of prefixes that begin at the same token the longest may take a loss as raw text, once: every token that
+another one precedes, a bos token included. They are computed anyway. Where a token has a loss already (a
+question's), this one is added.
 """
 
 from __future__ import annotations
@@ -173,6 +177,11 @@ class Epoch:
     borrowed: np.ndarray
     """[N] int64, the first tokens of each example that are computed in another one: the nearest before it in
     its row that borrows nothing."""
+    raw_weight: float = 0.0
+    """Of the loss of each token of raw text; other losses weigh what their examples do."""
+    raw: np.ndarray | None = None
+    """[N] int64, the tokens of each example that take a loss as raw text, from the second on; None where that
+    weighs nothing."""
 
     def lengths(self, row: int) -> np.ndarray:
         """Tokens of each example of a row."""
@@ -216,10 +225,11 @@ def pack_epoch(
     arrays: Arrays = IN_MEMORY,
     name: str = "epoch",
     share: bool = False,
+    raw_weight: float = 0.0,
 ) -> Epoch:
     """The packed rows of epoch `index`, at most `capacity` tokens each; each chunk's order is a
-    fair coin of its own. `share`: prefixes that begin alike are computed once, in one row. They are put
-    into `arrays` under `name`."""
+    fair coin of its own. `share`: prefixes that begin alike are computed once, in one row, and the longest
+    takes a loss as raw text, with `raw_weight`. They are put into `arrays` under `name`."""
 
     def stream(purpose: str) -> np.random.Generator:
         return seeds.generator(run_seed, purpose, iteration, index)
@@ -250,7 +260,17 @@ def pack_epoch(
 
     order = arrays.columns(f"{name}-rows", {"row": np.int64}, mixed)["row"]
     borrowed = np.broadcast_to(np.int64(0), len(examples)) if units is None else units.borrowed
-    return Epoch(examples, PackedRows(found["members"], found["ends"], order), coins, borrowed)
+    packed_rows = PackedRows(found["members"], found["ends"], order)
+    raw = _raw(examples, arrays, name) if raw_weight else None
+    return Epoch(examples, packed_rows, coins, borrowed, raw_weight, raw)
+
+
+def _raw(examples: Examples, arrays: Arrays, name: str) -> np.ndarray:
+    def columns() -> Iterator[Columns]:
+        longest = sharing.longest(examples.origins, examples.prefixes)
+        yield {"raw": np.where(longest, np.maximum(0, examples.prefixes - 1), 0)}
+
+    return arrays.columns(f"{name}-raw", {"raw": np.int64}, columns)["raw"]
 
 
 def _units(examples: Examples, coins: np.ndarray, capacity: int, arrays: Arrays, name: str) -> sharing.Units:
@@ -279,13 +299,15 @@ def _blocks_of_rows(rows: Iterator[list[int]]) -> Iterator[Columns]:
 class Batch:
     """Packed rows as arrays [rows, capacity] int64: ids, positions, labels. Positions that do not go on begin
     a document; where they begin after 0, so many first tokens are those of the last document that began at 0.
-    `weights`: of the loss of each label that is not ignored, float32, in their order; None where all are 1.
+    Of each label that is not ignored, in their order: `weights`, of its loss, float32, None where all are 1;
+    `raw`, bool, whether it takes a loss as raw text, None where none does.
     """
 
     ids: np.ndarray
     positions: np.ndarray
     labels: np.ndarray
     weights: np.ndarray | None = None
+    raw: np.ndarray | None = None
 
 
 def make_batch(rows: Sequence[tuple[Epoch, int]], layout: Layout, pad: int, capacity: int) -> Batch:
@@ -297,6 +319,7 @@ def make_batch(rows: Sequence[tuple[Epoch, int]], layout: Layout, pad: int, capa
     positions = np.zeros((len(rows), capacity), dtype=np.int64)
     labels = np.full((len(rows), capacity), IGNORED, dtype=np.int64)
     weights = np.zeros((len(rows), capacity), dtype=np.float32)
+    as_text = np.zeros((len(rows), capacity), dtype=np.bool_)
     for r, (of_epoch, index) in enumerate(rows):
         start = lender = 0
         for member in of_epoch.rows[index]:
@@ -314,7 +337,12 @@ def make_batch(rows: Sequence[tuple[Epoch, int]], layout: Layout, pad: int, capa
             ):
                 labels[r, where] = scored
                 weights[r, where] += of_epoch.examples.weights[member]
+            raw = 0 if of_epoch.raw is None else int(of_epoch.raw[member])
+            labels[r, start : start + raw] = tokens[1 : 1 + raw]
+            weights[r, start : start + raw] += of_epoch.raw_weight
+            as_text[r, start : start + raw] = True
             start = stop
         positions[r, start:] = np.arange(capacity - start)
-    every = weights[labels != IGNORED]
-    return Batch(ids, positions, labels, None if (every == 1).all() else every)
+    every, raws = weights[labels != IGNORED], as_text[labels != IGNORED]
+    weighted = None if (every == 1).all() else every
+    return Batch(ids, positions, labels, weighted, raws if raws.any() else None)

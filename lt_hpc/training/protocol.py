@@ -5,7 +5,7 @@ another one (FSDP2, say) would stand beside it and share the ranks of ranks.py.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -42,6 +42,17 @@ class Ranks(Protocol):
         ...
 
 
+class Done(NamedTuple):
+    """One optimizer step. `nll`, `raw_nll`: of this rank, nats, summed over all tokens that take a loss, each
+    with its weight, and over those of raw text, without. `norm`: of the gradient over all ranks, before
+    clipping, None where the trainer does not tell; it is not finite where the step was left out because the
+    gradient is not."""
+
+    nll: float
+    raw_nll: float
+    norm: float | None
+
+
 class Trainer(Protocol):
     """A model in training, as one rank holds it. Every rank calls the same methods in the same order."""
 
@@ -55,17 +66,13 @@ class Trainer(Protocol):
         """The whole model's, not this rank's share; tied parameters count once."""
         ...
 
-    def step(
-        self, batches: list[Batch], global_tokens: float, learning_rate: float, seed: int
-    ) -> tuple[float, float | None]:
+    def step(self, batches: list[Batch], global_tokens: float, learning_rate: float, seed: int) -> Done:
         """One optimizer step on this rank's micro-batches, as many on every rank. The loss is the
-        summed NLL of all ranks divided by `global_tokens`, the loss tokens of all ranks; each counts as
-        much as its loss weighs.
+        summed NLL of all ranks divided by `global_tokens`, the loss tokens of all ranks; in both each token
+        counts as much as its loss weighs.
 
         `seed` is of the model's own draws (dropout) in this step: nothing of a generator's state has
-        to be kept in checkpoints. Returns (summed NLL of this rank in nats, global gradient norm
-        before clipping or None where the trainer does not tell); the norm of a step that was left
-        out because its gradient is not finite is not finite.
+        to be kept in checkpoints.
         """
         ...
 

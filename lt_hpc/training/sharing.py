@@ -38,6 +38,15 @@ class Units:
         return [n for u in units for n in self.order[self.edges[u] : self.edges[u + 1]].tolist()]
 
 
+def longest(origins: np.ndarray, prefixes: np.ndarray) -> np.ndarray:
+    """[N] bool: of the examples of each origin the first one with the longest of their `prefixes` [N], which
+    `units` lays out whole whatever the capacity."""
+    order = np.lexsort((-prefixes, origins))
+    found = np.zeros(len(order), bool)
+    found[order] = (origins[order] < 0) | (np.diff(origins[order], prepend=-1) != 0)
+    return found
+
+
 def units(origins: np.ndarray, prefixes: np.ndarray, lengths: np.ndarray, capacity: int) -> Units:
     """Group examples of equal `origins` [N], those with the longest prefix first, as many as `capacity`
     tokens hold. An example borrows its prefix but for the last token, which is computed again: the loss

@@ -1,7 +1,8 @@
 """One data-parallel trainer with DeepSpeed's ZeRO.
 
-The loss of a step is the sum over its tokens divided by the number of loss tokens of the
-global batch, whatever the micro-batches and ranks.
+The loss of a step is the sum over its tokens, each with its weight, divided by the sum of the weights of
+the global batch, whatever the micro-batches and ranks. Tokens weigh 1 but for those of weighted thoughts
+(together 1 a chunk) and of raw text (`train.raw_loss_weight`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from lt_hpc.latent.cost import ModelShape
 from lt_hpc.training import deepspeed_api, packed_attention, partitions, ranks
 from lt_hpc.training.batches import Batch
 from lt_hpc.training.loss import summed_nll
+from lt_hpc.training.protocol import Done
 from lt_hpc.training.ranks import ProcessGroup
 
 
@@ -93,22 +95,21 @@ class ZeroTrainer:
         sizes = (settings.num_hidden_layers, settings.hidden_size, settings.vocab_size)
         return ModelShape(parameters, *sizes, intermediate_size=width)
 
-    def step(
-        self, batches: list[Batch], global_tokens: float, learning_rate: float, seed: int
-    ) -> tuple[float, float | None]:
+    def step(self, batches: list[Batch], global_tokens: float, learning_rate: float, seed: int) -> Done:
         """See `protocol.Trainer.step`; the norm is None without ZeRO."""
         torch.manual_seed(seed)
         for group in self.engine.optimizer.param_groups:
             group["lr"] = learning_rate
-        total = torch.zeros((), device=self.engine.device)
+        total, of_raw = torch.zeros(2, device=self.engine.device)
         for batch in batches:
-            nll = summed_nll(self.engine, self.attention, batch, self.engine.device)
+            nll, raw = summed_nll(self.engine, self.attention, batch, self.engine.device)
             # DeepSpeed divides by the micro-batches and averages over ranks: undone here.
             self.engine.backward(nll * (self.world_size * self.micro_batches / global_tokens))
             self.engine.step()
             total += nll.detach()
+            of_raw += raw
         norm = self.engine.get_global_grad_norm()
-        return total.item(), float(norm) if norm is not None else None
+        return Done(total.item(), of_raw.item(), float(norm) if norm is not None else None)
 
     def snapshot(self) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         """See `protocol.Trainer.snapshot` and partitions.py."""

@@ -121,6 +121,10 @@ def test_values_that_do_not_fit_together_are_both_named() -> None:
     assert "chunking.min_sentences=9" in message and "chunking.max_sentences=3" in message
     assert "at least model.context_length=128" in refused("train.row_tokens=64")
     assert "multiple of train.row_tokens=300" in refused("train.row_tokens=300")
+    message = refused("train.raw_loss_weight=0.5")
+    assert "train.raw_loss_weight=0.5" in message and "train.prefixes=shared" in message
+    raw = ["train.raw_loss_weight=0.5", "train.prefixes=shared", "objective=raw"]
+    assert "train.raw_loss_weight=0.5: objective=raw" in refused(*raw)
     message = refused("chunking.prefix_chunks=2", "chunking.prefix_stride=4")
     assert "chunking.prefix_stride=4" in message and "chunking.prefix_chunks + 1 = 3" in message
     message = refused("train.batch_tokens=1000")
@@ -231,7 +235,7 @@ def test_identity_is_all_but_what_says_how_it_runs() -> None:
     assert every - set(train) == {
         "zero_stage", "micro_batch_rows", "checkpoint_seconds", "checkpoint_steps", "keep_checkpoints",
         "activation_checkpointing", "float32_reduction", "log_steps", "trackers", "raw_share", "prefixes",
-        "row_tokens",
+        "raw_loss_weight", "row_tokens",
     }  # fmt: skip
     assert set(identity_of(config.local)) == set()
     assert "num_shards" not in identity_of(config.sample)

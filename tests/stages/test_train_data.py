@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lt_hpc.stages import train_data, train_steps
+from lt_hpc.training.batches import make_batch
 from tests.runs.tiny_run import run_e_step
 
 
@@ -45,8 +46,11 @@ def test_a_share_of_raw_text_lies_evenly_between_the_thoughts(tmp_path: Path) ->
     assert sorted(thoughts) == sorted([*range(len(data.draws[0]))] * 2), "epochs count those of the thoughts"
 
 
-def test_the_thoughts_of_a_chunk_share_its_question_in_a_row(tmp_path: Path) -> None:
-    task = run_e_step(tmp_path, "merge.select=weighted", "train.prefixes=shared", "train.steps=null")
+def test_the_thoughts_of_a_chunk_share_its_prefix_in_a_row_which_takes_a_loss_as_raw_text(
+    tmp_path: Path,
+) -> None:
+    shared = ["train.prefixes=shared", "train.raw_loss_weight=0.5", "train.epochs=2"]
+    task = run_e_step(tmp_path, "merge.select=weighted", "train.steps=null", *shared)
     data = train_data.data_of(task)
     steps = train_steps.plan_steps(task, data)
     epoch = steps.epochs[0]
@@ -57,3 +61,10 @@ def test_the_thoughts_of_a_chunk_share_its_question_in_a_row(tmp_path: Path) -> 
     sizes = [steps.size(step) for step in range(steps.count)]
     assert sum(size.whole for size in sizes) > sum(size.tokens for size in sizes)
     assert sum(size.weight for size in sizes) < sum(size.scored for size in sizes)
+    examples = data.draws[0]
+    prefixes = {tuple(examples[n].chunk.prefix) for n in range(len(examples))} - {()}
+    assert sum(size.raw for size in sizes) == 2 * sum(len(one) - 1 for one in prefixes) > 0
+    words, length = task.vocabulary, task.plan.config.model.context_length
+    for step, size in enumerate(sizes):
+        batch = make_batch(steps.of(step), words.layout, words.pad, length)
+        assert batch.weights is not None and batch.weights.sum() == pytest.approx(size.all_weight, rel=1e-5)

@@ -14,7 +14,14 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from lt_hpc.latent.layout import Layout
 from lt_hpc.training import packed_attention, sharing
-from lt_hpc.training.batches import Epoch, Examples, examples_of_corpus, make_batch, pack_epoch
+from lt_hpc.training.batches import (
+    IGNORED,
+    Epoch,
+    Examples,
+    examples_of_corpus,
+    make_batch,
+    pack_epoch,
+)
 from lt_hpc.training.loss import summed_nll
 from tests.training.test_batches import corpus, flat
 from tests.training.test_packed_attention import TINY
@@ -46,10 +53,11 @@ def gradient(network: Any, epoch: Epoch, capacity: int) -> list[torch.Tensor]:
     network.zero_grad()
     lengths = epoch.examples.lengths(epoch.thought_first)
     tokens = float(((lengths - epoch.examples.unscored) * epoch.examples.weights).sum())
+    tokens += 0 if epoch.raw is None else epoch.raw_weight * float(epoch.raw.sum())
     total = torch.zeros(())
     for row in range(len(epoch.rows)):
         batch = make_batch([(epoch, row)], LAYOUT, 0, capacity)
-        loss = summed_nll(network, packed_attention.NAME, batch, torch.device("cpu")) / tokens
+        loss = summed_nll(network, packed_attention.NAME, batch, torch.device("cpu")).weighted / tokens
         loss.backward()
         total += loss.detach()
     return [total, *(parameter.grad.clone() for parameter in network.parameters())]
@@ -93,6 +101,57 @@ def test_so_they_are_with_grouped_heads_windows_caps_and_sinks(kind: str, settin
         if name.endswith("sinks"):
             torch.nn.init.normal_(weight)
     compare(network.eval(), examples(2))
+
+
+def plainly(network: Any, made: Examples, thought_first: np.ndarray, weight: float) -> list[torch.Tensor]:
+    """What `gradient` gives, by plain transformers: each document alone, then each longest prefix as one."""
+    network.zero_grad()
+
+    def nll(ids: list[int], first: int) -> torch.Tensor:
+        logits = network(torch.tensor([ids])).logits[0, first - 1 : -1]
+        return torch.nn.functional.cross_entropy(logits, torch.tensor(ids[first:]), reduction="sum")
+
+    total, tokens = torch.zeros(()), 0.0
+    for n, of in enumerate(made.weights.tolist()):
+        ids, first = made[n].tokens(LAYOUT, bool(thought_first[n])), int(made.unscored[n])
+        total, tokens = total + of * nll(ids, first), tokens + of * (len(ids) - first)
+    for origin in set(made.origins.tolist()):
+        alike = (made[n].chunk.prefix for n in np.flatnonzero(made.origins == origin))
+        if len(raw := max(alike, key=len)) > 1:
+            total, tokens = total + weight * nll(raw, 1), tokens + weight * (len(raw) - 1)
+    (total / tokens).backward()
+    return [total.detach() / tokens, *(parameter.grad.clone() for parameter in network.parameters())]
+
+
+@pytest.mark.parametrize(("stride", "bos", "weight"), [(1, None, 1.0), (2, 27, 0.3), (4, None, 2.0)])
+def test_the_longest_prefixes_take_the_loss_of_raw_text_once_however_rows_are_packed(
+    model_path: Path, stride: int, bos: int | None, weight: float
+) -> None:
+    ours, plain = (
+        AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32, attn_implementation=kind).eval()
+        for kind in (packed_attention.NAME, "eager")
+    )
+    made = examples(stride, bos)
+    epochs = [pack_epoch(made, 1, 1, 0, size, share=True, raw_weight=weight) for size in (CONTEXT, 400)]
+    assert len(epochs[0].rows) > 2 * len(epochs[1].rows)
+    expected = plainly(plain, made, epochs[0].thought_first, weight)
+    for epoch, size in zip(epochs, (CONTEXT, 400), strict=True):
+        for one, found in zip(expected, gradient(ours, epoch, size), strict=True):
+            torch.testing.assert_close(found, one, atol=1e-5, rtol=1e-5)
+
+
+def test_a_row_with_raw_text_by_hand() -> None:
+    made = corpus([[]], [[[1, 2], [3], [4], [5]]], 2, CONTEXT, 9, 2)
+    given_all = examples_of_corpus(made, np.arange(4), flat([[]]), np.full(4, -1))
+    one = pack_epoch(given_all, 1, 1, 0, CONTEXT, share=True, raw_weight=0.5)
+    batch = make_batch([(one, row) for row in range(len(one.rows))], LAYOUT, 0, CONTEXT)
+    assert batch.weights is not None and batch.raw is not None
+    labels = batch.labels[batch.labels != IGNORED]
+    # Prefixes: bos; bos 1 2; bos 1 2 3; bos 4, of chunks 1 2, 3, 4 and 5, whose losses weigh 1.
+    assert sorted(zip(labels.tolist(), batch.weights.tolist(), batch.raw.tolist(), strict=True)) == [
+        (1, 0.5, True), (1, 1, False), (2, 0.5, True), (2, 1, False), (3, 0.5, True), (3, 1, False),
+        (4, 0.5, True), (4, 1, False), (5, 1, False),
+    ]  # fmt: skip
 
 
 @given(

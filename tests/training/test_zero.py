@@ -79,7 +79,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         first[index]["recompute"] = True
     again = [job(root, *kind, "again", resume=True) for kind in models]
     forgetful = job(root, "llama", 2, "float32", "forgetful", resume=True, forget=True)
-    train(root / "first", 2, [*first, *(reduced(root, *kind) for kind in REDUCED)])
+    whole = sharing(root, 2, "whole", save_at=SAVED)
+    train(root / "first", 2, [*first, whole, *(reduced(root, *kind) for kind in REDUCED)])
     for count in (1, 2, 4):
         moved = [
             {**job(root, "llama", after, "float32", moved_name(count, after), resume=True)}
@@ -87,9 +88,17 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for ranks, before, after in MOVES
             if ranks == count
         ]
-        more = {1: [alone(root, rank) for rank in range(2)], 2: [*again, forgetful]}.get(count, [])
+        others = [*(alone(root, rank) for rank in range(2)), sharing(root, 3, "moved", resume=True)]
+        more = {1: others, 2: [*again, forgetful]}.get(count, [])
         train(root / f"again-{count}", count, [*more, *moved])
     return root
+
+
+def sharing(root: Path, stage: int, name: str, **more: Any) -> dict[str, Any]:
+    """Prefixes computed once, with a loss as raw text."""
+    folder = root / "sharing"
+    given = job(root, "llama", stage, "float32", name, shared=True, **more)
+    return given | {"folder": str(folder), "export": str(folder / f"export-{name}")}
 
 
 def reduced(root: Path, stage: int, exact: bool, **more: Any) -> dict[str, Any]:
@@ -118,24 +127,31 @@ def moved_name(ranks: int, stage: int) -> str:
     return f"moved-to-{stage}-on-{ranks}"
 
 
-def plain_losses(model_path: Path) -> list[float]:
+def plain_nll(model: Any, ids: list[int], first: int) -> torch.Tensor:
+    """Of a document alone, from its token `first` on."""
+    logits = model(torch.tensor([ids])).logits[0, first - 1 : -1]
+    return torch.nn.functional.cross_entropy(logits, torch.tensor(ids[first:]), reduction="sum")
+
+
+def plain_losses(model_path: Path, shared: bool = False) -> list[float]:
     """The reference: each document alone, one forward each, torch.optim.AdamW, no framework."""
     model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32)
     decayed = [p for p in model.parameters() if p.dim() >= 2]
     others = [p for p in model.parameters() if p.dim() < 2]
     groups = [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95))
-    packed, made, found = zero_worker.epoch(), zero_worker.examples(), []
+    packed, found = zero_worker.epoch(shared), []
     for step in range(STEPS):
-        total, count = torch.zeros(()), 0
+        total, count = torch.zeros(()), 0.0
         for member in [m for row in zero_worker.rows_of(step) for m in packed.rows[row]]:
-            ids = made[member].tokens(zero_worker.LAYOUT, bool(packed.thought_first[member]))
+            example = packed.examples[member]
+            ids = example.tokens(zero_worker.LAYOUT, bool(packed.thought_first[member]))
             first = int(packed.examples.unscored[member])
-            logits = model(torch.tensor([ids])).logits[0, first - 1 : -1]
-            total = total + torch.nn.functional.cross_entropy(
-                logits, torch.tensor(ids[first:]), reduction="sum"
-            )
+            total = total + plain_nll(model, ids, first)
             count += len(ids) - first
+            if shared and member % 3 == 0:  # the first of three that have the same
+                total = total + zero_worker.RAW_WEIGHT * plain_nll(model, example.chunk.prefix, 1)
+                count += zero_worker.RAW_WEIGHT * (len(example.chunk.prefix) - 1)
         (total / count).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
         for group in optimizer.param_groups:
@@ -219,6 +235,15 @@ def test_resumed_on_other_ranks_and_stages_the_curve_goes_on(
     moved = weights(root / f"llama-{after}-float32" / f"export-{name}")
     whole = weights(folder / "export-whole")
     assert all(torch.allclose(moved[key], whole[key], atol=2e-4) for key in whole)
+
+
+def test_so_it_does_where_prefixes_are_shared_and_take_a_loss_as_raw_text(root: Path) -> None:
+    folder = root / "sharing"
+    whole = losses(folder / "whole.json")
+    assert whole == pytest.approx(plain_losses(root / "llama", shared=True), abs=2e-5)
+    assert losses(folder / "moved.json", SAVED) == pytest.approx(whole[SAVED:], abs=1e-4)
+    moved, expected = weights(folder / "export-moved"), weights(folder / "export-whole")
+    assert all(torch.allclose(moved[key], expected[key], atol=2e-4) for key in expected)
 
 
 def test_without_the_moments_the_curve_would_differ_by_far_more(root: Path) -> None:
