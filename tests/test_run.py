@@ -16,7 +16,7 @@ import pytest
 
 from lt_hpc.config.load import load_config
 from lt_hpc.data import sources
-from tests.runs.small_run import SMALL_RUN
+from tests.runs.small_run import SMALL_RUN, steps
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -77,7 +77,7 @@ def test_the_report_holds_every_iteration(undisturbed: Path) -> None:
     )
 
 
-def test_each_chunk_is_selected_once_and_from_its_own_samples(undisturbed: Path) -> None:
+def test_each_chunks_different_thoughts_are_selected_from_its_own_samples(undisturbed: Path) -> None:
     folder = undisturbed / "iter-01"
     samples = [
         row
@@ -91,11 +91,21 @@ def test_each_chunk_is_selected_once_and_from_its_own_samples(undisturbed: Path)
     ]
     assert [row["chunk"] for row in selected] == list(range(48)) == [row["chunk"] for row in samples]
     for drawn, chosen in zip(samples, selected, strict=True):
-        (sample,), (thought,) = chosen["samples"], chosen["thoughts"]
-        if sample < 0:
+        if chosen["samples"] == [-1]:
             assert all(drawn["cut"])
             continue
-        assert drawn["thoughts"][sample][:-1] == thought
+        assert chosen["thoughts"] == [drawn["thoughts"][sample][:-1] for sample in chosen["samples"]]
+        assert len(set(map(tuple, chosen["thoughts"]))) == len(chosen["thoughts"]) > 0
+        assert sum(chosen["loss_weights"]) == pytest.approx(1)
+    assert any(len(chosen["samples"]) == 2 for chosen in selected), "so that training shares a prefix"
+
+
+def test_the_log_of_training_shows_the_loss_of_raw_text_where_it_weighs_something(undisturbed: Path) -> None:
+    lines = steps(undisturbed, "train-01")
+    assert all(0 < line["raw_loss"] < 9 for line in lines)
+    record = json.loads((undisturbed / "iter-01/model/manifest.json").read_text())
+    assert record["counts"]["raw_tokens"] == sum(line["raw_tokens"] for line in lines) > 0
+    assert not any("raw_loss" in line for line in steps(undisturbed, "train-00"))
 
 
 def test_status_of_a_finished_run_is_success(undisturbed: Path) -> None:

@@ -19,6 +19,8 @@ SMALL_RUN = [
     "warm.num_documents=24",
     "heldout.num_documents=12",
     "sample.num_samples=2",
+    "sample.temperature=4",  # so hot that thoughts of a model that has hardly begun to learn end
+    "merge.select=weighted",  # so that some of a chunk share its prefix
     "evaluate.estimate_chunks=6",
     "evaluate.estimate_samples=16",
     "sample.block_chunks=4",
@@ -27,6 +29,8 @@ SMALL_RUN = [
     "warm_start.checkpoint_steps=2",
     "train.steps=6",
     "train.checkpoint_steps=2",
+    "train.prefixes=shared",
+    "train.raw_loss_weight=0.5",
 ]
 TIMEOUT_SECONDS = 600
 
