@@ -25,15 +25,16 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder of a small run that nothing interrupted. Processes that test beside each other, with one
-    folder as LT_HPC_TESTS, make it once and copy it, since some commands write their report again."""
+    """The run folder of a small run that nothing interrupted, in a shell with umask 0. Processes that test
+    beside each other, with one folder as LT_HPC_TESTS, make it once and copy it, since some commands write
+    their report again."""
     own = tmp_path_factory.mktemp("undisturbed") / "run"
     shared = os.environ.get("LT_HPC_TESTS")
     run = Path(shared, "run") if shared else own
     with (run.parent / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not RunPaths(run).report_html.exists():
-            finish(launch(run))
+            finish(launch(run, umask=0))
     if run != own:
         shutil.copytree(run, own)
     return own

