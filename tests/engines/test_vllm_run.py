@@ -15,6 +15,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from lt_hpc.data import chain_task
+from lt_hpc.store import manifest
+from tests.runs.small_run import wait_until
 
 NUM_DOCUMENTS = 96
 NUM_SAMPLES = 4
@@ -36,11 +38,17 @@ def run(folder: Path, engine: str) -> Outcome:
         sys.executable, "-m", "lt_hpc.launch", "--iters=1", "--cluster=local", f"--run-dir={folder}",
         f"sample.engine={engine}", f"corpus.num_documents={NUM_DOCUMENTS}", "heldout.num_documents=8",
         f"sample.num_samples={NUM_SAMPLES}", "sample.num_shards=1", "sample.block_chunks=48",
-        "evaluate.num_samples=2", "evaluate.estimate_samples=8", "train.steps=1",
+        "evaluate.num_samples=2", "evaluate.estimate_samples=8",
         "sample.vllm.kv_cache_gb=0.2", "local.train_ranks=1",
     ]  # fmt: skip
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert finished.returncode == 0, finished.stdout + finished.stderr
+    log = folder.with_suffix(".log")
+    with log.open("w") as stream:
+        launched = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, text=True)
+    made = (folder / "iter-00" / "eval", folder / "iter-01" / "selected")
+    wait_until(lambda: all((found := manifest.read(one)) and found.complete for one in made), launched)
+    assert all(manifest.read(one) for one in made), log.read_text()
+    launched.terminate()  # the next model is of no interest here
+    launched.wait()
     rows = read(folder / "iter-01/selected")
     samples = read(folder / "iter-01/samples/shard-00000")
     problems = chain_task.problems(seed=1, count=NUM_DOCUMENTS)
@@ -63,10 +71,11 @@ def read(folder: Path) -> list[dict[str, list[float]]]:
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Outcome]:
-    """With torch, then with vLLM from the same warm start."""
+    """With torch, then with vLLM from the same warm start; until thoughts are selected."""
     folder = tmp_path_factory.mktemp("engines")
     by_torch = run(folder / "torch", "torch")
-    shutil.copytree(folder / "torch", folder / "vllm")
+    without = shutil.ignore_patterns("iter-01", "eval", "progress")
+    shutil.copytree(folder / "torch", folder / "vllm", ignore=without)
     return by_torch, run(folder / "vllm", "vllm")
 
 

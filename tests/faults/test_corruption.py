@@ -66,6 +66,7 @@ def test_other_settings_redo_what_depends_on_them_and_keep_the_old(undisturbed: 
     assert len(list((run / "superseded").iterdir())) == 3
 
 
+@pytest.mark.slow
 def test_other_documents_are_prepared_before_they_are_sampled_and_the_warm_start_stays(
     undisturbed: Path, tmp_path: Path
 ) -> None:

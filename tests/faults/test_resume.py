@@ -30,7 +30,7 @@ def losses(run: Path) -> list[float]:
     return found
 
 
-@pytest.mark.parametrize("how", ["TERM", "KILL"])
+@pytest.mark.parametrize("how", [pytest.param("TERM", marks=pytest.mark.slow), "KILL"])  # TERM: as on Slurm
 def test_stopped_at_a_random_step_it_ends_with_the_same_bytes(
     undisturbed: Path, tmp_path: Path, rng: random.Random, how: str
 ) -> None:

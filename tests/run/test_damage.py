@@ -148,10 +148,10 @@ def test_forgotten_settings_are_named_before_anything_is_made_again(
     assert "other settings" not in capsys.readouterr().out
     assert launch.main([*same, "merge.method=argmax", "local.processes=1"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "other settings than at the last launch: merge.method multinomial -> argmax" in said
+    assert "other settings than at the last launch: merge.method uniform -> argmax" in said
     assert "change no result: local.processes 2 -> 1" in said
     assert (
-        "to be made again: merge-01: merge.method multinomial -> argmax made from these: "
+        "to be made again: merge-01: merge.method uniform -> argmax made from these: "
         "train-01 (from merge-01), evaluate-01 (from train-01)" in said
     )
 

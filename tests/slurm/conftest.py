@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -79,6 +80,11 @@ def small_config(run: Path) -> Path:
     file = run.parent / "small.yaml"
     file.write_text(SMALL)
     return file
+
+
+def begun(local_run: Path, run: Path) -> None:
+    """Copy a run as it is once its iteration 0 is made."""
+    shutil.copytree(local_run, run, ignore=shutil.ignore_patterns("iter-01", "iter-02", "progress"))
 
 
 def start(folder: Path, *options: str) -> Cluster:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 
 from tests.runs.small_run import events
-from tests.slurm.conftest import Cluster
+from tests.slurm.conftest import Cluster, begun
 
 
 def test_a_node_on_which_tasks_fail_is_left_out_of_what_is_submitted_next(
@@ -15,7 +14,7 @@ def test_a_node_on_which_tasks_fail_is_left_out_of_what_is_submitted_next(
 ) -> None:
     """On n1 tasks of the E-step, which take a node each, get a torch that says what a lost card does."""
     run, broken = tmp_path / "run", tmp_path / "broken"
-    shutil.copytree(local_run, run, ignore=shutil.ignore_patterns("iter-01", "iter-02", "progress"))
+    begun(local_run, run)
     broken.mkdir()
     (broken / "torch.py").write_text("raise RuntimeError('CUDA error: uncorrectable ECC error')\n")
     lost = f"export PYTHONPATH={broken}:$PYTHONPATH"

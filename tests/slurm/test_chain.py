@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.runs.small_run import events, outputs
-from tests.slurm.conftest import Cluster, small_config, start, stop
+from tests.slurm.conftest import Cluster, begun, small_config, start, stop
 
 
 def test_two_iterations_through_arrays_and_multi_node_training(
@@ -45,10 +45,11 @@ def test_with_an_accounting_database_and_a_submit_limit(
     cluster = start(tmp_path_factory.mktemp("slurm-accounting"), "--nodes", "4", "--accounting")
     try:
         run = tmp_path_factory.mktemp("accounting") / "run"
-        # 6 jobs and an E-step: with 2 tasks, that handle 2 shards each, the user may not have more.
-        cluster.run("sacctmgr", "-i", "modify", "qos", "normal", "set", "MaxSubmitJobsPerUser=8")
+        # 3 jobs and an E-step: with 2 tasks, that handle 2 shards each, the user may not have more.
+        cluster.run("sacctmgr", "-i", "modify", "qos", "normal", "set", "MaxSubmitJobsPerUser=5")
+        begun(local_run, run)
         cluster.launch(run, "--iters", "1", "slurm.train.nodes=1", "slurm.train.tasks_per_node=2")
-        assert len(cluster.queue()) == 8
+        assert len(cluster.queue()) == 5
         cluster.wait_idle()
         expected = {name: value for name, value in outputs(local_run).items() if "iter-02" not in name}
         assert outputs(run) == expected
@@ -58,6 +59,7 @@ def test_with_an_accounting_database_and_a_submit_limit(
 
 def test_em_iter_makes_one_iteration_each_time(cluster: Cluster, local_run: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
+    begun(local_run, run)
     options = ["--nodes=2", "--ntasks-per-node=1", f"--output={tmp_path}/em-%j.log"]
     command = [
         "sbatch",

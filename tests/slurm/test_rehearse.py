@@ -18,7 +18,7 @@ def test_every_stage_of_a_small_copy_is_preempted_and_comes_back_to_the_same_byt
     command = [
         *(sys.executable, "-m", "lt_hpc.cli", "rehearse", "--json", "--config", str(small_config(out))),
         *("--profile", str(REPOSITORY / "configs" / "cluster" / "devcluster.yaml"), "--out", str(out)),
-        "slurm.train.tasks_per_node=1",
+        *("slurm.train.tasks_per_node=1", "train.steps=24", "train.checkpoint_steps=24"),
     ]
     result = subprocess.run(
         command, capture_output=True, text=True, env=cluster.environment, cwd=REPOSITORY, check=False

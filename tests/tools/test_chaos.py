@@ -10,7 +10,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def test_runs_heal_from_random_faults_and_end_with_the_same_bytes() -> None:
-    command = [sys.executable, "tools/chaos.py", "--seed", "1", "--runs", "10"]
+    command = [sys.executable, "tools/chaos.py", "--seed", "1", "--runs", "8"]
     tried = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert tried.returncode == 0, tried.stdout + tried.stderr
-    assert "10 cases, 0 ended badly" in tried.stdout
+    assert "8 cases, 0 ended badly" in tried.stdout
