@@ -53,6 +53,8 @@ class Kind:
 
 KINDS = (
     Kind("prepare", documents=True),
+    Kind("tokenise", tasks="shards"),
+    Kind("gather", documents=True, repairs="tokenised"),
     Kind("synthesize", tasks="shards", blocks="sample.block_chunks"),
     Kind("sample", tasks="shards", blocks="sample.block_chunks"),
     Kind("merge", resumes=False, repairs="samples"),

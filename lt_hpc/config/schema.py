@@ -84,6 +84,9 @@ class CorpusConfig:
     max_unknown: float = execution(0.1, "share of tokens that the tokenizer may not know", ge=0, le=1)
     num_documents: int | None = setting(None, "null: all; a built-in corpus is endless and needs it", ge=1)
     fresh: bool = setting(False, "corpus alone: each iteration takes the next num_documents documents")
+    num_shards: int = execution(
+        1, "corpus alone: pieces that tasks tokenise at the same time", ge=1, le=10**6
+    )
 
 
 @dataclass

@@ -62,25 +62,28 @@ class _Location:
     passed_over: tuple[str, ...] = ()
 
 
-def documents(corpus: CorpusConfig, mode: str) -> Iterator[Document]:
+def documents(corpus: CorpusConfig, mode: str, share: slices.Share | None = None) -> Iterator[Document]:
     """Stream documents offset .. offset + num_documents of `corpus`, of its slices where it has some; `mode`
-    is chunking.mode.
+    is chunking.mode. `share`: those of them alone.
 
     Raises:
         ConfigError: when the source can't be read, or naming file, row and field of a bad value.
     """
-    location = _locate(corpus)
+    location, ordinals, count = _locate(corpus), _ordinals(corpus), corpus.num_documents
+    if share is not None:
+        ordinals = (ordinal for index, ordinal in enumerate(ordinals) if share.has(index))
+        count = None if count is None else share.count(count)
     if location.kind == "builtin":
-        problems = builtin.problems(corpus, _ordinals(corpus))
-        for question, answer, thought in itertools.islice(problems, corpus.num_documents):
+        problems = builtin.problems(corpus, ordinals)
+        for question, answer, thought in itertools.islice(problems, count):
             if mode == "given":
                 yield Document(question=question, answer=answer, thought=thought)
             else:
                 yield Document(text=f"{question} {answer}", thought=thought)
         return
     fields = _fields(corpus, mode)
-    rows = _rows(corpus, location, list(dict.fromkeys(fields.values())))
-    for place, row in itertools.islice(rows, corpus.num_documents):
+    rows = _rows(corpus, location, list(dict.fromkeys(fields.values())), readers.Wanted(ordinals))
+    for place, row in itertools.islice(rows, count):
         yield _document(place, row, fields, mode)
 
 
@@ -350,9 +353,9 @@ def _text(value: object, place: str, column: str) -> str | None:
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _rows(corpus: CorpusConfig, location: _Location, names: list[str]) -> readers.Rows:
-    """The rows from corpus.offset on."""
-    wanted = readers.Wanted(_ordinals(corpus))
+def _rows(
+    corpus: CorpusConfig, location: _Location, names: list[str], wanted: readers.Wanted
+) -> readers.Rows:
     if location.kind == "files":
         ordinal = 0
         for path in location.files:

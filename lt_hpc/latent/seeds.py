@@ -45,9 +45,9 @@ class Streams:
     def seeds(self) -> np.ndarray:
         """[N] uint64, as `derive` has them."""
         start = ":".join([str(self.run_seed), self.purpose, *map(str, self.path), ""])
-        begun, digests = hashlib.blake2b(start.encode(), digest_size=8), []
+        begin, digests = hashlib.blake2b(start.encode(), digest_size=8).copy, []
         for number in self.numbers:
-            hashed = begun.copy()
+            hashed = begin()
             hashed.update(b"%d" % number)
             digests.append(hashed.digest())
         return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64) >> np.uint64(1)

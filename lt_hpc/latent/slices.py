@@ -1,8 +1,9 @@
-"""Slices of a source: which of its documents they have, from a seed and the documents' ordinals alone.
+"""Which documents of a source belong together, by their ordinals alone: its slices, and the shares of tasks.
 
-Of every N consecutive documents each of the N slices has one; which is which, a keyed hash of the ordinals
-decides. So a document is in exactly one slice, slices differ by at most one document, nothing has to be
-counted or held, and documents that are added at the end of a source leave the others where they are.
+Slices are random: of every N consecutive documents each of the N slices has one; which is which, a keyed
+hash of the ordinals decides. So a document is in exactly one slice, slices differ by at most one document,
+nothing has to be counted or held, and documents that are added at the end of a source leave the others where
+they are.
 """
 
 from __future__ import annotations
@@ -31,6 +32,24 @@ class Slices:
     @property
     def count(self) -> int:
         return self.last - self.first + 1
+
+
+@dataclass(frozen=True)
+class Share:
+    """Of every `of` groups of `size` documents each, the one with the number `number`, from 0."""
+
+    number: int
+    of: int
+    size: int
+
+    def has(self, index: int) -> bool:
+        """Whether the document with this index is in it."""
+        return index // self.size % self.of == self.number
+
+    def count(self, num_documents: int) -> int:
+        """How many of the first `num_documents` are."""
+        rounds, left = divmod(num_documents, self.of * self.size)
+        return rounds * self.size + min(self.size, max(0, left - self.number * self.size))
 
 
 def parse(text: str) -> Slices | None:

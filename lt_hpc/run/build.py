@@ -135,14 +135,22 @@ def _prepare(stages: _Stages, sources: Mapping[str, Any]) -> None:
         settings["markers"] = False  # the base stays as it is
     base = fingerprint("base", settings, {})
     outputs = {str(paths.base): base}
+    in_shards = config.corpus.num_shards > 1
     for corpus in config.corpora:
-        if corpus == "corpus" and config.corpus.fresh:
-            continue  # its own stage in each iteration
-        settings = {"source": sources[corpus], "chunking": identity_of(config.chunking)}
+        if corpus == "corpus" and (config.corpus.fresh or in_shards):
+            continue  # stages of its own
+        settings = _source(config, sources, corpus)
         if corpus == "warm" and config.warm_is_taught:  # longer teacher thoughts are dropped
             settings["max_thought_tokens"] = config.sample.max_thought_tokens
         outputs[str(paths.documents(corpus))] = fingerprint("documents", settings, {"base": base})
     stages.append("prepare", "prepare", 0, outputs, {}, {})
+    if "corpus" in config.corpora and in_shards and not config.corpus.fresh:
+        _prepare_corpus(stages, None, _source(config, sources, "corpus"))
+
+
+def _source(config: Config, sources: Mapping[str, Any], corpus: str) -> dict[str, Any]:
+    """What decides the documents of a corpus."""
+    return {"source": sources[corpus], "chunking": identity_of(config.chunking)}
 
 
 def _markers(sources: Mapping[str, Any]) -> bool:
@@ -150,13 +158,21 @@ def _markers(sources: Mapping[str, Any]) -> bool:
     return bool((sources.get("benchmark") or {}).get("markers", True))
 
 
-def _prepare_fresh(stages: _Stages, iteration: int, sources: Mapping[str, Any]) -> str:
+def _prepare_corpus(stages: _Stages, fresh: int | None, settings: dict[str, Any]) -> str:
+    """The documents of EM iterations: of one where they are `fresh`, else of all. By one task, or by many
+    whose parts are put together."""
     config, paths = stages.config, relative_paths()
-    base = str(paths.base)
-    settings = {"source": sources["corpus"], "chunking": identity_of(config.chunking), "fresh": iteration}
-    folder = str(paths.documents("corpus", iteration))
-    outputs = {folder: fingerprint("documents", settings, {"base": stages.output(base)})}
-    stages.append(f"prepare-{iteration:02d}", "prepare", iteration, outputs, settings, {"base": base})
+    base, iteration, shards = str(paths.base), fresh or 0, config.corpus.num_shards
+    folder, made_from = str(paths.documents("corpus", fresh)), {"base": stages.output(base)}
+    outputs = {folder: fingerprint("documents", settings, made_from)}
+    if shards == 1:
+        stages.append(f"prepare-{iteration:02d}", "prepare", iteration, outputs, settings, {"base": base})
+        return folder
+    pieces = str(paths.tokenised(fresh))
+    made = {pieces: fingerprint("tokenised", settings, made_from)}
+    stages.append(f"tokenise-{iteration:02d}", "tokenise", iteration, made, settings, {"base": base}, shards)
+    inputs = {"tokenised": pieces, "base": base}
+    stages.append(f"gather-{iteration:02d}", "gather", iteration, outputs, settings, inputs)
     return folder
 
 
@@ -167,7 +183,8 @@ def _iteration(stages: _Stages, iteration: int, sources: Mapping[str, Any]) -> N
     teacher = previous is None or config.objective == "warm"
     data: Path | str = paths.documents("warm" if teacher else "corpus")
     if config.corpus.fresh and not teacher:
-        data = _prepare_fresh(stages, iteration, sources)
+        settings = {**_source(config, sources, "corpus"), "fresh": iteration}
+        data = _prepare_corpus(stages, iteration, settings)
     kind = "teacher" if teacher else "raw" if config.objective == "raw" else "selected"
     text = {"text": WHOLE_DOCUMENTS} if kind == "raw" else {}
     if teacher and config.teacher.use != "thought":

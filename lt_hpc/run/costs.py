@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 from lt_hpc.latent.cost import cost_of, forward_flops
 from lt_hpc.run import engine_work, state
@@ -67,7 +67,11 @@ def _cost(
     if stage.kind.ranked:
         return _training(plan, stage, found, on_slurm, pace)
     if stage.kind.documents:
-        return _documents(plan, paths, stage, found)
+        cost = _documents(plan, paths, stage, found)
+        return replace(cost, tokens=None) if "tokenised" in stage.inputs else cost
+    gathered = next((one for one in plan.stages if one.inputs.get("tokenised") == stage.output), None)
+    if gathered is not None:
+        return _documents(plan, paths, gathered, found)
     if "teacher" in stage.settings and found.synthesis:
         asked, answered = found.synthesis.prompt_tokens, found.synthesis.answer_tokens
         if asked is None or answered is None:

@@ -27,7 +27,7 @@ from lt_hpc.stages.task import Task
 from lt_hpc.stages.thoughts import Thoughts, read
 from lt_hpc.store import figures, manifest, tables
 from lt_hpc.store.atomic import clean_temporaries
-from lt_hpc.store.lists import column, slices
+from lt_hpc.store.lists import column, without_last
 from lt_hpc.store.manifest import FileEntry, Manifest
 from lt_hpc.store.paths import selected_part, shard_folder
 from lt_hpc.store.shards import ShardMap
@@ -136,15 +136,13 @@ def _in_order(parts: list[dict[str, pa.Array]]) -> dict[str, pa.Array]:
 
 def _columns(thoughts: Thoughts, chosen: Chosen) -> dict[str, pa.Array]:
     """The columns of `tables.SELECTED`."""
-    (ids, offsets), num_samples = thoughts.ids, thoughts.num_samples
-    place = np.where(chosen.samples >= 0, chosen.rows * num_samples + chosen.samples, 0)
-    starts = offsets[place]
-    lengths = np.where(chosen.samples >= 0, offsets[place + 1] - 1 - starts, 0)  # without <EOL>
+    num_samples = thoughts.num_samples
+    place = np.where(chosen.samples >= 0, chosen.rows * num_samples + chosen.samples, -1)
     ends = np.append(0, np.cumsum(chosen.counts))
     return {
         "chunk": pa.array(thoughts.chunk),
         "samples": column(chosen.samples.astype(np.int32), ends),
-        "thoughts": column(column(*slices(ids, starts, lengths)), ends),
+        "thoughts": column(without_last(thoughts.ids, place), ends),  # each without its <EOL>
         "loss_weights": column(chosen.loss_weights, ends),
         "log_weights": column(thoughts.log_w.ravel(), np.arange(len(thoughts.chunk) + 1) * num_samples),
         "ess": pa.array(thoughts.ess),

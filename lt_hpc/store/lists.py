@@ -23,6 +23,18 @@ def column(values: np.ndarray | pa.Array, offsets: np.ndarray) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(values))
 
 
+def without_last(lists: Lists, chosen: np.ndarray) -> pa.Array:
+    """A list column: the lists with the indices `chosen` [N], each without its last value, and an empty list
+    for -1."""
+    values, offsets = lists
+    # Each list is two, its last value the second one, and the last of all is empty: Arrow copies lists as a
+    # whole, and so without an index for each value.
+    edges = np.repeat(offsets, 2)
+    edges[1:-1:2] = offsets[1:] - 1
+    halves = column(values, edges)
+    return halves.take(pa.array(np.where(chosen < 0, len(halves) - 1, 2 * chosen)))
+
+
 def first_equal(lists: Lists, width: int) -> np.ndarray:
     """[N, width] of N rows of `width` lists each: index of the first list of the row with the same values."""
     values, offsets = lists

@@ -5,6 +5,7 @@ runs/NAME/
   jobs.jsonl  launch.lock  run_id.json           every submission and its end
   base/                                          base model with the four markers, layout.json
   corpus/  warm/  heldout/                       documents as token ids, manifest.json
+  tokenised/shard-00003/documents-00011.parquet, manifest.json    of a corpus that tasks share
   thoughts/shard-00000/part-00000.parquet, asked-00000.jsonl, manifest.json     of a teacher
   iter-01/samples/shard-00007/part-00012.parquet, manifest.json
           selected/shard-00007.parquet, manifest.json
@@ -93,6 +94,10 @@ class RunPaths:
         """Folder of `corpus`, `warm` or `heldout`; of one iteration's fresh documents, where it has
         its own."""
         return self.root / (corpus if iteration is None else f"{corpus}-{iteration:02d}")
+
+    def tokenised(self, iteration: int | None = None) -> Path:
+        """Parts of `corpus` by the tasks that tokenise it."""
+        return self.documents("tokenised", iteration)
 
     @property
     def thoughts(self) -> Path:

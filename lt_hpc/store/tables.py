@@ -179,6 +179,18 @@ def batches(
             yield pa.Table.from_batches([batch])
 
 
+def row_groups(path: Path, schema: pa.Schema) -> Iterator[pa.Table]:
+    """The same by the row groups that were written.
+
+    Raises:
+        IncompleteError: as `read`.
+    """
+    with pq.ParquetFile(path, memory_map=True, pre_buffer=False) as file:
+        _check_columns(path, file, schema)
+        for group in range(file.num_row_groups):
+            yield file.read_row_group(group, use_threads=False)
+
+
 def _check_columns(path: Path, file: pq.ParquetFile, schema: pa.Schema) -> None:
     found = file.schema_arrow
     earlier = pa.schema([field for field in schema if field.name not in _LATER])

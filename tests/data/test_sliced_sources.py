@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from lt_hpc.config.load import demo_file, load_config
 from lt_hpc.config.schema import CorpusConfig
 from lt_hpc.data.sources import check, documents, identity
 from lt_hpc.errors import ConfigError
+from lt_hpc.latent.slices import Share
 from tests.data.test_sources import WRITERS, corpus, write_jsonl
 
 COUNT = 103
@@ -44,6 +46,20 @@ def test_slices_of_every_kind_of_source_have_each_document_once(
     assert numbers(dataclasses.replace(sliced[1], offset=5, num_documents=11)) == found[1][5:16]
     assert numbers(dataclasses.replace(sliced[1], offset=99)) == []
     assert numbers(dataclasses.replace(sliced[1], seed=1)) != found[1]
+
+
+@pytest.mark.parametrize("name", [*WRITERS, "builtin:chain"])
+@pytest.mark.parametrize("more", [{}, {"slices": "1-4 of 8", "offset": 3, "num_documents": 29}])
+def test_shares_of_every_kind_of_source_together_are_its_documents(
+    tmp_path: Path, name: str, more: dict[str, Any]
+) -> None:
+    source = name if name.startswith("builtin:") else WRITERS[name](tmp_path / name, ROWS)
+    config = dataclasses.replace(corpus(source), **({"num_documents": COUNT} | more))
+    whole = list(documents(config, "sentences"))
+    shares = [iter(list(documents(config, "sentences", Share(n, 3, 5)))) for n in range(3)]
+    found = [next(shares[index // 5 % 3]) for index in range(len(whole))]
+    assert found == whole
+    assert [next(share, None) for share in shares] == [None] * 3
 
 
 def test_the_same_rows_are_in_a_slice_whatever_file_they_are_in(tmp_path: Path) -> None:

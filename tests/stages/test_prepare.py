@@ -21,7 +21,7 @@ from lt_hpc.data.encoding import Encoder
 from lt_hpc.data.tokenising import tokenise
 from lt_hpc.errors import ConfigError, Interrupted
 from lt_hpc.run import state
-from lt_hpc.stages import prepare, tokenised
+from lt_hpc.stages import documents, prepare, tokenised
 from lt_hpc.stages.task import Task
 from lt_hpc.store import manifest
 from tests.runs.tiny_run import CONTEXT, THOUGHT, tasks
@@ -163,7 +163,7 @@ def test_a_share_of_chunks_left_out_may_be_refused(tmp_path: Path) -> None:
 
 
 def test_stopped_twice_it_makes_no_part_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare, "PART_DOCUMENTS", 1)
+    monkeypatch.setattr(documents, "PART_DOCUMENTS", 1)
     make = tasks(tmp_path)
     folder = make("prepare").paths.documents("corpus")
 
@@ -185,8 +185,8 @@ def test_stopped_twice_it_makes_no_part_again(tmp_path: Path, monkeypatch: pytes
 def test_any_number_of_processes_writes_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prepare, "PART_DOCUMENTS", 5)
-    monkeypatch.setattr(prepare, "ROW_GROUP_TOKENS", 20)
+    monkeypatch.setattr(documents, "PART_DOCUMENTS", 5)
+    monkeypatch.setattr(documents, "ROW_GROUP_TOKENS", 20)
     monkeypatch.setattr(tokenised, "GROUP_CHARACTERS", 100)
     monkeypatch.setattr(tokenised, "ALONE", 1)
     written = []

@@ -38,3 +38,11 @@ def test_parts_of_lists_make_a_column(every: list[list[int]], data: st.DataObjec
     lengths = np.array([max(0, len(every[one]) - 1) for one in chosen], np.int64)
     column = lists.column(*lists.slices(values, offsets[:-1][chosen], lengths))
     assert column.type == pa.list_(pa.int32()) and column.to_pylist() == [every[one][:-1] for one in chosen]
+
+
+@given(st.lists((few | long).filter(len), max_size=8), st.data())
+def test_lists_without_their_last_values_make_a_column(every: list[list[int]], data: st.DataObject) -> None:
+    chosen = data.draw(st.lists(st.integers(-1, len(every) - 1), max_size=8))
+    column = lists.without_last(flat(every), np.array(chosen, np.int64))
+    assert column.type == pa.list_(pa.int32())
+    assert column.to_pylist() == [[] if one < 0 else every[one][:-1] for one in chosen]
