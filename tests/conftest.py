@@ -4,6 +4,7 @@ time and does not look at the clock, and a Ctrl-C that reaches the commands unde
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import shutil
 import signal
@@ -18,6 +19,9 @@ from tests.runs.small_run import finish, launch
 
 settings.register_profile("lt_hpc", deadline=None, derandomize=True)
 settings.load_profile("lt_hpc")
+
+# Torch and all else that is imported stays; to look through it again and again takes a tenth of the time.
+gc.set_threshold(50_000)
 
 # A shell starts what runs in its background deaf to it, and every child would be too.
 signal.signal(signal.SIGINT, signal.default_int_handler)

