@@ -17,7 +17,7 @@ def test_two_iterations_through_arrays_and_multi_node_training(
     cluster: Cluster, local_run: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "a run's folder"  # white space and a quote must survive every shell
-    # Two tasks of two processes sample, a shard each; two tokenise the corpus, one of which has nothing to do.
+    # Two tasks of two processes sample, a shard each; two tokenise, one of which has nothing to do.
     options = ("--iters", "2", "slurm.sample.tasks_per_node=2", "corpus.num_shards=2")
     printed = cluster.launch(run, *options)
     assert "cluster: slurm" in printed
