@@ -71,7 +71,7 @@ def task(folder: Path, source: str, model: str, key: str, *more: str) -> Task:
 def measured(folder: Path, source: str, model: str, shards: int) -> dict[str, float]:
     """Of the stage in this process, or of so many shards in processes of their own: tokens, wall seconds to
     tokenise and to gather, peak bytes."""
-    of = task(folder, source, model, "prepare", f"corpus.num_shards={max(1, shards)}")
+    of = task(folder, source, model, "prepare", f"prepare.num_shards={max(1, shards)}")
     for name in ("corpus", "warm", "heldout", "tokenised"):
         shutil.rmtree(of.paths.documents(name), ignore_errors=True)
     if shards:
@@ -83,7 +83,7 @@ def measured(folder: Path, source: str, model: str, shards: int) -> dict[str, fl
         begun = [subprocess.Popen(one) for one in of_shard]
         assert not any([one.wait() for one in begun])
         arrayed = time.monotonic()
-        gather.run(task(folder, source, model, "gather-00", f"corpus.num_shards={shards}"))
+        gather.run(task(folder, source, model, "gather-00", f"prepare.num_shards={shards}"))
     else:
         prepare.run(of)
         arrayed = time.monotonic()
@@ -128,7 +128,7 @@ def main() -> None:
         if options.shard is None:
             print(json.dumps(measured(folder, source, options.model, shards)))
         else:
-            of = task(folder, source, options.model, "tokenise-00", f"corpus.num_shards={shards}")
+            of = task(folder, source, options.model, "tokenise-00", f"prepare.num_shards={shards}")
             tokenise.run(dataclasses.replace(of, shards=(options.shard,)))
         return
     with tempfile.TemporaryDirectory() as temporary:

@@ -54,7 +54,7 @@ def check(config: Config) -> None:
     _check_jobs(config)
     if config.corpora:
         _check_documents(config)
-        _check_corpus_alone(config)
+        _check_fresh(config)
         _check_slices(config)
     if config.objective != "none":
         _check_training_together(config)
@@ -118,12 +118,10 @@ def _check_training(config: Config, section: str) -> None:
             raise ConfigError(f"{section}.trackers: {tracker} is not installed; pip install {tracker}")
 
 
-def _check_corpus_alone(config: Config) -> None:
+def _check_fresh(config: Config) -> None:
     for section in ("warm", "heldout"):
         if section in config.corpora and getattr(config, section).fresh:
             raise ConfigError(f"{section}.fresh=true: only corpus can be fresh in each iteration")
-        if (shards := getattr(config, section).num_shards) > 1:
-            raise ConfigError(f"{section}.num_shards={shards}: must be 1; only corpus can be in shards")
     if "corpus" in config.corpora and config.corpus.fresh and config.corpus.num_documents is None:
         raise ConfigError("corpus.num_documents: corpus.fresh=true needs it: documents of one iteration")
 

@@ -84,9 +84,14 @@ class CorpusConfig:
     max_unknown: float = execution(0.1, "share of tokens that the tokenizer may not know", ge=0, le=1)
     num_documents: int | None = setting(None, "null: all; a built-in corpus is endless and needs it", ge=1)
     fresh: bool = setting(False, "corpus alone: each iteration takes the next num_documents documents")
-    num_shards: int = execution(
-        1, "corpus alone: pieces that tasks tokenise at the same time", ge=1, le=10**6
-    )
+
+
+@dataclass
+class PrepareConfig:
+    """Documents as token ids. One task makes them (stage `prepare`); where `num_shards` is above 1, the tasks
+    of an array make those of `corpus` (`tokenise`), and one task counts their chunks through (`gather`)."""
+
+    num_shards: int = execution(1, "pieces of corpus that tasks work on at the same time", ge=1, le=10**6)
 
 
 @dataclass
@@ -315,6 +320,7 @@ class Config:
     warm: CorpusConfig = setting(CorpusConfig, "documents of the warm start, with teacher thoughts")
     heldout: CorpusConfig = setting(CorpusConfig, "documents of the evaluation")
     chunking: ChunkingConfig = setting(ChunkingConfig, "how documents are cut")
+    prepare: PrepareConfig = setting(PrepareConfig, "how documents become token ids")
     teacher: TeacherConfig = setting(TeacherConfig, "who writes the thoughts of the warm documents")
     warm_start: TrainConfig = setting(TrainConfig, "training of iteration 0")
     sample: SampleConfig = setting(SampleConfig, "E-step: sampling")

@@ -60,7 +60,7 @@ def _limits(config: Config, on_slurm: bool) -> dict[str, Any]:
         "sample.num_samples": max(2, math.ceil(config.merge.target_ess)),
         "sample.block_chunks": BLOCK,
         "sample.num_shards": shards,
-        "corpus.num_shards": 2,
+        "prepare.num_shards": 2,
         "teacher.num_shards": 2,
         "evaluate.num_samples": 2,
         "evaluate.estimate_chunks": 4,

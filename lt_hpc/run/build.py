@@ -135,7 +135,7 @@ def _prepare(stages: _Stages, sources: Mapping[str, Any]) -> None:
         settings["markers"] = False  # the base stays as it is
     base = fingerprint("base", settings, {})
     outputs = {str(paths.base): base}
-    in_shards = config.corpus.num_shards > 1
+    in_shards = config.prepare.num_shards > 1
     for corpus in config.corpora:
         if corpus == "corpus" and (config.corpus.fresh or in_shards):
             continue  # stages of its own
@@ -162,7 +162,7 @@ def _prepare_corpus(stages: _Stages, fresh: int | None, settings: dict[str, Any]
     """The documents of EM iterations: of one where they are `fresh`, else of all. By one task, or by many
     whose parts are put together."""
     config, paths = stages.config, relative_paths()
-    base, iteration, shards = str(paths.base), fresh or 0, config.corpus.num_shards
+    base, iteration, shards = str(paths.base), fresh or 0, config.prepare.num_shards
     folder, made_from = str(paths.documents("corpus", fresh)), {"base": stages.output(base)}
     outputs = {folder: fingerprint("documents", settings, made_from)}
     if shards == 1:

@@ -51,9 +51,9 @@ def _pieces(task: Task) -> list[tuple[Path, FileEntry]]:
     shard_map, folder = verified_shards(task, "tokenised"), task.folder("tokenised")
     found = {}
     for shard in range(shard_map.num_shards):
-        source = shard_folder(folder, shard)
-        for entry in manifest.verified(source, shard_map.fingerprint(shard), checksums=False).files:
-            found[entry.name] = source, entry
+        own = shard_folder(folder, shard)
+        for entry in manifest.verified(own, shard_map.fingerprint(shard), checksums=False).files:
+            found[entry.name] = own, entry
     names = list(itertools.takewhile(found.__contains__, map(documents_part, itertools.count())))
     if len(names) < len(found) or not all(is_full(found[name][1]) for name in names[:-1]):
         source = task.plan.config.corpus.source

@@ -18,7 +18,7 @@ def test_two_iterations_through_arrays_and_multi_node_training(
 ) -> None:
     run = tmp_path / "a run's folder"  # white space and a quote must survive every shell
     # Two tasks of two processes sample, a shard each; two tokenise, one of which has nothing to do.
-    options = ("--iters", "2", "slurm.sample.tasks_per_node=2", "corpus.num_shards=2")
+    options = ("--iters", "2", "slurm.sample.tasks_per_node=2", "prepare.num_shards=2")
     printed = cluster.launch(run, *options)
     assert "cluster: slurm" in printed
     assert "sample-02: submitted" in printed

@@ -70,7 +70,7 @@ def test_shards_give_the_bytes_and_the_counts_of_one_task(
     if fresh:
         prepare.run(one)
     one_folder = one.paths.documents("corpus", 1 if fresh else None)
-    make = tasks(tmp_path / "many", source(tmp_path, kind), f"corpus.num_shards={SHARDS}", *more)
+    make = tasks(tmp_path / "many", source(tmp_path, kind), f"prepare.num_shards={SHARDS}", *more)
     prepare.run(make("prepare"))
     for shards in ((2,), (0, 1)):
         tokenise.run(dataclasses.replace(make(f"tokenise-{number}"), shards=shards))
@@ -85,7 +85,7 @@ def test_shards_give_the_bytes_and_the_counts_of_one_task(
 
 
 def test_a_stop_and_a_lost_part_cost_no_other_part(tmp_path: Path) -> None:
-    make = tasks(tmp_path, source(tmp_path, "jsonl"), f"corpus.num_shards={SHARDS}")
+    make = tasks(tmp_path, source(tmp_path, "jsonl"), f"prepare.num_shards={SHARDS}")
     prepare.run(make("prepare"))
     output = make("tokenise-00").output
     stopped = make("tokenise-00", lambda: any(output.rglob("documents-*.parquet")))
@@ -108,11 +108,11 @@ def test_a_stop_and_a_lost_part_cost_no_other_part(tmp_path: Path) -> None:
 
 
 def test_the_number_of_shards_is_that_of_the_first_start(tmp_path: Path) -> None:
-    make = tasks(tmp_path, source(tmp_path, "jsonl"), "corpus.num_shards=2")
+    make = tasks(tmp_path, source(tmp_path, "jsonl"), "prepare.num_shards=2")
     prepare.run(make("prepare"))
     tokenise.run(dataclasses.replace(make("tokenise-00"), shards=(0,)))
     made = {path: path.stat().st_mtime_ns for path in make("tokenise-00").output.rglob("*.parquet")}
-    make = tasks(tmp_path, source(tmp_path, "jsonl"), "corpus.num_shards=4")
+    make = tasks(tmp_path, source(tmp_path, "jsonl"), "prepare.num_shards=4")
     tokenise.run(dataclasses.replace(make("tokenise-00"), shards=(0, 1, 2, 3)))
     gather.run(make("gather-00"))
     assert {path: path.stat().st_mtime_ns for path in made} == made
@@ -125,7 +125,7 @@ def test_the_number_of_shards_is_that_of_the_first_start(tmp_path: Path) -> None
 
 
 def test_a_source_that_changed_between_tasks_is_refused(tmp_path: Path) -> None:
-    make = tasks(tmp_path, source(tmp_path, "jsonl"), f"corpus.num_shards={SHARDS}")
+    make = tasks(tmp_path, source(tmp_path, "jsonl"), f"prepare.num_shards={SHARDS}")
     prepare.run(make("prepare"))
     tokenise.run(dataclasses.replace(make("tokenise-00"), shards=(0, 1, 2)))
     with (tmp_path / "many.jsonl").open("a") as stream:
@@ -135,7 +135,7 @@ def test_a_source_that_changed_between_tasks_is_refused(tmp_path: Path) -> None:
 
 
 def test_too_many_dropped_documents_are_refused_by_the_task_that_meets_them(tmp_path: Path) -> None:
-    words = (source(tmp_path, "jsonl"), f"corpus.num_shards={SHARDS}", "corpus.max_dropped=0.1")
+    words = (source(tmp_path, "jsonl"), f"prepare.num_shards={SHARDS}", "corpus.max_dropped=0.1")
     make = tasks(tmp_path, *words)
     prepare.run(make("prepare"))
     with pytest.raises(ConfigError, match=r"corpus\.max_dropped=0\.1: .* are dropped"):
