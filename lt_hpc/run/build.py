@@ -43,6 +43,9 @@ def build_plan(config: Config, num_iterations: int, sources: Mapping[str, Any]) 
         )
     stages = _Stages(config)
     _prepare(stages, sources)
+    in_shards = config.prepare.num_shards > 1 and not config.corpus.fresh
+    if in_shards and num_iterations and config.objective in ("em", "raw"):
+        _prepare_corpus(stages, None, _source(config, sources, "corpus"))
     if config.objective == "none":
         base, markers = relative_paths().base, _markers(sources)
         if config.corpora:
@@ -135,17 +138,14 @@ def _prepare(stages: _Stages, sources: Mapping[str, Any]) -> None:
         settings["markers"] = False  # the base stays as it is
     base = fingerprint("base", settings, {})
     outputs = {str(paths.base): base}
-    in_shards = config.prepare.num_shards > 1
     for corpus in config.corpora:
-        if corpus == "corpus" and (config.corpus.fresh or in_shards):
-            continue  # stages of its own
+        if corpus == "corpus" and (config.corpus.fresh or config.prepare.num_shards > 1):
+            continue  # stages of its own, where it is read
         settings = _source(config, sources, corpus)
         if corpus == "warm" and config.warm_is_taught:  # longer teacher thoughts are dropped
             settings["max_thought_tokens"] = config.sample.max_thought_tokens
         outputs[str(paths.documents(corpus))] = fingerprint("documents", settings, {"base": base})
     stages.append("prepare", "prepare", 0, outputs, {}, {})
-    if "corpus" in config.corpora and in_shards and not config.corpus.fresh:
-        _prepare_corpus(stages, None, _source(config, sources, "corpus"))
 
 
 def _source(config: Config, sources: Mapping[str, Any], corpus: str) -> dict[str, Any]:

@@ -349,3 +349,26 @@ def test_inputs_are_outputs_of_stages_that_are_waited_for() -> None:
         for stage in plan.stages:
             assert {plan.producer(folder).key for folder in stage.inputs.values()} == set(stage.needs)
             assert bool(stage.shards) == stage.kind.sharded
+
+
+@pytest.mark.parametrize(
+    ("settings", "iterations", "expected"),
+    [
+        ((), 2, ["tokenise-00", "gather-00"]),
+        (("objective=raw",), 1, ["tokenise-00", "gather-00"]),
+        (("corpus.fresh=true",), 2, ["tokenise-01", "gather-01", "tokenise-02", "gather-02"]),
+        ((), 0, []),
+        (("objective=warm",), 1, []),
+        (("objective=none", "heldout.num_documents=9"), 0, []),
+    ],
+)
+def test_a_corpus_in_shards_has_stages_where_it_is_read_and_changes_no_other(
+    settings: tuple[str, ...], iterations: int, expected: list[str]
+) -> None:
+    one, many = (make(*settings, f"prepare.num_shards={n}", iterations=iterations) for n in (1, 4))
+    assert [s.key for s in many.stages if s.name in ("tokenise", "gather")] == expected
+    found = {folder: value for stage in many.stages for folder, value in stage.outputs.items()}
+    before = {folder: value for stage in one.stages for folder, value in stage.outputs.items()}
+    read = {folder: value for folder, value in before.items() if expected or folder != "corpus"}
+    assert {folder: value for folder, value in found.items() if "tokenised" not in folder} == read
+    assert all(stage.shards == 4 for stage in many.stages if stage.name == "tokenise")
