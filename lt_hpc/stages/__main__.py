@@ -60,7 +60,7 @@ def _take_devices(task: Task) -> None:
         devices.require(found, asked, f"slurm.{task.stage.name}.gpus_per_node", computes)
 
 
-OBJECTS = 20_000
+_OBJECTS = 20_000
 """That a task makes before Python looks for garbage among the newest; its own default is 700."""
 _UNUSED = ("sklearn", "scipy")
 """What transformers imports where it is installed, for a way of generating and for losses on images."""
@@ -69,7 +69,7 @@ _UNUSED = ("sklearn", "scipy")
 def _start_fast(task: Task) -> None:
     """Leave out what a third of a task's start goes to: packages that nothing here uses, though
     lm-evaluation-harness needs them, and looking for garbage among all that is imported, which stays."""
-    gc.set_threshold(OBJECTS)
+    gc.set_threshold(_OBJECTS)
     if not task.stage.kind.harness and not task.plan.config.model.trust_remote_code:
         for name in _UNUSED:
             sys.modules.setdefault(name, None)  # type: ignore[arg-type]

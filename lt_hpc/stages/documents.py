@@ -64,7 +64,8 @@ class Documents:
         return dataclasses.replace(config.corpus, offset=config.corpus.offset + skipped)
 
     def fill(self, parts: Parts, tokenisers: Tokenisers) -> None:
-        """Make what of `parts` is missing, and count them all. In a share each part counts its chunks from 0.
+        """Make what of `parts` is missing, and count them all. In a share each part counts its chunks from 0,
+        and nothing is judged: too little of it may be usable where enough of all is.
 
         Raises:
             ConfigError: when the source can't be read, or too little of it can be used.
@@ -88,7 +89,8 @@ class Documents:
                 parts.add(entry, time.monotonic() - started)
                 self.task.progress.advance(0, f"{self.name}: part {part + 1}")
             started = time.monotonic()
-            self.count(entry)
+            if self.share is None:
+                self.count(entry)
 
     def _number(self, nth: int) -> int:
         """Of the n-th part that is read."""
@@ -176,9 +178,9 @@ class Documents:
             )
 
 
-def share(number: int, of: int) -> Share:
-    """Every `of`-th part, from `number` on."""
-    return Share(number, of, PART_DOCUMENTS)
+def share_of(shard: int, num_shards: int) -> Share:
+    """Every `num_shards`-th part, from number `shard` on."""
+    return Share(shard, num_shards, PART_DOCUMENTS)
 
 
 def is_full(part: FileEntry) -> bool:

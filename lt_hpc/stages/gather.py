@@ -24,13 +24,13 @@ def run(task: Task) -> None:
 
     Raises:
         IncompleteError: naming the shards that are missing or corrupt.
-        ConfigError: when the shards have not read the same documents.
+        ConfigError: when the shards have not read the same documents, or too little of all can be used.
     """
-    sources = _pieces(task)
+    pieces = _pieces(task)
     documents = Documents(task, task.stage.output)
     parts = Parts(task.output, "documents", task.stage.fingerprint)
-    task.progress.start(len(sources), "parts")
-    for part, (folder, piece) in enumerate(sources):
+    task.progress.start(len(pieces), "parts")
+    for part, (folder, piece) in enumerate(pieces):
         task.stop_if_asked()
         entry, started = parts.get(piece.name), time.monotonic()
         if entry is None:

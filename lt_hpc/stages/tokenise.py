@@ -7,7 +7,7 @@ count their chunks from 0; gather counts them through.
 
 from __future__ import annotations
 
-from lt_hpc.stages.documents import Documents, refuse_changed, share
+from lt_hpc.stages.documents import Documents, refuse_changed, share_of
 from lt_hpc.stages.task import Task
 from lt_hpc.stages.tokenised import Tokeniser, Tokenisers
 from lt_hpc.store import shards
@@ -33,7 +33,7 @@ def run(task: Task) -> None:
     with Tokenisers(Tokeniser(task.input("base"), task.plan.config)) as tokenisers:
         for shard in missing:
             refuse_changed(task, name)
-            documents = Documents(task, name, share(shard, shard_map.num_shards))
+            documents = Documents(task, name, share_of(shard, shard_map.num_shards))
             documents.fill(opened[shard], tokenisers)
             refuse_changed(task, name)  # and not while they were read
             opened[shard].finish()

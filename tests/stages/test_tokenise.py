@@ -36,7 +36,10 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def source(folder: Path, kind: str) -> str:
-    rows = [{"text": text if number % 7 else " ", "thought": None} for number, text in enumerate(TEXTS * 3)]
+    dropped = {0, 7, *range(10, 15)}  # the third part as a whole
+    rows = [
+        {"text": " " if number in dropped else text, "thought": None} for number, text in enumerate(TEXTS * 3)
+    ]
     path = folder / f"many.{kind}"
     if kind == "parquet":
         pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=4)
@@ -149,12 +152,33 @@ def test_tasks_that_were_given_different_documents_by_the_hub_are_found_out(
         gather.run(make("gather-00"))
 
 
-def test_too_many_dropped_documents_are_refused_by_the_task_that_meets_them(tmp_path: Path) -> None:
-    words = (source(tmp_path, "jsonl"), f"prepare.num_shards={SHARDS}", "corpus.max_dropped=0.1")
-    make = tasks(tmp_path, *words)
+@pytest.mark.parametrize("limit", [0.35, 0.3])
+def test_what_may_be_dropped_is_judged_as_by_one_task(tmp_path: Path, limit: float) -> None:
+    """Of the last part alone, four of four; of all, eight of 24."""
+    rows = [
+        {"text": " " if number > 19 or number % 5 == 1 else text} for number, text in enumerate(TEXTS * 3)
+    ]
+    (tmp_path / "many.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    words = [
+        f"corpus.source={tmp_path}/many.jsonl",
+        "corpus.thought_column=null",
+        f"corpus.max_dropped={limit}",
+    ]
+    (tmp_path / "one").mkdir()
+    (tmp_path / "many").mkdir()
+    one = tasks(tmp_path / "one", *words)("prepare")
+    make = tasks(tmp_path / "many", *words, "prepare.num_shards=5")
     prepare.run(make("prepare"))
-    with pytest.raises(ConfigError, match=r"corpus\.max_dropped=0\.1: .* are dropped"):
-        tokenise.run(dataclasses.replace(make("tokenise-00"), shards=(0, 1, 2)))
+    tokenise.run(dataclasses.replace(make("tokenise-00"), shards=(0, 1, 2, 3, 4)))
+    if limit > 8 / 24:
+        prepare.run(one)
+        gather.run(make("gather-00"))
+        return
+    for run, task in ((prepare.run, one), (gather.run, make("gather-00"))):
+        with pytest.raises(
+            ConfigError, match=r"corpus\.max_dropped=0\.3: 33\.3% of 24 documents .* are dropped"
+        ):
+            run(task)
 
 
 @given(st.integers(1, 7), st.integers(1, 7), st.integers(0, 60))
